@@ -1,0 +1,169 @@
+"""The grid of the paper (Nguyen et al. 2023) and its constants, each once."""
+
+import re
+from dataclasses import asdict, dataclass
+
+from tda import paths
+from tda.errors import UserError
+
+RANDOMNESS = ("init", "batch", "init_only", "crossed")
+METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")
+CROSSED_SEEDS = 4  # the crossed design is a grid of 4 initialisations x 4 orders
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification data set.
+
+    Attributes:
+        name: folder under ``data/``.
+        classes: labels that occur; every network has ten outputs all the same.
+        epochs: length of a CNN's training run.
+        num_per_class: training subset sizes of the paper, per class.
+        mean, std: normalisation of pixels in [0, 1], equal in all channels.
+    """
+
+    name: str
+    classes: tuple[int, ...]
+    epochs: int
+    num_per_class: tuple[int, ...]
+    mean: float = 0.0
+    std: float = 1.0
+
+
+TASKS = {
+    "mnist3": Task("mnist3", (0, 1, 2), 15, (10, 20, 50)),
+    "cifar10": Task("cifar10", tuple(range(10)), 30, (10, 20, 50, 30, 40, 60), 0.5, 0.5),
+    "mnist": Task("mnist", tuple(range(10)), 15, (6000,)),
+}
+
+
+def task(name: str) -> Task:
+    """The task of a name; ``mnist3s7`` is a fresh subset of mnist3, drawn with seed 7.
+
+    Raises:
+        UserError: no such task.
+    """
+    base = re.fullmatch(rf"({'|'.join(TASKS)})(s\d+)?", name)
+    if base:
+        return TASKS[base[1]]
+    raise UserError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained: Adam on the mean loss of each batch.
+
+    Attributes:
+        epochs, batch_size: passes over the data; the last batch of a pass may be smaller.
+        lr: learning rate, constant or (``linear_decay``) falling to 0 over the run.
+        weight_decay: L2 coefficient, added to the gradient (not decoupled).
+        optimizer: ``adam`` or ``sgd``.
+        keep: checkpoints after each of the last ``keep`` epochs are samples of the posterior.
+    """
+
+    epochs: int
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 5e-3
+    optimizer: str = "adam"
+    linear_decay: bool = False
+    keep: int = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: which seed draws the initial parameters, which the order of the data."""
+
+    name: str
+    init: int
+    order: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model, a task, a training set size, and what varies between runs."""
+
+    model: str
+    task: str
+    num_per_class: int
+    randomness: str = "init"
+
+    @property
+    def name(self) -> str:
+        """``<model>_<task>_<n>pc[_<randomness>]``; DE-Init, the paper's default, has no suffix."""
+        suffix = "" if self.randomness == "init" else f"_{self.randomness}"
+        return f"{self.model}_{self.task}_{self.num_per_class}pc{suffix}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Experiment":
+        """The experiment of a name.
+
+        Raises:
+            UserError: the name does not follow the pattern.
+        """
+        pattern = rf"(\w+)_([a-z0-9]+)_(\d+)pc(?:_({'|'.join(RANDOMNESS)}))?"
+        match = re.fullmatch(pattern, name)
+        if not match:
+            raise UserError(
+                f"{name!r} is no experiment: names are <model>_<task>_<n>pc[_<randomness>], "
+                "for example cnn2_mnist3_10pc"
+            )
+        return cls(match[1], match[2], int(match[3]), match[4] or "init")
+
+    @property
+    def recipe(self) -> Recipe:
+        """Hyperparameters of section 4 and the appendix."""
+        return Recipe(epochs=task(self.task).epochs)
+
+    def settings(self) -> dict:
+        """What a result of this experiment depends on."""
+        return {**asdict(self), **asdict(self.recipe)}
+
+    def runs(self) -> list[Run]:
+        """All training runs, in the order that ``--seed_id`` counts.
+
+        ``init`` (DE-Init): initialisation and order vary together, as in the released code.
+        ``batch`` (DE-Batch): the first seed's initialisation, orders vary.
+        ``init_only``: the first seed's order, initialisations vary. ``crossed``: a full grid.
+        """
+        all_seeds = seeds()
+        if self.randomness == "crossed":
+            grid = all_seeds[:CROSSED_SEEDS]
+            return [Run(f"{init}x{order}", init, order) for init in grid for order in grid]
+        return [
+            Run(
+                str(seed),
+                init=all_seeds[0] if self.randomness == "batch" else seed,
+                order=all_seeds[0] if self.randomness == "init_only" else seed,
+            )
+            for seed in all_seeds
+        ]
+
+
+PAPER_GRID = (
+    *(Experiment("cnn2", "mnist3", n) for n in (10, 20, 50)),  # experiments 1-3
+    *(Experiment("cnn2", "cifar10", n) for n in (10, 20, 50)),  # 4-6
+    Experiment("cnn2", "mnist3", 50, "batch"),  # 7
+    Experiment("cnn2", "cifar10", 50, "batch"),  # 8
+    Experiment("cnn3", "mnist3", 50),
+    Experiment("cnn3", "cifar10", 50),
+)
+
+
+def seeds() -> list[int]:
+    """The seeds of ``seeds.txt``, one a line.
+
+    Raises:
+        UserError: the file is missing, has a line that is no number, or a seed twice.
+    """
+    try:
+        found = [int(line) for line in paths.SEEDS.read_text().split()]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{paths.SEEDS} cannot be read as one whole number a line ({error}): "
+            "restore it with `git checkout seeds.txt`"
+        ) from error
+    if len(found) < 2 or len(set(found)) < len(found):
+        raise UserError(f"{paths.SEEDS} must name at least two different seeds, one a line")
+    return found

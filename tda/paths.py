@@ -1,0 +1,73 @@
+"""Every path of the project, each once.
+
+What comes with the project (index lists, images, ``seeds.txt``) is read from the repository. What
+is generated (``models/``, ``results/``, new subsets) goes to the same place, or below the folder
+that the environment variable ``TDA_ROOT`` names.
+"""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SEEDS = REPOSITORY / "seeds.txt"
+
+
+def root() -> Path:
+    """The folder below which everything generated is written."""
+    return Path(os.environ.get("TDA_ROOT") or REPOSITORY).expanduser().resolve()
+
+
+def data(task: str) -> Path:
+    """Folder of a task's images and index lists: a generated one first, else the project's."""
+    generated = root() / "data" / task
+    return generated if generated.is_dir() else REPOSITORY / "data" / task
+
+
+def images(task: str, split: str) -> Path:
+    """Parquet file of one split (``train`` or ``test``): columns image, label, index."""
+    return data(task) / f"{split}.parquet"
+
+
+def index_list(task: str, num_per_class: int | None) -> Path:
+    """Text file of image numbers, one a line: a training subset, or (None) the test list."""
+    name = "test_subset" if num_per_class is None else f"train_subset_{num_per_class}pc"
+    return data(task) / f"{name}.txt"
+
+
+def checkpoint(experiment, run: str, epoch: int) -> Path:
+    """Parameters of one run after one epoch."""
+    folder = root() / "models" / experiment.model / experiment.name.removeprefix(
+        f"{experiment.model}_"
+    )
+    return folder / run / f"epoch_{epoch:02d}.safetensors"
+
+
+def results(experiment_name: str) -> Path:
+    """Folder of everything that is known about one experiment."""
+    return root() / "results" / experiment_name
+
+
+def predictions(experiment_name: str, run: str) -> Path:
+    """Logits of one run on training and test images."""
+    return results(experiment_name) / "predictions" / f"{run}.nc"
+
+
+def scores(experiment_name: str, method: str, run: str) -> Path:
+    """Scores of one method for one run of an experiment."""
+    return results(experiment_name) / "scores" / method / f"{run}.nc"
+
+
+def part(scores_file: Path, first: int, last: int) -> Path:
+    """Finished part of an unfinished score file: training examples first to last - 1."""
+    return scores_file.parent / f".{scores_file.stem}.parts" / f"{first}-{last}.nc"
+
+
+def table(experiment_name: str, name: str) -> Path:
+    """CSV table of one experiment."""
+    return results(experiment_name) / f"{name}.csv"
+
+
+def figure(experiment_name: str | None, name: str) -> Path:
+    """Figure of one experiment, or (None) one that compares experiments."""
+    folder = root() / "results" if experiment_name is None else results(experiment_name)
+    return folder / "figures" / f"{name}.png"

@@ -1,0 +1,212 @@
+"""Files: written whole or not at all, compared by their settings, read with one clear error.
+
+A result is a netCDF file whose attribute ``settings`` (JSON) says what it depends on; further
+attributes (versions, commit, seconds) say how it came about and are not compared. Parameters are
+safetensors with the same ``settings`` in their metadata. Nothing is ever unpickled.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import xarray as xr
+
+from tda import paths
+from tda.errors import UserError
+from tda.experiments import Experiment
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` on a temporary name beside ``path``, then rename: all or nothing.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"cannot write {path}: {reason}. Free some space or mend the folder's permissions, "
+            "then run the same command again; what is finished is kept"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: object) -> None:
+    """Write a data set with its settings and where it comes from."""
+    stamped = dataset.assign_attrs(
+        settings=json.dumps(settings, sort_keys=True),
+        **provenance,
+        **versions(),
+    )
+    encoding = {
+        str(name): {"zlib": True, "complevel": 1, "shuffle": True}
+        for name, values in dataset.data_vars.items()
+        if values.ndim
+    }
+    write_whole(path, lambda temporary: stamped.to_netcdf(temporary, engine="h5netcdf",
+                                                          encoding=encoding))
+
+
+def open_scores(path: Path, made_by: str) -> xr.Dataset:
+    """The whole data set of a file, in memory.
+
+    Args:
+        path: a netCDF file of :func:`write_scores`.
+        made_by: the command that makes the file, for the error.
+
+    Raises:
+        UserError: the file is missing, truncated or foreign.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing: make it with `{made_by}`")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            loaded = dataset.load()
+            json.loads(loaded.attrs["settings"])
+            return loaded
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged or not a file of this project ({type(error).__name__}): "
+            f"delete it and run `{made_by}`"
+        ) from error
+
+
+def is_done(path: Path, settings: dict, made_by: str) -> bool:
+    """Whether the result exists with exactly these settings.
+
+    Raises:
+        UserError: it exists with other settings, or is damaged.
+    """
+    if not path.exists():
+        return False
+    check_settings(path, json.loads(open_scores(path, made_by).attrs["settings"]), settings)
+    return True
+
+
+def check_settings(path: Path, found: dict, wanted: dict) -> None:
+    """Compare settings.
+
+    Raises:
+        UserError: they differ; the message names each difference.
+    """
+    wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
+    differing = sorted(
+        key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)
+    )
+    if differing:
+        details = "; ".join(
+            f"{key}: file {found.get(key)!r}, asked {wanted.get(key)!r}" for key in differing
+        )
+        raise UserError(
+            f"{path} was made with other settings ({details}): "
+            "delete it, or run with the settings of the file"
+        )
+
+
+def read_scores(experiment: Experiment, method: str, select: dict | None = None) -> xr.Dataset:
+    """All runs' scores of one method: ``score`` has dims (seed, checkpoint, train, test).
+
+    Args:
+        experiment: whose scores.
+        method: folder below ``scores/``, for example ``loo`` or ``influence``.
+        select: coordinate values for further dims, for example ``{"damping": 0.1}``; a further
+            dim that is not named takes the value of its attribute ``default_<dim>``.
+
+    Raises:
+        UserError: no run has scores; or some have and some have not, or of unequal settings.
+    """
+    files = _existing(paths.scores(experiment.name, method, "x").parent, experiment, method)
+    return xr.concat(
+        [_select(open_scores(file, _command(experiment, method)), select or {}) for file in files],
+        dim="seed",
+        combine_attrs="override",
+        join="exact",
+    )
+
+
+def read_predictions(experiment: Experiment) -> xr.Dataset:
+    """Logits ``train_logit``, ``test_logit`` of all runs and kept checkpoints."""
+    files = _existing(paths.predictions(experiment.name, "x").parent, experiment, "predictions")
+    return xr.concat(
+        [open_scores(file, _command(experiment, "predictions")) for file in files],
+        dim="seed",
+        combine_attrs="override",
+        join="exact",
+    )
+
+
+def methods_with_scores(experiment_name: str) -> list[str]:
+    """Methods (and variants) that have at least one score file, sorted."""
+    folder = paths.results(experiment_name) / "scores"
+    return sorted(method.name for method in folder.glob("*") if any(method.glob("[!.]*.nc")))
+
+
+def experiments_with_scores() -> list[Experiment]:
+    """Experiments that have at least one score file, sorted by name."""
+    folders = sorted((paths.root() / "results").glob("*/scores"))
+    return [
+        Experiment.parse(folder.parent.name)
+        for folder in folders
+        if methods_with_scores(folder.parent.name)
+    ]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what computes, and the commit of the code, for a result's attributes."""
+    packages = {f"version_{name}": version(name) for name in ("torch", "numpy", "xarray")}
+    return {**packages, "version_python": platform.python_version(), "commit": _commit()}
+
+
+def _commit() -> str:
+    """Commit of the code (``+`` when modified), or ``unknown`` outside a clone."""
+    command = ["git", "-C", str(paths.REPOSITORY), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _existing(folder: Path, experiment: Experiment, method: str) -> Iterator[Path] | list[Path]:
+    files = [folder / f"{run.name}.nc" for run in experiment.runs()]
+    files = [file for file in files if file.exists()]
+    if len(files) < 2:
+        raise UserError(
+            f"{folder} has {len(files)} of {len(experiment.runs())} runs, at least two are needed: "
+            f"run `{_command(experiment, method)}`"
+        )
+    return files
+
+
+def _select(dataset: xr.Dataset, select: dict) -> xr.Dataset:
+    extra = [dim for dim in dataset["score"].dims if dim not in _SCORE_DIMS]
+    values = {dim: select.get(dim, dataset.attrs[f"default_{dim}"]) for dim in extra}
+    return dataset.sel(values, method="nearest", tolerance=1e-12) if values else dataset
+
+
+_SCORE_DIMS = ("seed", "checkpoint", "train", "test")
+
+
+def _command(experiment: Experiment, method: str) -> str:
+    """The stage command that makes the scores (or predictions) of an experiment."""
+    family, layers = ("cnn", experiment.model[-1]) if experiment.model[:3] == "cnn" else ("vit", "")
+    trainer = "train_cnn.py" if family == "cnn" else "finetune_vit_lora.py"
+    script = trainer if method == "predictions" else f"tda_{family}_scripts/{method}.py"
+    model = f"--layers {layers}" if layers else f"--model {experiment.model}"
+    return (
+        f"python {script} --task {experiment.task} --num_per_class {experiment.num_per_class} "
+        f"{model} --randomness {experiment.randomness}"
+    )
