@@ -1,0 +1,22 @@
+"""Architectures: a model's name becomes a network with fresh parameters."""
+
+import torch
+from torch import nn
+
+from tda.errors import UserError
+from tda.networks.cnn import cnn2, cnn3
+
+_BUILDERS = {"cnn2": cnn2, "cnn3": cnn3}
+
+
+def build(model: str, task_name: str, seed: int) -> nn.Module:
+    """A network whose initial parameters are drawn with ``seed`` (global generator untouched).
+
+    Raises:
+        UserError: no such model.
+    """
+    if model not in _BUILDERS:
+        raise UserError(f"unknown model {model!r}: choose one of {', '.join(_BUILDERS)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _BUILDERS[model](task_name)

@@ -1,0 +1,54 @@
+"""The trainable parameters of a network as one vector θ [P]."""
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+
+class Parameters:
+    """Layout of θ: the parameters that require a gradient, in the network's own order.
+
+    Args:
+        network: any module; frozen parameters and buffers stay in it.
+
+    Raises:
+        ValueError: no parameter requires a gradient.
+    """
+
+    def __init__(self, network: nn.Module):
+        trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        if not trainable:
+            raise ValueError(
+                "no parameter of the network requires a gradient: call requires_grad_(True) "
+                "on the parameters that attribution should go through"
+            )
+        self.shapes = {name: p.shape for name, p in trainable.items()}
+        self.sizes = [prod(shape) for shape in self.shapes.values()]
+        self.count = sum(self.sizes)
+
+    def split(self, theta: Tensor) -> dict[str, Tensor]:
+        """Views of θ [..., P] by name, each [..., *shape]."""
+        pieces = theta.split(self.sizes, dim=-1)
+        return {
+            name: piece.unflatten(-1, shape) if len(shape) else piece.squeeze(-1)
+            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
+
+    def join(self, named: dict[str, Tensor]) -> Tensor:
+        """θ [..., P] of tensors [..., *shape]: the inverse of :meth:`split`."""
+        pieces = []
+        for name, shape in self.shapes.items():
+            tensor = named[name]
+            pieces.append(tensor.reshape(*tensor.shape[: tensor.ndim - len(shape)], -1))
+        return torch.cat(pieces, dim=-1)
+
+    def read(self, network: nn.Module) -> Tensor:
+        """A copy of the network's θ [P]."""
+        return self.join({name: network.get_parameter(name).detach() for name in self.shapes})
+
+    @torch.no_grad()
+    def write(self, network: nn.Module, theta_P: Tensor) -> None:
+        """Copy θ into the network, keeping its memory layout (channels-last stays so)."""
+        for name, value in self.split(theta_P).items():
+            network.get_parameter(name).copy_(value)

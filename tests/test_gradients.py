@@ -1,0 +1,128 @@
+"""Gradients, rows and the Gauss-Newton dual against explicit autograd in float64."""
+
+import pytest
+import torch
+from conftest import examples
+from torch.func import functional_call, jacrev
+
+from tda.curvature import GaussNewton
+from tda.filters import lissa, ridge
+from tda.gradients import SampleGradients
+from tda.methods.grad_cos import grad_cos
+from tda.methods.grad_dot import grad_dot
+from tda.methods.influence import influence
+from tda.objective import Classification
+from tda.parameters import Parameters
+
+N, M = 7, 4
+
+
+@pytest.fixture
+def gradients(network, network_name):
+    return sample_gradients(network, network_name)
+
+
+def sample_gradients(network, network_name, memory_bytes=1e9):
+    return SampleGradients(
+        network,
+        Classification(),
+        Parameters(network).read(network),
+        train=examples(network_name, N, seed=1),
+        test=examples(network_name, M, seed=2),
+        memory_bytes=memory_bytes,
+    )
+
+
+def output_of(network, x):
+    layout = Parameters(network)
+    return lambda theta: functional_call(network, layout.split(theta), (x,))
+
+
+def explicit_loss_gradients(network, data):
+    theta = Parameters(network).read(network)
+    rows = []
+    for x, y in zip(data.x, data.y, strict=True):
+        f = output_of(network, x[None])
+        rows.append(
+            jacrev(lambda theta, f=f, y=y: Classification().loss(f(theta), y[None])[0])(theta)
+        )
+    return torch.stack(rows)
+
+
+def explicit_gauss_newton(network, data):
+    theta = Parameters(network).read(network)
+    curvature = torch.zeros(len(theta), len(theta), dtype=theta.dtype)
+    for x, y in zip(data.x, data.y, strict=True):
+        f = output_of(network, x[None])
+        jacobian = jacrev(lambda theta, f=f: f(theta)[0])(theta)
+        in_output = jacrev(jacrev(lambda o, y=y: Classification().loss(o[None], y[None])[0]))(
+            f(theta)[0].detach()
+        )
+        curvature += jacobian.T @ in_output @ jacobian / len(data.y)
+    return curvature
+
+
+def test_grad_dot_is_the_product_of_explicit_gradients(gradients, network):
+    train = explicit_loss_gradients(network, gradients.train_data)
+    test = explicit_loss_gradients(network, gradients.test_data)
+    torch.testing.assert_close(grad_dot(gradients), train @ test.T, rtol=1e-10, atol=1e-12)
+
+
+def test_grad_cos_is_the_explicit_cosine(gradients, network):
+    train = explicit_loss_gradients(network, gradients.train_data)
+    test = explicit_loss_gradients(network, gradients.test_data)
+    expected = torch.cosine_similarity(train[:, None], test[None], dim=-1)
+    torch.testing.assert_close(grad_cos(gradients), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_influence_solves_the_explicit_damped_gauss_newton_system(gradients, network):
+    curvature = explicit_gauss_newton(network, gradients.train_data)
+    train = explicit_loss_gradients(network, gradients.train_data)
+    test = explicit_loss_gradients(network, gradients.test_data)
+    dampings = (1e-3, 0.1, 10.0)
+    scores = influence(gradients, dampings)
+    for damping, score in zip(dampings, scores, strict=True):
+        solved = torch.linalg.solve(curvature + damping * torch.eye(len(train.T)).double(), test.T)
+        torch.testing.assert_close(score, -train @ solved, rtol=1e-9, atol=1e-12)
+
+
+def test_eigenvalues_are_those_of_the_explicit_matrix(gradients, network):
+    explicit = torch.linalg.eigvalsh(explicit_gauss_newton(network, gradients.train_data))
+    dual = GaussNewton.of(gradients).eigenvalues_Q
+    count = min(len(explicit), len(dual))
+    torch.testing.assert_close(dual[-count:], explicit[-count:], rtol=1e-9, atol=1e-11)
+
+
+def test_lissa_filter_is_the_recursion_it_stands_for(gradients, network):
+    curvature = explicit_gauss_newton(network, gradients.train_data)
+    train = explicit_loss_gradients(network, gradients.train_data)
+    test = explicit_loss_gradients(network, gradients.test_data)
+    damping, scale, steps = 0.3, 20.0, 9
+    v = test
+    for _ in range(steps):
+        v = test + v - (v @ curvature + damping * v) / scale
+    score = GaussNewton.of(gradients).bilinear(lissa(damping, scale, steps))
+    torch.testing.assert_close(score, train @ v.T / scale, rtol=1e-8, atol=1e-12)
+
+
+def test_little_memory_changes_nothing(network, network_name, gradients):
+    frugal = sample_gradients(network, network_name, memory_bytes=1)
+    assert frugal.test.block == 1
+    torch.testing.assert_close(grad_dot(frugal), grad_dot(gradients), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        influence(frugal, [0.1]), influence(gradients, [0.1]), rtol=1e-9, atol=1e-12
+    )
+
+
+def test_confident_predictions_keep_their_gradient_in_the_span():
+    output = torch.tensor([[60.0, 0, 0], [0, 0, -60], [1, 2, 3]], dtype=torch.float64)
+    y = torch.tensor([0, 2, 1])
+    root = Classification().hessian_root(output)
+    c = Classification().gradient_in_root(output, y)
+    expected = output.softmax(-1) - torch.eye(3)[y]
+    torch.testing.assert_close((root @ c[..., None])[..., 0], expected, rtol=1e-9, atol=1e-15)
+
+
+def test_ridge_is_the_limit_of_lissa():
+    s = torch.linspace(0, 5, 11, dtype=torch.float64)
+    torch.testing.assert_close(lissa(0.5, 10.0, 2000)(s), ridge(0.5)(s))
