@@ -130,7 +130,7 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
     """
     files = _existing(paths.scores(experiment.name, method, "x").parent, experiment, method)
     return xr.concat(
-        [_select(open_scores(file, _command(experiment, method)), select or {}) for file in files],
+        [_select(open_scores(file, command(experiment, method)), select or {}) for file in files],
         dim="seed",
         combine_attrs="override",
         join="exact",
@@ -141,7 +141,7 @@ def read_predictions(experiment: Experiment) -> xr.Dataset:
     """Logits ``train_logit``, ``test_logit`` of all runs and kept checkpoints."""
     files = _existing(paths.predictions(experiment.name, "x").parent, experiment, "predictions")
     return xr.concat(
-        [open_scores(file, _command(experiment, "predictions")) for file in files],
+        [open_scores(file, command(experiment, "predictions")) for file in files],
         dim="seed",
         combine_attrs="override",
         join="exact",
@@ -186,7 +186,7 @@ def _existing(folder: Path, experiment: Experiment, method: str) -> Iterator[Pat
     if len(files) < 2:
         raise UserError(
             f"{folder} has {len(files)} of {len(experiment.runs())} runs, at least two are needed: "
-            f"run `{_command(experiment, method)}`"
+            f"run `{command(experiment, method)}`"
         )
     return files
 
@@ -200,7 +200,7 @@ def _select(dataset: xr.Dataset, select: dict) -> xr.Dataset:
 _SCORE_DIMS = ("seed", "checkpoint", "train", "test")
 
 
-def _command(experiment: Experiment, method: str) -> str:
+def command(experiment: Experiment, method: str) -> str:
     """The stage command that makes the scores (or predictions) of an experiment."""
     family, layers = ("cnn", experiment.model[-1]) if experiment.model[:3] == "cnn" else ("vit", "")
     trainer = "train_cnn.py" if family == "cnn" else "finetune_vit_lora.py"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import examples
+from torch.autograd.functional import hessian  # jacrev of jacrev is wrong for layer norm
 from torch.func import functional_call, jacrev
 
 from tda.curvature import GaussNewton
@@ -11,6 +12,7 @@ from tda.gradients import SampleGradients
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
 from tda.methods.influence import influence
+from tda.methods.lissa import Lissa, lissa_influence
 from tda.objective import Classification
 from tda.parameters import Parameters
 
@@ -126,3 +128,24 @@ def test_confident_predictions_keep_their_gradient_in_the_span():
 def test_ridge_is_the_limit_of_lissa():
     s = torch.linspace(0, 5, 11, dtype=torch.float64)
     torch.testing.assert_close(lissa(0.5, 10.0, 2000)(s), ridge(0.5)(s))
+
+
+def test_lissa_on_the_training_side_equals_the_recursion_on_each_test_gradient(network, gradients):
+    settings = Lissa(damping=0.02, scale=30.0, batch_size=3, steps=5)
+    layout, theta = Parameters(network), Parameters(network).read(network)
+    data = gradients.train_data
+    train = explicit_loss_gradients(network, data)
+    test = explicit_loss_gradients(network, gradients.test_data)
+    batches = list(torch.arange(N).split(3))
+    v = test
+    for step in range(5):
+        batch = batches[step % len(batches)]
+
+        def mean_loss(theta, batch=batch):
+            output = functional_call(network, layout.split(theta), (data.x[batch],))
+            return Classification().loss(output, data.y[batch]).mean()
+
+        v = test + (1 - settings.damping) * v - v @ hessian(mean_loss, theta) / 30.0
+    expected = -train @ v.T / 30.0
+    scores = lissa_influence(gradients, settings, block=3)
+    torch.testing.assert_close(scores, expected, rtol=1e-9, atol=1e-12)

@@ -1,0 +1,61 @@
+"""How much fits: memory is bounded by a flag, not by the size of the data."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from tda.experiments import Recipe
+from tda.parameters import Parameters
+
+SHARE_OF_FREE = 0.6  # the rest is left to the system and to temporary tensors
+Result = TypeVar("Result")
+
+
+def budget_bytes(memory_gb: float | None, device: torch.device, workers: int = 1) -> float:
+    """What one worker may take: the flag's value, or most of what is free."""
+    if memory_gb is None:
+        on_gpu = device.type == "cuda"
+        free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+        return SHARE_OF_FREE * free / workers
+    return memory_gb * 1e9 / workers
+
+
+def members_that_fit(network: nn.Module, recipe: Recipe, x_B: Tensor, memory_bytes: float) -> int:
+    """Members to train together: all that fit on a GPU, 1 on a CPU (faster there).
+
+    Args:
+        network, recipe: what is trained.
+        x_B: a batch of examples, to measure what the backward pass keeps.
+        memory_bytes: from :func:`budget_bytes`.
+    """
+    if x_B.device.type == "cpu":
+        return 1
+    kept_bytes = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept_bytes
+        kept_bytes += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        network(x_B).sum()
+    vectors = 5 + recipe.keep  # parameters, gradient, two moments, one temporary, checkpoints
+    per_member = vectors * 4 * Parameters(network).count + 2 * kept_bytes
+    return max(1, int(memory_bytes / per_member))
+
+
+def halving(compute: Callable[[int], Result], chunk: int) -> Result:
+    """``compute(chunk)``; when the GPU is out of memory, with half the chunk, said each time."""
+    while True:
+        try:
+            return compute(chunk)
+        except torch.OutOfMemoryError:
+            if chunk == 1:
+                raise
+            chunk //= 2
+            torch.cuda.empty_cache()
+            print(f"out of GPU memory: going on with {chunk} members at a time", file=sys.stderr)

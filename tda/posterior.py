@@ -1,0 +1,99 @@
+"""Samples of the posterior over parameters: runs (seeds) x checkpoints of the last epochs."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tda import paths, store
+from tda.errors import UserError
+from tda.experiments import Experiment, Run
+from tda.parameters import Parameters
+
+
+def kept_epochs(experiment: Experiment) -> list[int]:
+    """Epochs, counted from 1, after which a run's parameters are a sample."""
+    recipe = experiment.recipe
+    return list(range(recipe.epochs - recipe.keep + 1, recipe.epochs + 1))
+
+
+def files(experiment: Experiment, run: Run) -> list[Path]:
+    """The run's checkpoint files, one for each kept epoch."""
+    return [paths.checkpoint(experiment, run.name, epoch) for epoch in kept_epochs(experiment)]
+
+
+def save(
+    experiment: Experiment, run: Run, theta_CP: Tensor, layout: Parameters, settings: dict
+) -> None:
+    """Write a run's checkpoints as named parameters with their settings."""
+    metadata = {"settings": json.dumps(settings, sort_keys=True), **store.versions()}
+    for path, theta_P in zip(files(experiment, run), theta_CP.cpu(), strict=True):
+        named = {name: value.contiguous() for name, value in layout.split(theta_P).items()}
+        store.write_whole(path, lambda temporary, named=named: save_file(named, temporary, metadata))
+
+
+def is_saved(experiment: Experiment, run: Run, settings: dict) -> bool:
+    """Whether all checkpoints of the run exist with these settings.
+
+    Raises:
+        UserError: one is damaged or was made with other settings.
+    """
+    existing = [path for path in files(experiment, run) if path.exists()]
+    for path in existing:
+        with _open(path, experiment) as checkpoint:
+            found = json.loads((checkpoint.metadata() or {}).get("settings", "{}"))
+        store.check_settings(path, found, settings)
+    return len(existing) == len(files(experiment, run))
+
+
+def load(experiment: Experiment, run: Run, layout: Parameters, settings: dict) -> Tensor:
+    """θ of a run's checkpoints [C P].
+
+    Raises:
+        UserError: a checkpoint is missing, damaged, of other settings or of another network.
+    """
+    missing = [path for path in files(experiment, run) if not path.exists()]
+    if missing:
+        raise UserError(
+            f"{missing[0]} is missing: train it first with "
+            f"`{store.command(experiment, 'predictions')}`"
+        )
+    is_saved(experiment, run, settings)
+    return torch.stack([_read(path, experiment, layout) for path in files(experiment, run)])
+
+
+def fingerprint(theta_CP: Tensor) -> str:
+    """Hash of parameters: scores of one set of checkpoints are never mixed with another's."""
+    return hashlib.sha256(theta_CP.cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def _read(path: Path, experiment: Experiment, layout: Parameters) -> Tensor:
+    with _open(path, experiment) as checkpoint:
+        named = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118
+    shapes = {name: tuple(value.shape) for name, value in named.items()}
+    if shapes != {name: tuple(shape) for name, shape in layout.shapes.items()}:
+        raise UserError(
+            f"{path} holds parameters of another network: delete it and run "
+            f"`{store.command(experiment, 'predictions')}`"
+        )
+    theta_P = layout.join(named)
+    if theta_P.dtype != torch.float32 or not theta_P.isfinite().all():
+        raise UserError(
+            f"{path} holds values that are not finite float32 numbers: delete it and run "
+            f"`{store.command(experiment, 'predictions')}`"
+        )
+    return theta_P
+
+
+def _open(path: Path, experiment: Experiment):
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path} is damaged or no checkpoint ({error}): delete it and run "
+            f"`{store.command(experiment, 'predictions')}`"
+        ) from error
