@@ -1,0 +1,1 @@
+"""Drawing: tables and arrays become matplotlib figures; nothing here computes a statistic."""
