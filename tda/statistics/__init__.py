@@ -1,0 +1,54 @@
+"""Pure functions from score arrays, dims (seed, checkpoint, train, test), to arrays and tables."""
+
+from tda.statistics.comparison import SIGNED, STATISTICS, correlations
+from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix
+from tda.statistics.intervals import Interval, jackknife_interval, t_interval
+from tda.statistics.reliability import agreement, reliability
+from tda.statistics.significance import (
+    benjamini_hochberg,
+    expected_published_p,
+    expected_sign_agreement,
+    published_p,
+    run_means,
+    seeds_needed,
+    sign_agreement,
+    signal_to_noise,
+    student_t,
+)
+from tda.statistics.variance import (
+    crossed_components,
+    crossed_shares,
+    nested_components,
+    nested_shares,
+    pooled_pair_variance,
+    to_grid,
+)
+
+__all__ = [
+    "KINDS",
+    "SCOPES",
+    "SIGNED",
+    "STATISTICS",
+    "Interval",
+    "agreement",
+    "benjamini_hochberg",
+    "correlation_matrix",
+    "correlations",
+    "crossed_components",
+    "crossed_shares",
+    "expected_published_p",
+    "expected_sign_agreement",
+    "jackknife_interval",
+    "nested_components",
+    "nested_shares",
+    "pooled_pair_variance",
+    "published_p",
+    "reliability",
+    "run_means",
+    "seeds_needed",
+    "sign_agreement",
+    "signal_to_noise",
+    "student_t",
+    "t_interval",
+    "to_grid",
+]

@@ -1,0 +1,174 @@
+r"""Is a score different from zero? Tests over seeds, one per train-test pair.
+
+The unit is a training run: checkpoints of one run are averaged first, because they are not
+independent. Everywhere a score that is not a number gives a result that is not a number.
+"""
+
+from functools import cache
+
+import numpy as np
+import xarray as xr
+from scipy import integrate, optimize, special, stats
+
+LEVEL = 0.05
+POWER = 0.8
+_TABLED_SEEDS = 200  # up to here seeds_needed is exact, beyond it is within one seed
+
+
+def run_means(scores: xr.DataArray) -> xr.DataArray:
+    """One score per run: the mean over its checkpoints, in float64.
+
+    Args:
+        scores: dims (seed, train, test) and, unless already averaged, checkpoint.
+    """
+    scores = scores.astype(np.float64)
+    return scores.mean("checkpoint", skipna=False) if "checkpoint" in scores.dims else scores
+
+
+def student_t(scores: xr.DataArray) -> xr.Dataset:
+    r"""Student's one-sample, two-sided t-test of :math:`E[\tau] = 0` over seeds.
+
+    Seeds that agree exactly (zero variance) give p = 1 where they agree on zero, else p = 0.
+
+    Args:
+        scores: dims (seed, checkpoint, train, test); checkpoints are averaged.
+
+    Returns:
+        mean, std (over seeds, ddof 1), t, p; dims (train, test).
+
+    Raises:
+        ValueError: less than two seeds.
+    """
+    runs = run_means(scores)
+    num_seeds = _num_seeds(runs)
+    mean, std = _mean_and_std(runs)
+    t = _ratio(mean, std) * np.sqrt(num_seeds)
+    p = xr.apply_ufunc(lambda values: 2 * special.stdtr(num_seeds - 1, -np.abs(values)), t)
+    return xr.Dataset({"mean": mean, "std": std, "t": t, "p": p})
+
+
+def signal_to_noise(scores: xr.DataArray) -> xr.DataArray:
+    """Signed mean over standard deviation (ddof 1) of the runs; dims (train, test).
+
+    The released code correlates this quantity between methods under the name of p-value. Infinite
+    where the runs agree exactly on a value that is not zero, zero where they agree on zero.
+
+    Raises:
+        ValueError: less than two seeds.
+    """
+    runs = run_means(scores)
+    _num_seeds(runs)
+    return _ratio(*_mean_and_std(runs))
+
+
+def benjamini_hochberg(p: xr.DataArray) -> xr.DataArray:
+    """False discovery rate q of each pair, over all pairs (Benjamini and Hochberg 1995).
+
+    Args:
+        p: p-values of any shape; those that are not numbers are no tests and stay so.
+    """
+    q = np.full(p.shape, np.nan)
+    tested = np.isfinite(p.values)
+    if tested.any():
+        q[tested] = stats.false_discovery_control(p.values[tested])
+    return p.copy(data=q)
+
+
+def published_p(scores: xr.DataArray) -> xr.DataArray:
+    r"""The released code's p, :math:`2 \Phi(-|\bar\tau / s|)`; dims (train, test).
+
+    It lacks :math:`\sqrt n` and Student's distribution, so it is no p-value: it measures the
+    signal-to-noise ratio of a single run. Compare it with :func:`expected_published_p`.
+    """
+    return xr.apply_ufunc(lambda ratio: 2 * special.ndtr(-np.abs(ratio)), signal_to_noise(scores))
+
+
+@cache
+def expected_published_p(num_seeds: int) -> float:
+    r"""Mean of :func:`published_p` when the true score is zero and runs are normal.
+
+    There :math:`\bar\tau / s = t / \sqrt n` with n - 1 degrees of freedom; .790 for n = 10.
+    """
+
+    def weighted(t: float) -> float:
+        return 4 * special.ndtr(-t / np.sqrt(num_seeds)) * stats.t.pdf(t, num_seeds - 1)
+
+    return float(integrate.quad(weighted, 0, np.inf)[0])
+
+
+def sign_agreement(scores: xr.DataArray) -> xr.DataArray:
+    """Share of runs whose score has the majority's sign; dims (train, test).
+
+    A score of exactly zero has no sign and agrees with none.
+    """
+    runs = run_means(scores)
+    majority = np.maximum((runs > 0).sum("seed"), (runs < 0).sum("seed"))
+    return (majority / runs.sizes["seed"]).where(runs.notnull().all("seed"))
+
+
+def expected_sign_agreement(num_seeds: int) -> float:
+    """Mean of :func:`sign_agreement` when either sign is equally likely; .623 for 10 seeds."""
+    positive = np.arange(num_seeds + 1)
+    weights = stats.binom.pmf(positive, num_seeds, 0.5)
+    return float(weights @ np.maximum(positive, num_seeds - positive) / num_seeds)
+
+
+def seeds_needed(ratio: xr.DataArray) -> xr.DataArray:
+    """Seeds with which the t-test at level .05 finds a pair's effect with probability .8.
+
+    To find is to reject with the right sign (noncentral t; the wrong sign adds less than 1e-5).
+    The observed ratio is taken for the true one; among pairs selected for a small p it is too
+    large, and this number too small.
+
+    Args:
+        ratio: mean over standard deviation of the runs (:func:`signal_to_noise`), any shape.
+
+    Returns:
+        Whole numbers from 2, infinity where the ratio is zero; exact up to 200, then within one
+        (normal approximation with Guenther's correction).
+    """
+    return xr.apply_ufunc(_seeds_needed, ratio)
+
+
+def _seeds_needed(ratio: np.ndarray) -> np.ndarray:
+    effect = np.abs(ratio)
+    z_level, z_power = special.ndtri(1 - LEVEL / 2), special.ndtri(POWER)
+    with np.errstate(divide="ignore", over="ignore"):
+        large = np.ceil(((z_level + z_power) / effect) ** 2 + z_level**2 / 2)
+    smallest = _smallest_effects()
+    tabled = 2.0 + np.searchsorted(-smallest, -effect, side="left")
+    return np.where(effect >= smallest[-1], tabled, np.maximum(large, _TABLED_SEEDS + 1))
+
+
+@cache
+def _smallest_effects() -> np.ndarray:
+    """Smallest mean over standard deviation found with 2, 3, ... seeds; falling."""
+    return np.array([_smallest_effect(num_seeds) for num_seeds in range(2, _TABLED_SEEDS + 1)])
+
+
+def _smallest_effect(num_seeds: int) -> float:
+    critical = stats.t.isf(LEVEL / 2, num_seeds - 1)
+
+    def missing_power(effect: float) -> float:
+        return 1 - POWER - special.nctdtr(num_seeds - 1, effect * np.sqrt(num_seeds), critical)
+
+    return float(optimize.brentq(missing_power, 0.0, 30 / np.sqrt(num_seeds), xtol=1e-12))
+
+
+def _mean_and_std(runs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    # Seen from the first run, so that runs which agree exactly have a variance of exactly zero.
+    first = runs.isel(seed=0, drop=True)
+    from_first = runs - first
+    mean = first + from_first.mean("seed", skipna=False)
+    return mean, from_first.std("seed", ddof=1, skipna=False)
+
+
+def _ratio(mean: xr.DataArray, std: xr.DataArray) -> xr.DataArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (mean / std).where((mean != 0) | (std != 0), 0.0)
+
+
+def _num_seeds(runs: xr.DataArray) -> int:
+    if runs.sizes["seed"] < 2:
+        raise ValueError(f"a test over seeds needs at least two, got {runs.sizes['seed']}")
+    return runs.sizes["seed"]

@@ -1,0 +1,172 @@
+r"""Where the variance of a score comes from.
+
+Random-effects ANOVA per train-test pair; estimates are unbiased and therefore may be negative,
+which is left so. Tables sum the components over pairs, so that pairs count by their variance.
+"""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tda.statistics.intervals import jackknife_interval
+from tda.statistics.significance import run_means
+
+
+def pooled_pair_variance(score: xr.DataArray, test_loss: xr.DataArray) -> xr.DataArray:
+    r"""The paper's variance of LOO: over all T² pairs of a retrained and a base model.
+
+    Over all (t, t') the variance of :math:`L(z;\theta_{\setminus j}^{(t)}) - L(z;\theta^{(t')})`
+    is exactly the sum of both variances over the pooled samples; the pairing by seed is lost.
+
+    Args:
+        score: LOO, dims (seed, checkpoint, train, test).
+        test_loss: loss of the base models, dims (seed, checkpoint, test).
+
+    Returns:
+        dims (train, test), in squared units of the loss, with the denominator T².
+    """
+    pooled = ("seed", "checkpoint")
+    base = test_loss.astype(np.float64)
+    retrained = score.astype(np.float64) + base
+    variance = retrained.var(pooled, skipna=False) + base.var(pooled, skipna=False)
+    return variance.transpose("train", "test")
+
+
+def nested_components(scores: xr.DataArray) -> xr.Dataset:
+    r"""Seeds, and checkpoints within seeds, of :math:`\tau = \mu + a_s + b_{sc}`.
+
+    Neighbouring checkpoints of a run resemble each other, so the seeds' part also holds whatever
+    the kept checkpoints have in common.
+
+    Args:
+        scores: dims (seed, checkpoint, train, test), runs independent of each other.
+
+    Returns:
+        seed, checkpoint: variance of each effect, dims (train, test).
+
+    Raises:
+        ValueError: less than two seeds or two checkpoints.
+    """
+    return _nested(_runs(scores))
+
+
+def crossed_components(scores: xr.DataArray) -> xr.Dataset:
+    r"""Initialisation i, order o and their interaction, of a full grid of runs, and checkpoints.
+
+    The model is :math:`\tau = \mu + a_i + b_o + c_{io} + d_{ioc}`. With one run per cell the
+    interaction is confounded with anything else that differs between runs (such as a device's
+    rounding); the noise of averaging few checkpoints is subtracted from it.
+
+    Args:
+        scores: dims (init, order, checkpoint, train, test) as of :func:`to_grid`.
+
+    Returns:
+        init, order, interaction, checkpoint: variance of each effect, dims (train, test).
+
+    Raises:
+        ValueError: less than two initialisations, orders or checkpoints.
+    """
+    return _crossed(_runs(scores))
+
+
+def to_grid(scores: xr.DataArray) -> xr.DataArray:
+    """Runs as a grid: dim seed, with its coordinates init and order, becomes (init, order).
+
+    Raises:
+        ValueError: a cell of the grid has no run, or more than one.
+    """
+    cells = list(zip(scores["init"].values, scores["order"].values, strict=True))
+    full = len(np.unique(scores["init"])) * len(np.unique(scores["order"]))
+    if not len(cells) == len(set(cells)) == full:
+        raise ValueError(f"{len(set(cells))} of the grid's {full} runs are there")
+    indexed = scores.drop_vars("seed").set_index(seed=("init", "order"))
+    return indexed.unstack("seed")  # noqa: PD010  (xarray has no pivot_table)
+
+
+def nested_shares(scores: xr.DataArray) -> pd.DataFrame:
+    """:func:`nested_components` summed over pairs, with 95 % jackknife intervals over seeds.
+
+    Returns:
+        component, variance (mean over pairs), share of the total, low, high (of the share).
+    """
+    runs = _runs(scores)
+    return _table(_nested(runs), [_without_each(runs, "seed", _nested)])
+
+
+def crossed_shares(scores: xr.DataArray) -> pd.DataFrame:
+    """:func:`crossed_components` summed over pairs, jackknifed over initialisations and orders.
+
+    Returns:
+        component, variance (mean over pairs), share of the total, low, high (of the share).
+    """
+    runs = _runs(scores)
+    factors = [_without_each(runs, factor, _crossed) for factor in ("init", "order")]
+    return _table(_crossed(runs), factors)
+
+
+def _runs(scores: xr.DataArray) -> xr.Dataset:
+    """Mean and variance (ddof 1) over the checkpoints of each run."""
+    num_checkpoints = scores.sizes["checkpoint"]
+    if num_checkpoints < 2:
+        raise ValueError("variance components need at least two checkpoints of each run")
+    within = scores.astype(np.float64).var("checkpoint", ddof=1, skipna=False)
+    runs = xr.Dataset({"mean": run_means(scores), "within": within})
+    return runs.assign_attrs(num_checkpoints=num_checkpoints)
+
+
+def _nested(runs: xr.Dataset) -> xr.Dataset:
+    _need_two(runs, "seed")
+    checkpoint = runs["within"].mean("seed")
+    between = runs["mean"].var("seed", ddof=1, skipna=False)
+    seed = between - checkpoint / runs.attrs["num_checkpoints"]
+    return xr.Dataset({"seed": seed, "checkpoint": checkpoint})
+
+
+def _crossed(runs: xr.Dataset) -> xr.Dataset:
+    _need_two(runs, "init", "order")
+    mean, num_inits, num_orders = runs["mean"], runs.sizes["init"], runs.sizes["order"]
+    of_init, of_order = mean.mean("order"), mean.mean("init")
+    residual = mean - of_init - of_order + mean.mean(("init", "order"))
+    square = (residual**2).sum(("init", "order")) / ((num_inits - 1) * (num_orders - 1))
+    checkpoint = runs["within"].mean(("init", "order"))
+    return xr.Dataset(
+        {
+            "init": of_init.var("init", ddof=1) - square / num_orders,
+            "order": of_order.var("order", ddof=1) - square / num_inits,
+            "interaction": square - checkpoint / runs.attrs["num_checkpoints"],
+            "checkpoint": checkpoint,
+        }
+    )
+
+
+def _need_two(runs: xr.Dataset, *factors: str) -> None:
+    for factor in factors:
+        if runs.sizes[factor] < 2:
+            raise ValueError(f"variance components need at least two levels of {factor}")
+
+
+def _without_each(runs: xr.Dataset, factor: str, components) -> np.ndarray:
+    """Shares [level, component] with each level of a factor left out; empty if that is too few."""
+    levels = np.arange(runs.sizes[factor])
+    if len(levels) < 3:
+        return np.empty((0, 0))
+    return np.stack([_shares(components(runs.isel({factor: levels != level}))) for level in levels])
+
+
+def _shares(components: xr.Dataset) -> np.ndarray:
+    totals = np.array([float(variance.sum(skipna=False)) for variance in components.values()])
+    return totals / totals.sum() if totals.sum() > 0 else np.full(len(totals), np.nan)
+
+
+def _table(components: xr.Dataset, left_out: list[np.ndarray]) -> pd.DataFrame:
+    shares = _shares(components)
+    interval = jackknife_interval(shares, left_out)
+    return pd.DataFrame(
+        {
+            "component": list(components),
+            "variance": [float(variance.mean()) for variance in components.values()],
+            "share": shares,
+            "low": interval.low,
+            "high": interval.high,
+        }
+    )
