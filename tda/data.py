@@ -1,0 +1,133 @@
+"""A task becomes tensors: the training and test subset of one experiment.
+
+Importing this file does not import torch, so that figures start fast; :func:`load` does.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tda import experiments, paths
+from tda.errors import UserError
+from tda.experiments import Experiment, Task
+from tda.images import Images, fingerprint, prepare_command, read_images, read_index_list
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Data", "Images", "Split", "load", "read_images", "read_index_list"]
+
+SHAPES = {"mnist3": (28, 28), "mnist": (28, 28), "cifar10": (32, 32, 3)}
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """One subset as a network takes it.
+
+    Attributes:
+        x: float32 [N, C, H, W], pixels in [0, 1] less the task's mean, over its std.
+        y: int64 [N], labels.
+        index: int64 [N], the numbers in the original split, in the order of the index list.
+    """
+
+    x: "Tensor"
+    y: "Tensor"
+    index: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The data of one experiment.
+
+    Attributes:
+        train, test: the two subsets.
+        hash: fingerprint of both subsets' pixels, labels and numbers, for results' attributes.
+        exact: whether all pixels are the original ones; False: they went through JPEG.
+    """
+
+    train: Data
+    test: Data
+    hash: str
+    exact: bool
+
+
+def load(experiment: Experiment, device: str = "cpu") -> Split:
+    """Training and test subset of an experiment as tensors.
+
+    Args:
+        experiment: names the task and the training subset.
+        device: where the tensors go.
+
+    Raises:
+        UserError: data are missing, damaged, or not those of the task; unknown subset size.
+    """
+    task = experiments.task(experiment.task)
+    train, test = _subset(experiment, "train"), _subset(experiment, "test")
+    if train.exact != test.exact:
+        raise UserError(
+            f"{paths.data(experiment.task)} mixes original and JPEG images: "
+            f"run `{prepare_command(experiment.task)}`"
+        )
+    return Split(
+        train=_tensors(train, task, device),
+        test=_tensors(test, task, device),
+        hash=fingerprint(train, test)[:16],
+        exact=train.exact,
+    )
+
+
+def _subset(experiment: Experiment, split: str) -> Images:
+    """Images of one split in the order of the index list, checked against the task."""
+    name = experiment.task
+    num_per_class = experiment.num_per_class if split == "train" else None
+    path = paths.images(name, split)
+    if not path.exists():
+        raise UserError(
+            f"images of task {name} are missing ({path}): make them with `{prepare_command(name)}`"
+        )
+    numbers = paths.index_list(name, num_per_class)
+    if split == "train" and not numbers.exists():
+        raise UserError(_no_such_size(experiment))
+    images = read_images(path, read_index_list(numbers))
+    _check(images, experiments.task(name), f"{path} (run `{prepare_command(name)}`)")
+    return images
+
+
+def _check(images: Images, task: Task, where: str) -> None:
+    shape = images.pixels.shape[1:]
+    if shape != SHAPES[task.name]:
+        raise UserError(f"{where} has images of shape {shape}, {task.name} has {SHAPES[task.name]}")
+    foreign = np.setdiff1d(images.label, task.classes)
+    if len(foreign):
+        raise UserError(
+            f"{where} has the label {foreign[0]}, {task.name} has {task.classes}: "
+            "the index list and the images do not belong together"
+        )
+
+
+def _no_such_size(experiment: Experiment) -> str:
+    """The message for a subset size without an index list."""
+    name, size = experiment.task, experiment.num_per_class
+    lists = paths.data(name).glob("train_subset_*pc.txt")
+    sizes = sorted(int(file.stem.removeprefix("train_subset_")[:-2]) for file in lists)
+    base = experiments.task(name).name
+    unused = next(seed for seed in itertools.count(1) if not paths.data(f"{base}s{seed}").exists())
+    return (
+        f"task {name} has no training subset of {size} per class, only of "
+        f"{', '.join(map(str, sizes)) or 'none'}: draw one with `{prepare_command(base)} "
+        f"--new_subset {unused} --num_per_class {size}` and name the task {base}s{unused}"
+    )
+
+
+def _tensors(images: Images, task: Task, device: str) -> Data:
+    import torch
+
+    pixels_NCHW = images.pixels.reshape(*images.pixels.shape[:3], -1).transpose(0, 3, 1, 2)
+    x_NCHW = torch.tensor(np.ascontiguousarray(pixels_NCHW), device=device).float().div(255)
+    return Data(
+        x=x_NCHW.sub(task.mean).div(task.std),
+        y=torch.tensor(images.label, device=device),
+        index=images.index,
+    )
