@@ -62,6 +62,11 @@ def part(scores_file: Path, first: int, last: int) -> Path:
     return scores_file.parent / f".{scores_file.stem}.parts" / f"{first}-{last}.nc"
 
 
+def pairs(experiment_name: str, method: str) -> Path:
+    """Statistics over seeds of one method's scores, per train-test pair."""
+    return results(experiment_name) / "pairs" / f"{method}.nc"
+
+
 def table(experiment_name: str, name: str) -> Path:
     """CSV table of one experiment."""
     return results(experiment_name) / f"{name}.csv"

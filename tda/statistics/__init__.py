@@ -1,5 +1,6 @@
 """Pure functions from score arrays, dims (seed, checkpoint, train, test), to arrays and tables."""
 
+from tda.statistics.accuracy import accuracy
 from tda.statistics.comparison import SIGNED, STATISTICS, correlations
 from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix
 from tda.statistics.intervals import Interval, jackknife_interval, t_interval
@@ -8,6 +9,7 @@ from tda.statistics.significance import (
     benjamini_hochberg,
     expected_published_p,
     expected_sign_agreement,
+    mean_p_interval,
     published_p,
     run_means,
     seeds_needed,
@@ -20,6 +22,7 @@ from tda.statistics.variance import (
     crossed_shares,
     nested_components,
     nested_shares,
+    pooled_pair_share,
     pooled_pair_variance,
     to_grid,
 )
@@ -30,6 +33,7 @@ __all__ = [
     "SIGNED",
     "STATISTICS",
     "Interval",
+    "accuracy",
     "agreement",
     "benjamini_hochberg",
     "correlation_matrix",
@@ -39,8 +43,10 @@ __all__ = [
     "expected_published_p",
     "expected_sign_agreement",
     "jackknife_interval",
+    "mean_p_interval",
     "nested_components",
     "nested_shares",
+    "pooled_pair_share",
     "pooled_pair_variance",
     "published_p",
     "reliability",

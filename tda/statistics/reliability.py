@@ -16,8 +16,8 @@ import xarray as xr
 from tda.statistics.intervals import Interval, fisher_z, jackknife_interval
 from tda.statistics.significance import run_means
 
-_ALL_SPLITS = 126  # of ten seeds
-_RANDOM_SPLITS = 100
+_ALL_SPLITS = 1500  # up to eleven seeds; ten have 126
+_RANDOM_SPLITS = 500
 # Quantities that are correlations: their interval is found on Fisher's scale.
 _CORRELATIONS = frozenset({"split_half", "correlation", "cross_half", "same_seed", "cross_seed"})
 
@@ -75,10 +75,9 @@ def agreement(scores: xr.DataArray, reference: xr.DataArray) -> pd.DataFrame:
     x_SQ, y_SQ = _flat(scores), _flat(reference)
 
     def estimate(kept: np.ndarray) -> dict[str, float]:
-        return _agreement(
-            *(_covariance(a[kept], b[kept]) for a, b in ((x_SQ, x_SQ), (x_SQ, y_SQ), (y_SQ, y_SQ))),
-            num_seeds=len(x_SQ),
-        )
+        x, y = x_SQ[kept], y_SQ[kept]
+        xx_SS, xy_SS, yy_SS = _covariance(x, x), _covariance(x, y), _covariance(y, y)
+        return _agreement(xx_SS, xy_SS, yy_SS, len(x_SQ))
 
     return _with_intervals(estimate, len(x_SQ))
 
@@ -86,11 +85,11 @@ def agreement(scores: xr.DataArray, reference: xr.DataArray) -> pd.DataFrame:
 def halves(num_seeds: int, rng_seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Weights [H S] of the first and of the second half's mean, balanced and disjoint.
 
-    All splits if there are at most 126, else 100 random ones; an odd seed is left out of each.
+    All splits if there are at most 1500, else 500 random ones; an odd seed is left out of each.
     """
     half = num_seeds // 2
     if comb(num_seeds, half) * comb(num_seeds - half, half) // 2 <= _ALL_SPLITS:
-        splits = [
+        splits: list = [
             (first, second)
             for first in combinations(range(num_seeds), half)
             for second in combinations(sorted(set(range(num_seeds)) - set(first)), half)

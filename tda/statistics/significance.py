@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 from scipy import integrate, optimize, special, stats
 
+from tda.statistics.intervals import Interval, jackknife_interval
+
 LEVEL = 0.05
 POWER = 0.8
 _TABLED_SEEDS = 200  # up to here seeds_needed is exact, beyond it is within one seed
@@ -45,6 +47,22 @@ def student_t(scores: xr.DataArray) -> xr.Dataset:
     t = _ratio(mean, std) * np.sqrt(num_seeds)
     p = xr.apply_ufunc(lambda values: 2 * special.stdtr(num_seeds - 1, -np.abs(values)), t)
     return xr.Dataset({"mean": mean, "std": std, "t": t, "p": p})
+
+
+def mean_p_interval(scores: xr.DataArray) -> Interval:
+    """95 % jackknife interval over seeds of the mean p-value of :func:`student_t`.
+
+    Args:
+        scores: dims (seed, checkpoint, train, test).
+
+    Returns:
+        Numbers; not a number with less than three seeds.
+    """
+    runs = run_means(scores)
+    seeds = np.arange(runs.sizes["seed"])
+    left_out = [runs.isel(seed=seeds != seed) for seed in seeds] if len(seeds) > 2 else []
+    means = np.array([float(student_t(kept)["p"].mean(skipna=False)) for kept in left_out])
+    return jackknife_interval(student_t(runs)["p"].mean(skipna=False).values, [means])
 
 
 def signal_to_noise(scores: xr.DataArray) -> xr.DataArray:
@@ -102,7 +120,7 @@ def sign_agreement(scores: xr.DataArray) -> xr.DataArray:
     A score of exactly zero has no sign and agrees with none.
     """
     runs = run_means(scores)
-    majority = np.maximum((runs > 0).sum("seed"), (runs < 0).sum("seed"))
+    majority = xr.apply_ufunc(np.maximum, (runs > 0).sum("seed"), (runs < 0).sum("seed"))
     return (majority / runs.sizes["seed"]).where(runs.notnull().all("seed"))
 
 

@@ -32,6 +32,28 @@ def pooled_pair_variance(score: xr.DataArray, test_loss: xr.DataArray) -> xr.Dat
     return variance.transpose("train", "test")
 
 
+def pooled_pair_share(score: xr.DataArray, test_loss: xr.DataArray) -> pd.DataFrame:
+    """:func:`pooled_pair_variance` as a multiple of the variance of the paired score.
+
+    Returns:
+        One row, component ``all_pairs_published``: variance (mean over pairs), share of the total
+        of :func:`nested_components`, and its 95 % jackknife interval over seeds, low and high.
+    """
+    seeds = np.arange(score.sizes["seed"])
+
+    def share(kept: np.ndarray) -> float:
+        part = score.isel(seed=kept)
+        total = sum(float(v.mean()) for v in nested_components(part).values())
+        return float(pooled_pair_variance(part, test_loss.isel(seed=kept)).mean()) / total
+
+    left_out = [share(seeds != seed) for seed in seeds] if len(seeds) > 2 else []
+    value = np.array([share(seeds >= 0)])
+    interval = jackknife_interval(value, [np.array(left_out)])
+    variance = float(pooled_pair_variance(score, test_loss).mean())
+    table = pd.DataFrame({"component": ["all_pairs_published"], "variance": [variance]})
+    return table.assign(share=value, low=interval.low, high=interval.high)
+
+
 def nested_components(scores: xr.DataArray) -> xr.Dataset:
     r"""Seeds, and checkpoints within seeds, of :math:`\tau = \mu + a_s + b_{sc}`.
 

@@ -1,0 +1,179 @@
+"""What every script under ``analysis/`` shares: flags, errors, and which runs are a sample."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tda import paths, store
+from tda.errors import UserError
+from tda.experiments import HELPFUL_SIGN, Experiment
+
+
+def main(
+    doc: str | None,
+    analyse: Callable[..., Iterable[Path]],
+    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    """Run ``analyse`` for each experiment that the command line asks for, print what it wrote.
+
+    Args:
+        doc: the script's docstring, shown by ``--help``.
+        analyse: from an experiment (and the script's own flags, by name) to the files written.
+        add_flags: adds the script's own flags.
+
+    Raises:
+        SystemExit: 2 after a line on stderr for an error of the user, 130 when interrupted.
+    """
+
+    def analyse_each(experiments: list[Experiment], **flags: object) -> Iterator[Path]:
+        for experiment in experiments:
+            yield from analyse(experiment, **flags)
+
+    main_all(doc, analyse_each, add_flags)
+
+
+def main_all(
+    doc: str | None,
+    analyse: Callable[..., Iterable[Path]],
+    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    """Run ``analyse`` once, for all experiments that the command line asks for.
+
+    Args:
+        doc: the script's docstring, shown by ``--help``.
+        analyse: from the experiments (and the script's own flags, by name) to the files written,
+            which are printed one by one.
+        add_flags: adds the script's own flags.
+
+    Raises:
+        SystemExit: as :func:`main`.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--experiment",
+        nargs="+",
+        metavar="NAME",
+        help="<model>_<task>_<n>pc[_<randomness>]; default: all that exist under results/",
+    )
+    if add_flags:
+        add_flags(parser)
+    flags = vars(parser.parse_args())
+    names = flags.pop("experiment")
+    try:
+        for path in analyse(_experiments(names), **flags):
+            print(path, flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as stopped:
+        raise SystemExit(130) from stopped
+
+
+def independent_scores(experiment: Experiment, method: str) -> xr.Dataset:
+    """Scores of the runs that are a sample of independent ones: what a test over seeds needs.
+
+    All runs, but of the crossed design only those whose initialisation and order are of one seed
+    (the grid's diagonal): any others share an initialisation or an order with some run.
+
+    Raises:
+        UserError: less than two such runs have scores, or a score is not a finite number.
+    """
+    return _independent(experiment, finite_scores(experiment, method), method)
+
+
+def independent_predictions(experiment: Experiment) -> xr.Dataset:
+    """Predictions of the runs that :func:`independent_scores` takes.
+
+    Raises:
+        UserError: less than two such runs have predictions.
+    """
+    return _independent(experiment, store.read_predictions(experiment), "predictions")
+
+
+def finite_scores(experiment: Experiment, method: str) -> xr.Dataset:
+    """All runs' scores.
+
+    Raises:
+        UserError: less than two runs have scores, or a score is not a finite number.
+    """
+    dataset = store.read_scores(experiment, method)
+    finite = xr.apply_ufunc(np.isfinite, dataset["score"]).all(("checkpoint", "train", "test"))
+    if not finite.all():
+        run = dataset["seed"].values[~finite.values][0]
+        raise UserError(
+            f"{paths.scores(experiment.name, method, str(run))} holds scores that are not finite "
+            "(a diverged training run?): delete the file to leave this run out, or make it again"
+        )
+    return dataset
+
+
+def methods(experiment: Experiment) -> list[str]:
+    """Methods and variants that have scores, in the paper's order.
+
+    Raises:
+        UserError: none has.
+    """
+    found = store.methods_with_scores(experiment.name)
+    if not found:
+        folder = paths.results(experiment.name) / "scores"
+        raise UserError(
+            f"{folder} has no scores: make them with the stage scripts, `make reproduce` does all"
+        )
+    order = list(HELPFUL_SIGN)
+    place = {method: order.index(base) for method in found if (base := _base(method))}
+    return sorted(found, key=lambda method: (place.get(method, len(order)), method))
+
+
+def helpful_sign(method: str) -> int:
+    """Sign of the scores of helpful training examples; a variant has that of its method.
+
+    Raises:
+        UserError: the method is unknown.
+    """
+    base = _base(method)
+    if base is None:
+        raise UserError(
+            f"the sign of {method!r} is unknown: add it to HELPFUL_SIGN in tda/experiments.py"
+        )
+    return HELPFUL_SIGN[base]
+
+
+def write_table(experiment: Experiment, name: str, table: pd.DataFrame) -> Path:
+    """Write a CSV table of an experiment, whole, and return its path."""
+    path = paths.table(experiment.name, name)
+    store.write_whole(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
+    return path
+
+
+def _independent(experiment: Experiment, dataset: xr.Dataset, kind: str) -> xr.Dataset:
+    if experiment.randomness != "crossed":
+        return dataset
+    diagonal = dataset.isel(seed=(dataset["init"] == dataset["order"]).values)
+    if diagonal.sizes["seed"] < 2:
+        raise UserError(
+            f"{experiment.name} has {kind} of {diagonal.sizes['seed']} runs whose initialisation "
+            "and order are of one seed, at least two are needed: run all of its stages"
+        )
+    return diagonal
+
+
+def _experiments(names: list[str] | None) -> list[Experiment]:
+    if names:
+        return [Experiment.parse(name) for name in names]
+    found = store.experiments_with_scores()
+    if not found:
+        raise UserError(f"{paths.root() / 'results'} has no scores yet: run `make reproduce`")
+    return found
+
+
+def _base(method: str) -> str | None:
+    """The method of a variant: ``ats`` of ``ats_sgd``."""
+    bases = [base for base in HELPFUL_SIGN if method == base or method.startswith(f"{base}_")]
+    return max(bases, key=len, default=None)
