@@ -1,0 +1,83 @@
+"""How reliable is each method's mean score, and does it explain this model or the procedure?
+
+    python analysis/reliability.py [--experiment NAME ...]
+
+Reads   results/<experiment>/scores/<method>/
+Writes  results/<experiment>/reliability.csv
+
+Pearson correlations over all train-test pairs, with 95 % jackknife intervals over seeds.
+Of a method alone: split_half (mean maps of two halves of the seeds), reliability (of the mean
+over all seeds) and ceiling (the largest correlation that anything noise-free can have with it).
+Of a method with LOO, column reference: correlation; corrected for both reliabilities (as if noise
+were independent, but methods share their models); cross_half (method from one half of the seeds,
+LOO from the other) and cross_half_corrected (which needs no such assumption); same_seed,
+cross_seed and same_minus_cross (above zero: the score explains its own model). ``value``,
+``low``, ``high`` are in the paper's signs; ``aligned`` is the value with the sign at which
+positive means that both methods find the same examples helpful.
+Takes about 2 s for 10 seeds, 30 x 900 pairs and five methods.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from tda import statistics
+from tda.analysis import helpful_sign, independent_scores, main, methods, write_table
+from tda.experiments import Experiment
+
+REFERENCE = "loo"
+
+
+def analyse(experiment: Experiment) -> list[Path]:
+    """Write the table of one experiment."""
+    runs = {
+        method: statistics.run_means(independent_scores(experiment, method)["score"])
+        for method in methods(experiment)
+    }
+    tables = [alone(method, scores) for method, scores in runs.items()]
+    if REFERENCE in runs:
+        tables += [
+            against(method, *common_seeds(scores, runs[REFERENCE]))
+            for method, scores in runs.items()
+            if method != REFERENCE
+        ]
+    return [write_table(experiment, "reliability", pd.concat(tables))]
+
+
+def alone(method: str, scores: xr.DataArray) -> pd.DataFrame:
+    """Rows of a method by itself."""
+    return tidy(statistics.reliability(scores), method, "", scores, sign=1)
+
+
+def against(method: str, scores: xr.DataArray, reference: xr.DataArray) -> pd.DataFrame:
+    """Rows of a method with the reference; none if they share less than two seeds."""
+    if scores.sizes["seed"] < 2:
+        return pd.DataFrame()
+    sign = helpful_sign(method) * helpful_sign(REFERENCE)
+    return tidy(statistics.agreement(scores, reference), method, REFERENCE, scores, sign)
+
+
+def tidy(
+    table: pd.DataFrame, method: str, reference: str, scores: xr.DataArray, sign: int
+) -> pd.DataFrame:
+    """Add what the numbers are about, and n."""
+    table = table.assign(
+        aligned=sign * table["value"],
+        n_seeds=scores.sizes["seed"],
+        n_pairs=scores.sizes["train"] * scores.sizes["test"],
+    )
+    table.insert(0, "method", method)
+    table.insert(1, "reference", reference)
+    return table
+
+
+def common_seeds(a: xr.DataArray, b: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Both on the seeds that both have."""
+    in_b = set(b["seed"].values.tolist())
+    common = [seed for seed in a["seed"].values.tolist() if seed in in_b]
+    return a.sel(seed=common), b.sel(seed=common)
+
+
+if __name__ == "__main__":
+    main(__doc__, analyse)
