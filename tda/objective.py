@@ -34,8 +34,9 @@ class Classification:
         Give the output in float64 where small differences of confident predictions matter: in
         float32 the loss is quantised at 1.2e-7.
         """
-        flat = F.cross_entropy(output.flatten(0, -2), y.expand(output.shape[:-1]).flatten(),
-                               reduction="none")
+        flat = F.cross_entropy(
+            output.flatten(0, -2), y.expand(output.shape[:-1]).flatten(), reduction="none"
+        )
         return flat.unflatten(0, output.shape[:-1])
 
     def hessian_root(self, output_BK: Tensor) -> Tensor:

@@ -36,8 +36,8 @@ def index_list(task: str, num_per_class: int | None) -> Path:
 
 def checkpoint(experiment, run: str, epoch: int) -> Path:
     """Parameters of one run after one epoch."""
-    folder = root() / "models" / experiment.model / experiment.name.removeprefix(
-        f"{experiment.model}_"
+    folder = (
+        root() / "models" / experiment.model / experiment.name.removeprefix(f"{experiment.model}_")
     )
     return folder / run / f"epoch_{epoch:02d}.safetensors"
 

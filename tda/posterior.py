@@ -33,7 +33,9 @@ def save(
     metadata = {"settings": json.dumps(settings, sort_keys=True), **store.versions()}
     for path, theta_P in zip(files(experiment, run), theta_CP.cpu(), strict=True):
         named = {name: value.contiguous() for name, value in layout.split(theta_P).items()}
-        store.write_whole(path, lambda temporary, named=named: save_file(named, temporary, metadata))
+        store.write_whole(
+            path, lambda temporary, named=named: save_file(named, temporary, metadata)
+        )
 
 
 def is_saved(experiment: Experiment, run: Run, settings: dict) -> bool:

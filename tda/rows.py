@@ -23,9 +23,10 @@ class Factored:
 
     def inner(self, other: "Factored") -> Tensor:
         """Inner products [A L B L'] with the same layer's gradients of other examples."""
-        return _contract(self.delta, other.delta) * (self.activation @ other.activation.T)[
-            :, None, :, None
-        ]
+        return (
+            _contract(self.delta, other.delta)
+            * (self.activation @ other.activation.T)[:, None, :, None]
+        )
 
     def squared_norms(self) -> Tensor:
         """Squared norms [B L]."""
@@ -63,6 +64,8 @@ class Formed:
         return self.values
 
 
+MAX_BLOCK = 64  # examples
+
 Rows = dict[str, Factored | Formed]  # by layer: L gradients of each of B examples
 
 
@@ -88,7 +91,7 @@ class RowBlocks:
     def __init__(self, capture: Callable[[slice], Rows], num_examples: int, memory_bytes: float):
         self._capture, self.num_examples = capture, num_examples
         per_example = sum(block.nbytes() for block in capture(slice(0, 1)).values())
-        self.block = max(1, min(num_examples, int(memory_bytes / 4 / per_example)))
+        self.block = max(1, min(num_examples, MAX_BLOCK, int(memory_bytes / 4 / per_example)))
         self._keep = per_example * num_examples <= memory_bytes / 2
         self._kept: dict[int, Rows] = {}
 
@@ -102,9 +105,16 @@ class RowBlocks:
 
     def inner(self, other: "RowBlocks") -> Tensor:
         """Inner products [A L B L'] of all examples with all of the other's."""
-        return torch.cat(
-            [torch.cat([inner(left, right) for _, right in other], dim=2) for _, left in self]
-        )
+        symmetric, results = other is self, []
+        for chosen, left in self:
+            mirrored = [row[:, :, chosen].permute(2, 3, 0, 1) for row in results if symmetric]
+            new = [
+                inner(left, right)
+                for at, right in other
+                if not symmetric or at.start >= chosen.start
+            ]
+            results.append(torch.cat(mirrored + new, dim=2))
+        return torch.cat(results)
 
     def norms(self) -> Tensor:
         """Norms [B L]."""

@@ -56,8 +56,9 @@ def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: 
         for name, values in dataset.data_vars.items()
         if values.ndim
     }
-    write_whole(path, lambda temporary: stamped.to_netcdf(temporary, engine="h5netcdf",
-                                                          encoding=encoding))
+    write_whole(
+        path, lambda temporary: stamped.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+    )
 
 
 def open_scores(path: Path, made_by: str) -> xr.Dataset:
@@ -173,7 +174,15 @@ def versions() -> dict[str, str]:
 
 def _commit() -> str:
     """Commit of the code (``+`` when modified), or ``unknown`` outside a clone."""
-    command = ["git", "-C", str(paths.REPOSITORY), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    command = [
+        "git",
+        "-C",
+        str(paths.REPOSITORY),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--abbrev=12",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

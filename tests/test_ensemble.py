@@ -60,7 +60,11 @@ def test_members_train_as_in_a_plain_loop(network, network_name, recipe, chunk):
         [
             theta_CRP
             for _, theta_CRP in train(
-                network, Classification(), data, recipe, Members(initial, order, weight),
+                network,
+                Classification(),
+                data,
+                recipe,
+                Members(initial, order, weight),
                 chunk=chunk,
             )
         ],
@@ -88,9 +92,7 @@ def test_leave_one_out_is_retraining_without_the_example(network, network_name, 
         kept = plain_training(network, RECIPE, data, order[0], weight, theta)
         for checkpoint, theta_P in enumerate(kept):
             expected = losses_on(network, theta_P, test)
-            torch.testing.assert_close(
-                measured[checkpoint, row], expected, rtol=1e-8, atol=1e-10
-            )
+            torch.testing.assert_close(measured[checkpoint, row], expected, rtol=1e-8, atol=1e-10)
 
 
 def test_losses_of_stacked_and_single_members_agree(network, network_name):

@@ -17,9 +17,7 @@ def step_recipe(recipe: Recipe, optimizer: str) -> Recipe:
     The paper's text defines a step of gradient descent (``sgd``); the released code takes a fresh
     Adam step (``adam``), whose first step is lr · sign(∇L + wd·θ) in every coordinate.
     """
-    return replace(
-        recipe, epochs=1, batch_size=1, keep=1, optimizer=optimizer, linear_decay=False
-    )
+    return replace(recipe, epochs=1, batch_size=1, keep=1, optimizer=optimizer, linear_decay=False)
 
 
 def additional_training_step(

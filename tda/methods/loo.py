@@ -34,8 +34,9 @@ def retrained_losses(
     """
     stacked = chunk > 1
     parts = [
-        torch.stack([losses(network, objective, theta, test_data, stacked=stacked)
-                     for theta in theta_CRP])
+        torch.stack(
+            [losses(network, objective, theta, test_data, stacked=stacked) for theta in theta_CRP]
+        )
         for _, theta_CRP in train(
             network, objective, train_data, recipe, members, chunk=chunk, tf32=tf32
         )

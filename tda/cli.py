@@ -1,0 +1,105 @@
+"""The command line of the stage scripts: flags, one line for each error, exit status."""
+
+import shlex
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from pathlib import Path
+
+from tda.errors import UserError
+from tda.experiments import RANDOMNESS, Experiment, Run, task
+from tda.stages.context import Options, choose_device
+from tda.stages.runner import Stage, run_stage
+
+COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers", "model",
+          "device", "jobs", "memory_gb", "chunk", "tf32")  # fmt: skip
+
+
+def run_script(
+    doc: str, stage: Stage, family: str, add_flags: Callable[[ArgumentParser], None] | None = None
+) -> None:
+    """Parse the flags, run the stage, and end the process with 0, 2 (user error) or 130 (Ctrl-C).
+
+    Args:
+        doc: the script's docstring, shown by ``--help``.
+        stage: what the script computes.
+        family: ``cnn`` or ``vit``.
+        add_flags: adds the method's own flags.
+    """
+    guarded(lambda: _run(doc, stage, family, add_flags or (lambda _: None)))
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Call ``main``; a :class:`UserError` becomes one line on stderr and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
+    flags = _parse(doc, family, add_flags)
+    task(flags.task)
+    model = f"cnn{flags.layers}" if family == "cnn" else flags.model
+    experiment = Experiment(model, flags.task, flags.num_per_class, flags.randomness)
+    own = {name: value for name, value in vars(flags).items() if name not in COMMON}
+    options = Options(
+        device=choose_device(flags.device, flags.seed_id),
+        jobs=flags.jobs,
+        memory_gb=flags.memory_gb,
+        chunk=flags.chunk,
+        tf32=flags.tf32,
+        method=tuple(
+            (name, tuple(value) if isinstance(value, list) else value)
+            for name, value in sorted(own.items())
+        ),
+    )
+    command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    run_stage(stage, command, experiment, _chosen_runs(experiment, flags.seed_id), options)
+
+
+def _parse(doc: str, family: str, add_flags: Callable) -> Namespace:
+    parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="mnist3", help="mnist3, cifar10, or a new subset's name")
+    parser.add_argument("--num_per_class", type=_count, default=10, help="size per class")
+    if family == "cnn":
+        parser.add_argument("--layers", type=int, choices=(2, 3), default=2, help="convolutions")
+    parser.add_argument(
+        "--randomness", choices=RANDOMNESS, default="init",
+        help="what differs between runs: initialisation and order (init), order (batch), "
+        "initialisation (init_only), or both in a full grid (crossed)",
+    )  # fmt: skip
+    parser.add_argument("--seed_id", type=int, help="one run, counted from 0; default: all")
+    parser.add_argument("--device", help="default: cuda:{seed_id mod GPUs} if any, else cpu")
+    parser.add_argument("--jobs", type=_count, help="worker processes; default: all cores")
+    parser.add_argument("--memory_gb", type=_size, help="bound on memory; default: what is free")
+    parser.add_argument("--chunk", type=_count, help="members trained together; default: what fits")
+    parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in training, on a GPU")
+    add_flags(parser)
+    return parser.parse_args()
+
+
+def _chosen_runs(experiment: Experiment, seed_id: int | None) -> list[Run]:
+    runs = experiment.runs()
+    if seed_id is None:
+        return runs
+    if not 0 <= seed_id < len(runs):
+        raise UserError(
+            f"--seed_id {seed_id} does not exist: {experiment.name} has runs 0 to {len(runs) - 1}"
+        )
+    return [runs[seed_id]]
+
+
+def _count(text: str) -> int:
+    return int(_size(str(int(text))))
+
+
+def _size(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"must be a positive number, not {text}")
+    return value

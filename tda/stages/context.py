@@ -1,0 +1,158 @@
+"""What the computation of one run needs, each made when first asked for."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tda import data, networks, posterior
+from tda.ensemble import Members, data_order
+from tda.errors import UserError
+from tda.experiments import Experiment, Run
+from tda.memory import budget_bytes, members_that_fit
+from tda.objective import Classification
+from tda.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Options:
+    """Flags of a stage script.
+
+    Attributes:
+        device: torch device.
+        jobs: worker processes, None for all cores; each uses one thread, so that results do not depend on it.
+        memory_gb: what all workers together may take; None: most of what is free.
+        chunk: members trained together; None: what fits on a GPU, 1 on a CPU.
+        tf32: TensorFloat-32 in training, never in scores.
+        method: the method's own flags, as sorted pairs.
+    """
+
+    device: str = "cpu"
+    jobs: int | None = None
+    memory_gb: float | None = None
+    chunk: int | None = None
+    tf32: bool = False
+    method: tuple[tuple[str, object], ...] = ()
+
+    def __getitem__(self, flag: str):
+        return dict(self.method)[flag]
+
+
+class Context:
+    """One run of an experiment: data, network, and where it starts from."""
+
+    def __init__(self, experiment: Experiment, run: Run, options: Options):
+        self.experiment, self.run, self.options = experiment, run, options
+        self.recipe = experiment.recipe
+        self.objective = Classification()
+        self.device = torch.device(options.device)
+        self.split = _load_split(experiment, options.device)
+
+    @cached_property
+    def network(self) -> torch.nn.Module:
+        """The run's network with its initial parameters."""
+        experiment = self.experiment
+        network = networks.build(experiment.model, experiment.task, self.run.init)
+        return network.to(self.device)
+
+    @cached_property
+    def layout(self) -> Parameters:
+        """Layout of θ."""
+        return Parameters(self.network)
+
+    @cached_property
+    def posterior(self) -> Tensor:
+        """θ of the run's checkpoints [C P]."""
+        loaded = posterior.load(self.experiment, self.run, self.layout, self.training_settings)
+        return loaded.to(self.device)
+
+    @property
+    def training_settings(self) -> dict:
+        """What the run's checkpoints depend on."""
+        return {
+            **self.experiment.settings(),
+            "run": self.run.name,
+            "data_hash": self.split.hash,
+            "tf32": self.options.tf32,
+        }
+
+    @property
+    def memory_bytes(self) -> float:
+        """What this process may take."""
+        return budget_bytes(self.options.memory_gb, self.device, self.options.jobs or 1)
+
+    @cached_property
+    def chunk(self) -> int:
+        """Members to train together."""
+        batch = self.split.train.x[: self.recipe.batch_size]
+        return self.options.chunk or members_that_fit(
+            self.network, self.recipe, batch, self.memory_bytes
+        )
+
+    def members(self, weight_RN: Tensor, initial_P: Tensor | None = None) -> Members:
+        """Members with the run's order that start from its initialisation or from given θ."""
+        initial_P = self.layout.read(self.network) if initial_P is None else initial_P
+        order = data_order(self.run.order, len(self.split.train.y), self.recipe.epochs)
+        return Members(initial_P[None], order.to(self.device), weight_RN)
+
+    def labelled(self, values: Tensor | np.ndarray, dims: tuple[str, ...]) -> xr.DataArray:
+        """An array with a leading dim ``seed`` of length 1 and the coordinates of its dims."""
+        array = values.cpu().numpy() if isinstance(values, Tensor) else values
+        return xr.DataArray(array[None], dims=("seed", *dims), coords=self._coordinates(dims))
+
+    def label_train(self, dataset: xr.Dataset, dim: str) -> xr.Dataset:
+        """Rename a dim that counts training examples to ``train``, with its coordinates."""
+        train = self.split.train
+        labels = {"train": train.index, "train_label": ("train", train.y.cpu().numpy())}
+        return dataset.drop_vars(dim).rename({dim: "train"}).assign_coords(labels)
+
+    def _coordinates(self, dims: tuple[str, ...]) -> dict:
+        run, subsets = self.run, {"train": self.split.train, "test": self.split.test}
+        coordinates: dict = {
+            "seed": [int(run.name) if run.name.isdigit() else run.name],
+            "init": ("seed", [run.init]),
+            "order": ("seed", [run.order]),
+            "checkpoint": posterior.kept_epochs(self.experiment),
+        }
+        for dim, subset in subsets.items():
+            if dim in dims:
+                coordinates[dim] = subset.index
+                coordinates[f"{dim}_label"] = (dim, subset.y.cpu().numpy())
+        return coordinates
+
+
+@lru_cache(maxsize=2)
+def context(experiment: Experiment, run: Run, options: Options) -> Context:
+    """The context of a run, kept while its parts are computed."""
+    return Context(experiment, run, options)
+
+
+@lru_cache(maxsize=2)
+def _load_split(experiment: Experiment, device: str) -> data.Split:
+    return data.load(experiment, device)
+
+
+def choose_device(requested: str | None, seed_id: int | None) -> str:
+    """``cuda:{seed_id mod GPUs}`` if there is a GPU, else the CPU, or what was asked for.
+
+    Raises:
+        UserError: the device that was asked for is not there.
+    """
+    if requested is None:
+        gpus = torch.cuda.device_count()
+        return f"cuda:{(seed_id or 0) % gpus}" if gpus else "cpu"
+    try:
+        torch.empty(0, device=requested)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {requested!r} cannot be used here: leave out --device") from error
+    return requested
+
+
+def default_jobs(device: str, num_parts: int) -> int:
+    """Workers: all cores on a CPU, one process on a GPU, never more than there are parts."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min((cores or 1) if device == "cpu" else 1, num_parts))

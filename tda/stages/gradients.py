@@ -1,0 +1,105 @@
+"""Stages that need gradients only: Grad-Dot, Grad-Cos and the influence function.
+
+Gradients of a sample of θ are computed once for all methods that one command asks for.
+"""
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from tda import posterior
+from tda.gradients import SampleGradients
+from tda.methods.grad_cos import grad_cos
+from tda.methods.grad_dot import grad_dot
+from tda.methods.influence import influence
+from tda.methods.lissa import PUBLISHED, lissa_influence
+from tda.stages.context import Context, Options
+from tda.stages.runner import Stage
+
+DAMPINGS = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
+DEFAULT_DAMPING = 1e-1  # measured: docs/deviations.md, "damping"
+DIMS = {"influence": ("damping", "train", "test")}
+SCORES: dict[str, Callable[[SampleGradients, Options], Tensor]] = {
+    "grad_dot": lambda gradients, _: grad_dot(gradients),
+    "grad_cos": lambda gradients, _: grad_cos(gradients),
+    "influence": lambda gradients, options: influence(gradients, options["damping"]),
+    "influence_lissa": lambda gradients, _: lissa_influence(gradients, PUBLISHED),
+}
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """``--damping``, ``--solver``, ``--also``."""
+    parser.add_argument(
+        "--damping", nargs="+", type=_positive, default=DAMPINGS, metavar="LAMBDA",
+        help="dampings of the influence function, all from one eigendecomposition "
+        f"(analysis uses {DEFAULT_DAMPING} if it is among them, else the first)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--solver", choices=("exact", "lissa"), default="exact",
+        help="of the influence function. exact: Gauss-Newton by its dual; lissa: the recursion "
+        "on the Hessian with the published constants",
+    )  # fmt: skip
+    parser.add_argument(
+        "--also", nargs="+", choices=("grad_dot", "grad_cos", "influence"), default=(),
+        help="score these methods too, from the same pass over the gradients",
+    )  # fmt: skip
+
+
+class GradientScores(Stage):
+    """Scores of one method, and of those that ``--also`` names."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def outputs(self, options: Options) -> tuple[str, ...]:  # noqa: D102
+        names = dict.fromkeys((self.name, *options["also"]))
+        solved = {"influence": "influence_lissa"} if options["solver"] == "lissa" else {}
+        return tuple(solved.get(output, output) for output in names)
+
+    def settings(self, context: Context, output: str) -> dict:  # noqa: D102
+        own = {
+            "influence": {"damping": list(context.options["damping"])},
+            "influence_lissa": {"lissa": vars(PUBLISHED)},
+        }
+        fingerprint = posterior.fingerprint(context.posterior)
+        return {"method": output, "posterior": fingerprint, **own.get(output, {})}
+
+    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:  # noqa: ARG002, D102
+        wanted = self.outputs(context.options)
+        by_checkpoint = [_scores(context, theta_P, wanted) for theta_P in context.posterior]
+        return {
+            output: _dataset(context, output, [scores[output] for scores in by_checkpoint])
+            for output in wanted
+        }
+
+
+def _scores(context: Context, theta_P: Tensor, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+    gradients = SampleGradients(
+        context.network, context.objective, theta_P,
+        train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
+    )  # fmt: skip
+    return {
+        output: SCORES[output](gradients, context.options).float().cpu().numpy()
+        for output in wanted
+    }
+
+
+def _dataset(context: Context, output: str, scores: list[np.ndarray]) -> xr.Dataset:
+    dims = DIMS.get(output, ("train", "test"))
+    labelled = context.labelled(np.stack(scores), ("checkpoint", *dims))
+    if output != "influence":
+        return xr.Dataset({"score": labelled})
+    dampings = [float(damping) for damping in context.options["damping"]]
+    default = DEFAULT_DAMPING if DEFAULT_DAMPING in dampings else dampings[0]
+    labelled = labelled.assign_coords(damping=dampings).transpose("damping", ...)
+    return xr.Dataset({"score": labelled}, attrs={"default_damping": default})
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"a damping is a positive number, not {text}")
+    return value

@@ -1,0 +1,232 @@
+"""Get all runs of an experiment done: in parts, in parallel, each part once.
+
+The work of a run is a range of items (retrainings, examples to step on, or the run as a whole).
+Ranges are computed by worker processes of one thread each, so that numbers do not depend on how
+many there are; each finished range is a file, and when all are there they become the run's score
+file. A stage that is killed loses the ranges it was at.
+"""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+from tda import paths, store
+from tda.errors import UserError
+from tda.experiments import Experiment, Run
+from tda.memory import halving
+from tda.stages.context import Context, Options, context, default_jobs
+
+
+class Stage:
+    """A stage of the work; subclasses say what is computed for a run's context.
+
+    Attributes:
+        name: name of the script.
+        unit: what an item of the work is, for the progress bar.
+    """
+
+    name = ""
+    unit = "run"
+
+    def outputs(self, options: Options) -> tuple[str, ...]:
+        """Names of the results: folders below ``scores/``."""
+        raise NotImplementedError
+
+    def settings(self, context: Context, output: str) -> dict:
+        """What an output depends on, beside the training settings."""
+        raise NotImplementedError
+
+    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
+        """Results of some items, by output; ``chunk`` members are trained together."""
+        raise NotImplementedError
+
+    def num_items(self, context: Context) -> int:  # noqa: ARG002
+        """How many items the work of a run has."""
+        return 1
+
+    def part_size(self, context: Context) -> int:  # noqa: ARG002
+        """Items in a part: what is lost when the stage is killed."""
+        return 1
+
+    def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+        """Join the results of all parts of one output."""
+        return parts[0]
+
+    def is_complete(self, context: Context) -> bool:  # noqa: ARG002
+        """Whether everything beside the output files is there."""
+        return True
+
+    def path(self, experiment: str, output: str, run: str) -> Path:
+        """File of an output."""
+        return paths.scores(experiment, output, run)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of the items of one run."""
+
+    run: Run
+    items: range
+
+
+def run_stage(
+    stage: Stage, command: str, experiment: Experiment, runs: list[Run], options: Options
+) -> None:
+    """Compute what is missing of the given runs.
+
+    Args:
+        stage: what to compute.
+        command: the command that does it, for errors.
+        experiment, runs: for what.
+        options: flags.
+
+    Raises:
+        UserError: a result exists with other settings or is damaged, an earlier stage is missing,
+            or a file cannot be written.
+    """
+    _one_thread()
+    job = _Job(stage, command, experiment, options)
+    todo, started = [], {}
+    for run in runs:
+        if job.is_done(run):
+            continue
+        started[run] = job.parts(run)
+        todo += [part for part in started[run] if not job.part_is_done(part)]
+    if not started:
+        print(f"{stage.name} {experiment.name}: nothing to do, all {len(runs)} runs are there")
+        return
+    left = defaultdict(int)
+    for part in todo:
+        left[part.run] += 1
+    for run in started.keys() - left.keys():
+        job.finish(run, started[run])
+    num_items = sum(len(part.items) for part in todo)
+    with tqdm(total=num_items, desc=f"{stage.name} {experiment.name}", unit=stage.unit) as bar:
+        for part in _computed(job, todo):
+            bar.update(len(part.items))
+            left[part.run] -= 1
+            if not left[part.run]:
+                job.finish(part.run, started[part.run])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A stage with its flags: everything a worker process needs to know."""
+
+    stage: Stage
+    command: str
+    experiment: Experiment
+    options: Options
+
+    def context(self, run: Run) -> Context:
+        return context(self.experiment, run, self.options)
+
+    def settings(self, run: Run, output: str) -> dict:
+        of_run = self.context(run)
+        return {**of_run.training_settings, **self.stage.settings(of_run, output)}
+
+    def files(self, run: Run) -> dict[str, Path]:
+        name = self.experiment.name
+        outputs = self.stage.outputs(self.options)
+        return {output: self.stage.path(name, output, run.name) for output in outputs}
+
+    def is_done(self, run: Run) -> bool:
+        return self._all_done(run, self.files(run)) and self.stage.is_complete(self.context(run))
+
+    def parts(self, run: Run) -> list[Part]:
+        of_run = self.context(run)
+        count, size = self.stage.num_items(of_run), self.stage.part_size(of_run)
+        starts = range(0, count, size)
+        return [Part(run, range(start, min(start + size, count))) for start in starts]
+
+    def part_files(self, part: Part) -> dict[str, Path]:
+        return {
+            output: paths.part(file, part.items.start, part.items.stop)
+            for output, file in self.files(part.run).items()
+        }
+
+    def part_is_done(self, part: Part) -> bool:
+        return self._all_done(part.run, self.part_files(part))
+
+    def _all_done(self, run: Run, files: dict[str, Path]) -> bool:
+        done = [
+            store.is_done(file, self.settings(run, output), self.command)
+            for output, file in files.items()
+        ]  # a list, so that every file is compared
+        return all(done)
+
+    def compute(self, part: Part) -> Part:
+        start, of_run = time.perf_counter(), self.context(part.run)
+        results = halving(lambda chunk: self.stage.compute(of_run, part.items, chunk), of_run.chunk)
+        seconds = time.perf_counter() - start
+        for output, file in self.part_files(part).items():
+            settings = self.settings(part.run, output)
+            store.write_scores(file, results[output], settings, seconds=seconds)
+        return part
+
+    def finish(self, run: Run, parts: list[Part]) -> None:
+        """Join a run's parts to its score files, then remove them."""
+        for output, file in self.files(run).items():
+            part_files = [self.part_files(part)[output] for part in parts]
+            loaded = [store.open_scores(part_file, self.command) for part_file in part_files]
+            seconds = sum(part.attrs["seconds"] for part in loaded)
+            gathered = self.stage.gather(self.context(run), loaded)
+            gathered.attrs = {
+                name: value for part in loaded for name, value in part.attrs.items()
+                if name.startswith("default_")
+            }  # fmt: skip
+            store.write_scores(
+                file, gathered, self.settings(run, output), seconds=seconds,
+                device=str(self.options.device), data_hash=self.context(run).split.hash,
+            )  # fmt: skip
+            shutil.rmtree(part_files[0].parent, ignore_errors=True)
+
+
+def _computed(job: _Job, todo: list[Part]) -> Iterator[Part]:
+    """Parts as they get done, here or in worker processes."""
+    jobs = job.options.jobs or default_jobs(job.options.device, len(todo))
+    job = replace(job, options=replace(job.options, jobs=jobs))
+    if jobs == 1:
+        yield from map(job.compute, todo)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker) as pool:
+        try:
+            for future in as_completed([pool.submit(job.compute, part) for part in todo]):
+                yield future.result()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            if isinstance(error, BrokenPipeError | EOFError) or "BrokenProcessPool" in repr(error):
+                raise UserError(
+                    "a worker process was killed, perhaps for want of memory: run the same "
+                    f"command again with a smaller --memory_gb or --jobs (now {jobs})"
+                ) from error
+            raise
+
+
+def _start_worker() -> None:
+    """One thread; leave Ctrl-C to the parent; end when the parent has ended."""
+    _one_thread()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.backends.cudnn.deterministic = True

@@ -1,0 +1,49 @@
+"""Stage: train one run and keep its last checkpoints, with its predictions."""
+
+from pathlib import Path
+
+import torch
+import xarray as xr
+
+from tda import paths, posterior
+from tda.ensemble import output, train
+from tda.stages.context import Context, Options
+from tda.stages.runner import Stage
+
+
+class Training(Stage):
+    """Checkpoints of a run as samples of the posterior; its logits on all images."""
+
+    name = "train"
+
+    def outputs(self, options: Options) -> tuple[str, ...]:  # noqa: ARG002, D102
+        return ("predictions",)
+
+    def settings(self, context: Context, output: str) -> dict:  # noqa: ARG002, D102
+        return {}
+
+    def path(self, experiment: str, output: str, run: str) -> Path:  # noqa: ARG002, D102
+        return paths.predictions(experiment, run)
+
+    def is_complete(self, context: Context) -> bool:
+        """Whether the checkpoints that the predictions come from are there too."""
+        return posterior.is_saved(context.experiment, context.run, context.training_settings)
+
+    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:  # noqa: ARG002, D102
+        split = context.split
+        members = context.members(torch.ones(1, len(split.train.y), device=context.device))
+        trained = train(
+            context.network, context.objective, split.train, context.recipe, members,
+            tf32=context.options.tf32,
+        )  # fmt: skip
+        theta_CP = next(trained)[1][:, 0]
+        posterior.save(
+            context.experiment, context.run, theta_CP, context.layout, context.training_settings
+        )
+        logits = {
+            f"{name}_logit": context.labelled(
+                output(context.network, theta_CP, subset.x), ("checkpoint", name, "output")
+            )
+            for name, subset in (("train", split.train), ("test", split.test))
+        }
+        return {"predictions": xr.Dataset(logits)}

@@ -1,0 +1,14 @@
+"""Additional training step of the CNN: one more optimiser step on each training example.
+
+    python tda_cnn_scripts/ats.py --task mnist3 --num_per_class 10
+
+Reads   models/cnn2/mnist3_10pc/                     from train_cnn.py
+Writes  results/cnn2_mnist3_10pc/scores/ats/<seed>.nc
+Takes   TAKES_ATS
+"""
+
+from tda.cli import run_script
+from tda.stages.retraining import AdditionalStep, add_ats_flags
+
+if __name__ == "__main__":
+    run_script(__doc__, AdditionalStep(), "cnn", add_ats_flags)

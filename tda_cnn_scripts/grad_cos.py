@@ -1,0 +1,14 @@
+"""Grad-Cos of the CNN: cosines between loss gradients.
+
+    python tda_cnn_scripts/grad_cos.py --task mnist3 --num_per_class 10
+
+Reads   models/cnn2/mnist3_10pc/                     from train_cnn.py
+Writes  results/cnn2_mnist3_10pc/scores/grad_cos/<seed>.nc
+Takes   TAKES_GRAD
+"""
+
+from tda.cli import run_script
+from tda.stages.gradients import GradientScores, add_flags
+
+if __name__ == "__main__":
+    run_script(__doc__, GradientScores("grad_cos"), "cnn", add_flags)

@@ -1,0 +1,14 @@
+"""Influence functions of the CNN: exact damped Gauss-Newton, several dampings at once.
+
+    python tda_cnn_scripts/influence.py --task mnist3 --num_per_class 10
+
+Reads   models/cnn2/mnist3_10pc/                     from train_cnn.py
+Writes  results/cnn2_mnist3_10pc/scores/influence/<seed>.nc
+Takes   TAKES_GRAD
+"""
+
+from tda.cli import run_script
+from tda.stages.gradients import GradientScores, add_flags
+
+if __name__ == "__main__":
+    run_script(__doc__, GradientScores("influence"), "cnn", add_flags)

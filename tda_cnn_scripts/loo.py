@@ -1,0 +1,14 @@
+"""Leave-one-out retraining of the CNN: the ground truth.
+
+    python tda_cnn_scripts/loo.py --task mnist3 --num_per_class 10
+
+Reads   data/mnist3/                                 (--variant published: models/ too)
+Writes  results/cnn2_mnist3_10pc/scores/loo/<seed>.nc
+Takes   TAKES_LOO
+"""
+
+from tda.cli import run_script
+from tda.stages.retraining import LeaveOneOut, add_loo_flags
+
+if __name__ == "__main__":
+    run_script(__doc__, LeaveOneOut(), "cnn", add_loo_flags)

@@ -1,0 +1,15 @@
+"""Posterior samples of a CNN: runs that differ in their seeds, and each run's last five epochs.
+
+    python train_cnn.py --task mnist3 --num_per_class 10
+
+Reads   data/mnist3/                                 images and index lists
+Writes  models/cnn2/mnist3_10pc/<seed>/epoch_*.safetensors
+        results/cnn2_mnist3_10pc/predictions/<seed>.nc
+Takes   TAKES_TRAIN
+"""
+
+from tda.cli import run_script
+from tda.stages.training import Training
+
+if __name__ == "__main__":
+    run_script(__doc__, Training(), "cnn")
