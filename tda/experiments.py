@@ -71,6 +71,11 @@ class Recipe:
     linear_decay: bool = False
     keep: int = 5
 
+    @property
+    def kept_epochs(self) -> list[int]:
+        """Epochs, counted from 1, after which a run's parameters are a sample."""
+        return list(range(self.epochs - self.keep + 1, self.epochs + 1))
+
 
 @dataclass(frozen=True)
 class Run:

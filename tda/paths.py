@@ -76,3 +76,8 @@ def figure(experiment_name: str | None, name: str) -> Path:
     """Figure of one experiment, or (None) one that compares experiments."""
     folder = root() / "results" if experiment_name is None else results(experiment_name)
     return folder / "figures" / f"{name}.png"
+
+
+def drawn(experiment_name: str | None, script: str) -> Path:
+    """Empty file that says that a figure script has run, whatever its figures are called."""
+    return figure(experiment_name, "x").parent / f".{script}.drawn"

@@ -15,15 +15,11 @@ from tda.experiments import Experiment, Run
 from tda.parameters import Parameters
 
 
-def kept_epochs(experiment: Experiment) -> list[int]:
-    """Epochs, counted from 1, after which a run's parameters are a sample."""
-    recipe = experiment.recipe
-    return list(range(recipe.epochs - recipe.keep + 1, recipe.epochs + 1))
-
-
 def files(experiment: Experiment, run: Run) -> list[Path]:
     """The run's checkpoint files, one for each kept epoch."""
-    return [paths.checkpoint(experiment, run.name, epoch) for epoch in kept_epochs(experiment)]
+    return [
+        paths.checkpoint(experiment, run.name, epoch) for epoch in experiment.recipe.kept_epochs
+    ]
 
 
 def save(

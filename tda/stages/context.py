@@ -116,7 +116,7 @@ class Context:
             "seed": [int(run.name) if run.name.isdigit() else run.name],
             "init": ("seed", [run.init]),
             "order": ("seed", [run.order]),
-            "checkpoint": posterior.kept_epochs(self.experiment),
+            "checkpoint": self.recipe.kept_epochs,
         }
         for dim, subset in subsets.items():
             if dim in dims:

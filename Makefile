@@ -1,0 +1,33 @@
+# make reproduce: CNN2 on MNIST3 with 10 images per class, ten seeds, all methods, tables, figures
+# make test:      the whole test suite
+# Both make their own virtual environment from req.txt first.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CORES ?= all
+EXPERIMENT := cnn2_mnist3_10pc
+BIN := .venv/bin
+
+.PHONY: reproduce test check benchmark
+reproduce: .venv/installed
+	$(BIN)/snakemake --cores $(CORES) reproduce
+	@$(BIN)/python analysis/summary.py --experiment $(EXPERIMENT)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: .venv/installed
+	$(BIN)/python benchmarks/cnn_stages.py
+	$(BIN)/python benchmarks/flops.py
+
+.venv/installed: req.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r req.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

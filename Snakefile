@@ -1,0 +1,178 @@
+"""The order of work: which stage reads what another one wrote.
+
+    snakemake --cores 2 reproduce               what `make reproduce` does: cnn2_mnist3_10pc
+    snakemake --cores 2 cnn2_mnist3_50pc        one experiment: scores, tables, figures
+    snakemake --cores 2 paper                   the whole grid of the paper
+    snakemake --cores 2 NAME --config experiment=NAME      any other experiment
+
+Every stage can also be run by hand; one that finds its results does nothing. Stages keep what is
+finished when they are stopped (hence `update`), and use the cores that they are given.
+"""
+
+import sys
+
+from tda import paths
+from tda.experiments import METHODS, PAPER_GRID, RANDOMNESS, Experiment
+
+SMALL = Experiment("cnn2", "mnist3", 10)
+EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS]
+ASKED = [Experiment.parse(name) for name in str(config.get("experiment", "")).split()]
+EXPERIMENTS = list(dict.fromkeys([*PAPER_GRID, *EXTRA, *ASKED]))
+
+TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy")
+FIGURES = {  # script: the table that it draws
+    "figure_05_08_17_correlations": "correlations",
+    "figure_variance": "variance",
+    "figure_reliability": "reliability",
+    "figure_score_distributions": "p_values",
+    "gallery": "p_values",
+}
+COMPARISONS = (  # figures of all experiments that exist
+    "figure_03_07_p_value_histograms",
+    "figure_04_p_value_by_size",
+    "figure_06_p_value_by_checkpoints",
+)
+PYTHON = sys.executable
+
+
+wildcard_constraints:
+    experiment="|".join(experiment.name for experiment in EXPERIMENTS),
+    table="|".join(TABLES),
+    figure="|".join(FIGURES),
+
+
+def flags(experiment):
+    """The flags of a CNN's stage script."""
+    return (
+        f"--task {experiment.task} --num_per_class {experiment.num_per_class} "
+        f"--layers {experiment.model[3:]} --randomness {experiment.randomness}"
+    )
+
+
+def predictions(experiment):
+    return [paths.predictions(experiment.name, run.name) for run in experiment.runs()]
+
+
+def checkpoints(experiment):
+    return [
+        paths.checkpoint(experiment, run.name, epoch)
+        for run in experiment.runs()
+        for epoch in experiment.recipe.kept_epochs
+    ]
+
+
+def scores(experiment, *methods):
+    return [paths.scores(experiment.name, m, run.name) for m in methods for run in experiment.runs()]
+
+
+def drawn(experiment):
+    """Markers of an experiment's figures; their names follow the paper's numbers."""
+    return [paths.drawn(experiment.name, figure) for figure in FIGURES]
+
+
+rule reproduce:
+    default_target: True
+    input:
+        paths.results(SMALL.name) / "summary.md",
+        [paths.drawn(None, figure) for figure in COMPARISONS],
+
+
+rule paper:
+    input:
+        [paths.results(experiment.name) / "summary.md" for experiment in PAPER_GRID],
+
+
+for experiment in EXPERIMENTS:
+
+    rule:
+        name: experiment.name
+        input:
+            paths.results(experiment.name) / "summary.md",
+
+    rule:
+        name: f"train_{experiment.name}"
+        output:
+            update(predictions(experiment)),
+            update(checkpoints(experiment)),
+        params:
+            flags=flags(experiment),
+        threads: workflow.cores
+        shell:
+            "{PYTHON} train_cnn.py {params.flags} --jobs {threads}"
+
+    rule:
+        name: f"loo_{experiment.name}"
+        output:
+            update(scores(experiment, "loo")),
+        params:
+            flags=flags(experiment),
+        threads: workflow.cores
+        shell:
+            "{PYTHON} tda_cnn_scripts/loo.py {params.flags} --jobs {threads}"
+
+    rule:
+        name: f"ats_{experiment.name}"
+        input:
+            checkpoints(experiment),
+        output:
+            update(scores(experiment, "ats")),
+        params:
+            flags=flags(experiment),
+        threads: workflow.cores
+        shell:
+            "{PYTHON} tda_cnn_scripts/ats.py {params.flags} --jobs {threads}"
+
+    rule:
+        name: f"gradients_{experiment.name}"
+        input:
+            checkpoints(experiment),
+        output:
+            update(scores(experiment, "influence", "grad_dot", "grad_cos")),
+        params:
+            flags=flags(experiment),
+        threads: workflow.cores
+        shell:
+            "{PYTHON} tda_cnn_scripts/influence.py {params.flags} --also grad_dot grad_cos"
+            " --jobs {threads}"
+
+    rule:
+        name: f"tables_{experiment.name}"
+        input:
+            predictions(experiment),
+            scores(experiment, *METHODS),
+        output:
+            paths.table(experiment.name, "{table}"),
+        params:
+            name=experiment.name,
+        shell:
+            "{PYTHON} analysis/{wildcards.table}.py --experiment {params.name}"
+
+    rule:
+        name: f"summary_{experiment.name}"
+        input:
+            [paths.table(experiment.name, table) for table in TABLES],
+            drawn(experiment),
+        output:
+            paths.results(experiment.name) / "summary.md",
+        params:
+            name=experiment.name,
+        shell:
+            "{PYTHON} analysis/summary.py --experiment {params.name}"
+
+
+rule figure:
+    input:
+        lambda wildcards: paths.table(wildcards.experiment, FIGURES[wildcards.figure]),
+    output:
+        touch(paths.drawn("{experiment}", "{figure}")),
+    shell:
+        "{PYTHON} analysis/{wildcards.figure}.py --experiment {wildcards.experiment}"
+
+
+rule comparison:
+    input:
+        paths.table(SMALL.name, "p_values"),
+    output:
+        touch(paths.drawn(None, "{comparison}")),
+    shell:
+        "{PYTHON} analysis/{wildcards.comparison}.py"

@@ -1,0 +1,99 @@
+"""The result table of an experiment, as README shows it, and where its figures are.
+
+    python analysis/summary.py [--experiment NAME ...]
+
+Reads   results/<experiment>/{p_values,reliability,correlations,accuracy}.csv
+Writes  results/<experiment>/summary.md
+Takes about 1 s.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from tda import paths, store
+from tda.analysis import main
+from tda.experiments import Experiment
+from tda.figures.sources import read_table
+
+HEADER = (
+    "method", "mean p", "p < .05", "q < .05", "same sign",
+    "Pearson with LOO", "Spearman with LOO", "split-half",
+)  # fmt: skip
+
+
+def analyse(experiment: Experiment) -> list[Path]:
+    """Write and print the table of one experiment."""
+    tests = read_table(experiment, "p_values")
+    tests = tests[tests["num_checkpoints"] == tests["num_checkpoints"].max()]
+    rows = [row(experiment, test) for _, test in tests.iterrows()]
+    text = "\n".join([introduction(experiment, tests.iloc[0]), "", *markdown(rows)]) + "\n"
+    path = paths.results(experiment.name) / "summary.md"
+    store.write_whole(path, lambda file: file.write_text(text))
+    print(f"\n{text}")
+    return [path, *sorted(paths.figure(experiment.name, "x").parent.glob("*.png"))]
+
+
+def introduction(experiment: Experiment, test: pd.Series) -> str:
+    """What the table is about: models, accuracy, and how to read the columns."""
+    accuracy = read_table(experiment, "accuracy").set_index("split")
+    test_accuracy, train_accuracy = (
+        interval(accuracy.loc[split, ["accuracy", "low", "high"]]) for split in ("test", "train")
+    )
+    return (
+        f"{experiment.name}: {test['n_seeds']} seeds x {test['num_checkpoints']} checkpoints, "
+        f"{test['n_pairs']} train-test pairs; test accuracy {test_accuracy}, "
+        f"train accuracy {train_accuracy}. p: Student's t over seeds (mean .5 if no pair had an "
+        "effect); q: Benjamini-Hochberg; correlations of mean scores over all pairs, signed so "
+        "that positive means agreement; intervals: 95 %, over seeds."
+    )
+
+
+def row(experiment: Experiment, test: pd.Series) -> tuple[str, ...]:
+    """One method's cells."""
+    method = test["method"]
+    reliability = read_table(experiment, "reliability")
+    half = reliability[
+        (reliability["method"] == method) & (reliability["quantity"] == "split_half")
+    ]
+    return (
+        method,
+        interval(test[["mean_p", "mean_p_low", "mean_p_high"]]),
+        f"{test['share_p_below_05']:.0%}",
+        f"{test['share_q_below_05']:.0%}",
+        f"{test['sign_agreement']:.0%}",
+        *(with_loo(experiment, method, kind) for kind in ("pearson", "spearman")),
+        interval(half.iloc[0][["value", "low", "high"]]),
+    )
+
+
+def with_loo(experiment: Experiment, method: str, kind: str) -> str:
+    """Correlation of a method's mean scores with those of LOO."""
+    table = read_table(experiment, "correlations")
+    found = table[
+        (table["method_a"] == "loo")
+        & (table["method_b"] == method)
+        & (table["statistic"] == "mean")
+        & (table["kind"] == kind)
+        & (table["scope"] == "all_pairs")
+    ]
+    if found.empty:
+        return ""
+    value, low, high, aligned = found.iloc[0][["value", "low", "high", "aligned"]]
+    return interval((aligned, *((low, high) if aligned == value else (-high, -low))))
+
+
+def interval(values) -> str:
+    """``estimate (low to high)``."""
+    estimate, low, high = (f"{value:.2f}".replace("0.", ".") for value in values)
+    return f"{estimate} ({low} to {high})"
+
+
+def markdown(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a markdown table."""
+    lines = [HEADER, tuple("---" for _ in HEADER), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+if __name__ == "__main__":
+    main(__doc__, analyse)
