@@ -58,8 +58,8 @@ def crossed(experiment: Experiment, dataset: xr.Dataset) -> pd.DataFrame:
         return statistics.crossed_shares(statistics.to_grid(dataset["score"]))
     except ValueError as error:
         raise UserError(
-            f"{experiment.name} is no full grid of runs yet ({error}): finish its stages, "
-            "they take up where they stopped"
+            f"{experiment.name} has scores of {dataset.sizes['seed']} of {len(experiment.runs())} "
+            f"runs ({error}): finish its stages, they take up where they stopped"
         ) from error
 
 

@@ -21,6 +21,8 @@ def main(
 ) -> None:
     """Run ``analyse`` for each experiment that the command line asks for, print what it wrote.
 
+    An experiment that cannot be analysed does not keep the others from it.
+
     Args:
         doc: the script's docstring, shown by ``--help``.
         analyse: from an experiment (and the script's own flags, by name) to the files written.
@@ -31,8 +33,14 @@ def main(
     """
 
     def analyse_each(experiments: list[Experiment], **flags: object) -> Iterator[Path]:
+        errors = []
         for experiment in experiments:
-            yield from analyse(experiment, **flags)
+            try:
+                yield from analyse(experiment, **flags)
+            except UserError as error:
+                errors.append(str(error))
+        if errors:
+            raise UserError("\nerror: ".join(errors))
 
     main_all(doc, analyse_each, add_flags)
 

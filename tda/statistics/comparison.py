@@ -12,11 +12,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy import special
 
 from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix
 from tda.statistics.intervals import Interval, bayesian_bootstrap_interval, fisher_z
-from tda.statistics.significance import run_means
+from tda.statistics.significance import ratio, run_means, two_sided_p
 
 STATISTICS = ("mean", "std", "p", "signal_to_noise")
 SIGNED = ("mean", "signal_to_noise")
@@ -101,9 +100,8 @@ def statistic_maps(runs_TSNM: np.ndarray, weights_S: np.ndarray) -> np.ndarray:
     mean_TQ = weights_S @ (runs_TSQ - first_TQ[:, None]) + first_TQ
     variance_TQ = weights_S @ (runs_TSQ - mean_TQ[:, None]) ** 2 / (1 - np.sum(weights_S**2))
     std_TQ = np.sqrt(variance_TQ)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio_TQ = np.where((mean_TQ == 0) & (std_TQ == 0), 0.0, mean_TQ / std_TQ)
-    p_TQ = 2 * special.stdtr(num_seeds - 1, -np.abs(ratio_TQ) * np.sqrt(num_seeds))
+    ratio_TQ = ratio(mean_TQ, std_TQ)
+    p_TQ = two_sided_p(ratio_TQ, num_seeds)
     return np.stack([mean_TQ, std_TQ, p_TQ, ratio_TQ]).reshape(-1, num_methods, *shape)
 
 

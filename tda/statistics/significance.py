@@ -41,12 +41,10 @@ def student_t(scores: xr.DataArray) -> xr.Dataset:
     Raises:
         ValueError: less than two seeds.
     """
-    runs = run_means(scores)
-    num_seeds = _num_seeds(runs)
-    mean, std = _mean_and_std(runs)
-    t = _ratio(mean, std) * np.sqrt(num_seeds)
-    p = xr.apply_ufunc(lambda values: 2 * special.stdtr(num_seeds - 1, -np.abs(values)), t)
-    return xr.Dataset({"mean": mean, "std": std, "t": t, "p": p})
+    runs = _runs(scores)
+    tested = _student_t(runs.values)
+    template = runs.isel(seed=0, drop=True)
+    return xr.Dataset({name: template.copy(data=values) for name, values in tested.items()})
 
 
 def mean_p_interval(scores: xr.DataArray) -> Interval:
@@ -58,11 +56,10 @@ def mean_p_interval(scores: xr.DataArray) -> Interval:
     Returns:
         Numbers; not a number with less than three seeds.
     """
-    runs = run_means(scores)
-    seeds = np.arange(runs.sizes["seed"])
-    left_out = [runs.isel(seed=seeds != seed) for seed in seeds] if len(seeds) > 2 else []
-    means = np.array([float(student_t(kept)["p"].mean(skipna=False)) for kept in left_out])
-    return jackknife_interval(student_t(runs)["p"].mean(skipna=False).values, [means])
+    runs = _runs(scores).values
+    seeds = range(len(runs)) if len(runs) > 2 else []
+    means = [_student_t(np.delete(runs, seed, axis=0))["p"].mean() for seed in seeds]
+    return jackknife_interval(_student_t(runs)["p"].mean(), [np.array(means)])
 
 
 def signal_to_noise(scores: xr.DataArray) -> xr.DataArray:
@@ -74,9 +71,8 @@ def signal_to_noise(scores: xr.DataArray) -> xr.DataArray:
     Raises:
         ValueError: less than two seeds.
     """
-    runs = run_means(scores)
-    _num_seeds(runs)
-    return _ratio(*_mean_and_std(runs))
+    runs = _runs(scores)
+    return runs.isel(seed=0, drop=True).copy(data=ratio(*_mean_and_std(runs.values)))
 
 
 def benjamini_hochberg(p: xr.DataArray) -> xr.DataArray:
@@ -98,7 +94,7 @@ def published_p(scores: xr.DataArray) -> xr.DataArray:
     It lacks :math:`\sqrt n` and Student's distribution, so it is no p-value: it measures the
     signal-to-noise ratio of a single run. Compare it with :func:`expected_published_p`.
     """
-    return xr.apply_ufunc(lambda ratio: 2 * special.ndtr(-np.abs(ratio)), signal_to_noise(scores))
+    return xr.apply_ufunc(lambda snr: 2 * special.ndtr(-np.abs(snr)), signal_to_noise(scores))
 
 
 @cache
@@ -131,7 +127,7 @@ def expected_sign_agreement(num_seeds: int) -> float:
     return float(weights @ np.maximum(positive, num_seeds - positive) / num_seeds)
 
 
-def seeds_needed(ratio: xr.DataArray) -> xr.DataArray:
+def seeds_needed(snr: xr.DataArray) -> xr.DataArray:
     """Seeds with which the t-test at level .05 finds a pair's effect with probability .8.
 
     To find is to reject with the right sign (noncentral t; the wrong sign adds less than 1e-5).
@@ -139,17 +135,17 @@ def seeds_needed(ratio: xr.DataArray) -> xr.DataArray:
     large, and this number too small.
 
     Args:
-        ratio: mean over standard deviation of the runs (:func:`signal_to_noise`), any shape.
+        snr: mean over standard deviation of the runs (:func:`signal_to_noise`), any shape.
 
     Returns:
         Whole numbers from 2, infinity where the ratio is zero; exact up to 200, then within one
         (normal approximation with Guenther's correction).
     """
-    return xr.apply_ufunc(_seeds_needed, ratio)
+    return xr.apply_ufunc(_seeds_needed, snr)
 
 
-def _seeds_needed(ratio: np.ndarray) -> np.ndarray:
-    effect = np.abs(ratio)
+def _seeds_needed(snr: np.ndarray) -> np.ndarray:
+    effect = np.abs(snr)
     z_level, z_power = special.ndtri(1 - LEVEL / 2), special.ndtri(POWER)
     with np.errstate(divide="ignore", over="ignore"):
         large = np.ceil(((z_level + z_power) / effect) ** 2 + z_level**2 / 2)
@@ -173,20 +169,34 @@ def _smallest_effect(num_seeds: int) -> float:
     return float(optimize.brentq(missing_power, 0.0, 30 / np.sqrt(num_seeds), xtol=1e-12))
 
 
-def _mean_and_std(runs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    # Seen from the first run, so that runs which agree exactly have a variance of exactly zero.
-    first = runs.isel(seed=0, drop=True)
-    from_first = runs - first
-    mean = first + from_first.mean("seed", skipna=False)
-    return mean, from_first.std("seed", ddof=1, skipna=False)
-
-
-def _ratio(mean: xr.DataArray, std: xr.DataArray) -> xr.DataArray:
+def ratio(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Mean over std: zero where both are zero, infinite where only the std is."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (mean / std).where((mean != 0) | (std != 0), 0.0)
+        return np.where((mean == 0) & (std == 0), 0.0, mean / std)
 
 
-def _num_seeds(runs: xr.DataArray) -> int:
+def two_sided_p(signal_to_noise: np.ndarray, num_seeds: int) -> np.ndarray:
+    """Student's p-value of a mean over std of so many runs."""
+    return 2 * special.stdtr(num_seeds - 1, -np.abs(signal_to_noise) * np.sqrt(num_seeds))
+
+
+def _student_t(runs: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean, std, t, p over the first axis."""
+    mean, std = _mean_and_std(runs)
+    found = ratio(mean, std)
+    t = found * np.sqrt(len(runs))
+    return {"mean": mean, "std": std, "t": t, "p": two_sided_p(found, len(runs))}
+
+
+def _mean_and_std(runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Seen from the first run, so that runs which agree exactly have a variance of exactly zero.
+    from_first = runs - runs[0]
+    return runs[0] + from_first.mean(axis=0), from_first.std(axis=0, ddof=1)
+
+
+def _runs(scores: xr.DataArray) -> xr.DataArray:
+    """Means over checkpoints, seeds first."""
+    runs = run_means(scores).transpose("seed", ...)
     if runs.sizes["seed"] < 2:
         raise ValueError(f"a test over seeds needs at least two, got {runs.sizes['seed']}")
-    return runs.sizes["seed"]
+    return runs

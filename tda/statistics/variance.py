@@ -100,7 +100,7 @@ def to_grid(scores: xr.DataArray) -> xr.DataArray:
     cells = list(zip(scores["init"].values, scores["order"].values, strict=True))
     full = len(np.unique(scores["init"])) * len(np.unique(scores["order"]))
     if not len(cells) == len(set(cells)) == full:
-        raise ValueError(f"{len(set(cells))} of the grid's {full} runs are there")
+        raise ValueError(f"{len(cells)} runs are no full grid of initialisations and orders")
     indexed = scores.drop_vars("seed").set_index(seed=("init", "order"))
     return indexed.unstack("seed")  # noqa: PD010  (xarray has no pivot_table)
 
