@@ -1,12 +1,17 @@
 """Synthetic score files whose statistics are known, written as the stage scripts write them."""
 
+import runpy
+import sys
+
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from tda import paths, store
 from tda.experiments import Experiment, Run
 
 NUM_TRAIN, NUM_TEST, NUM_CHECKPOINTS, NUM_OUTPUTS = 6, 15, 5, 10
+NAME = "cnn2_mnist3_10pc"
 
 
 def write_experiment(
@@ -64,7 +69,7 @@ def coordinates(run: Run) -> dict:
 
 
 def write_predictions(name: str, num_wrong: list[int]) -> None:
-    """Write predictions right on all training images and wrong on ``num_wrong[run]`` test images."""
+    """Write predictions: right on training images, wrong on ``num_wrong[run]`` test images."""
     experiment = Experiment.parse(name)
     for run, wrong in zip(experiment.runs(), num_wrong, strict=False):
         coords = coordinates(run)
@@ -79,3 +84,25 @@ def write_predictions(name: str, num_wrong: list[int]) -> None:
         }
         path = paths.predictions(experiment.name, run.name)
         store.write_scores(path, xr.Dataset(logits, coords), experiment.settings())
+
+
+def call(monkeypatch, script: str, *arguments: str) -> None:
+    """Run a script of ``analysis/`` in this process."""
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    path = paths.REPOSITORY / "analysis" / f"{script}.py"
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def read(table: str, experiment: str = NAME) -> pd.DataFrame:
+    """A table of an experiment."""
+    return pd.read_csv(paths.table(experiment, table))
+
+
+def write_crossed(num_runs: int) -> None:
+    """Write ATS of crossed runs: variance 1 of initialisations, 4 of orders, .25 of checkpoints."""
+    experiment = Experiment.parse(f"{NAME}_crossed")
+    rng = np.random.default_rng(1)
+    of_init, of_order = rng.normal(size=(2, 10**4, NUM_TRAIN, NUM_TEST))
+    for run in experiment.runs()[:num_runs]:
+        noise = 0.5 * rng.normal(size=(1, 5, NUM_TRAIN, NUM_TEST))
+        write_run(experiment, "ats", run, of_init[run.init] + 2 * of_order[run.order] + noise)

@@ -1,0 +1,115 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from score_files import (
+    NAME,
+    NUM_TEST,
+    NUM_TRAIN,
+    call,
+    read,
+    write_crossed,
+    write_experiment,
+    write_run,
+)
+
+from tda import analysis, paths
+from tda.errors import UserError
+from tda.experiments import Experiment
+
+SIGNAL = np.random.default_rng(0).normal(size=(NUM_TRAIN, NUM_TEST))
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    """An empty project root, seen from a foreign folder."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path / "root"))
+    monkeypatch.chdir(elsewhere)
+    return tmp_path / "root"
+
+
+def test_an_unfinished_grid_is_one_sentence_and_the_other_experiments_are_done(monkeypatch, capsys):
+    write_crossed(7)
+    write_experiment(f"{NAME}_init_only", {"ats": SIGNAL})
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "variance")
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "scores of 7 of 16 runs" in error and error.count("\n") == 1
+    assert set(read("variance", f"{NAME}_init_only")["randomness"]) == {"init_only"}
+
+
+@pytest.mark.parametrize("script", ["p_values", "variance", "reliability", "correlations"])
+def test_two_seeds_and_two_methods_are_enough(monkeypatch, script):
+    write_experiment(NAME, {"loo": SIGNAL, "ats": -SIGNAL}, loo=2, ats=2)
+    call(monkeypatch, script)
+    table = read(script)
+    assert set(table["n_seeds"]) == {2}
+    assert table.filter(regex="(^|_)(low|high)$").isna().all(axis=None)
+
+
+def test_scores_that_are_not_finite_are_named(monkeypatch, capsys):
+    write_experiment(NAME, {"loo": SIGNAL})
+    experiment = Experiment.parse(NAME)
+    run = experiment.runs()[4]
+    broken = np.full((1, 5, NUM_TRAIN, NUM_TEST), np.nan)
+    write_run(experiment, "loo", run, broken)
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "p_values")
+    assert stopped.value.code == 2
+    assert f"{run.name}.nc holds scores that are not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "has no scores yet"),
+        (["--experiment", "mnist"], "is no experiment"),
+        (["--experiment", NAME], "has no scores: make them"),
+    ],
+)
+def test_missing_results_are_one_sentence(monkeypatch, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "p_values", *arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_an_interruption_ends_with_the_status_of_one(monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["script", "--experiment", NAME])
+    with pytest.raises(SystemExit) as stopped:
+        analysis.main("doc", interrupted)
+    assert stopped.value.code == 130
+
+
+def test_one_method_alone_has_nothing_to_correlate_with(monkeypatch, capsys):
+    write_experiment(NAME, {"loo": SIGNAL})
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "correlations")
+    assert "no two methods" in capsys.readouterr().err
+
+
+def test_a_variant_has_the_sign_of_its_method_and_a_stranger_has_none():
+    assert analysis.helpful_sign("influence_lissa") == analysis.helpful_sign("influence") == -1
+    assert analysis.helpful_sign("grad_dot") == analysis.helpful_sign("loo_published") == 1
+    with pytest.raises(UserError, match="HELPFUL_SIGN"):
+        analysis.helpful_sign("grad")
+
+
+def test_scripts_start_without_torch():
+    write_experiment(NAME, {"ats": SIGNAL}, ats=2)
+    script = paths.REPOSITORY / "analysis" / "p_values.py"
+    code = (
+        "import runpy, sys; sys.argv = ['p_values.py']; "
+        f"runpy.run_path({str(script)!r}, run_name='__main__'); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(paths.table(NAME, "p_values")) in done.stdout
