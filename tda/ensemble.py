@@ -6,7 +6,6 @@ the same computation; only the :class:`Members` differ. On a GPU the copies run 
 faster way there. Both go through the same training loop.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch.func import functional_call, vmap
 from tda.data import Data
 from tda.experiments import Recipe
 from tda.objective import Objective
-from tda.parameters import Parameters
+from tda.parameters import Parameters, channels_last_copy
 
 EVALUATION_BATCH = {"cpu": 30, "cuda": 450}  # images; on a CPU what stays in the cache; only speed
 
@@ -151,7 +150,7 @@ class _Single:
     """One copy at a time: the network itself, convolutions in channels-last layout."""
 
     def __init__(self, network: nn.Module):
-        self.network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+        self.network = channels_last_copy(network)
         self.layout = Parameters(network)
 
     def start(self, theta_1P: Tensor, _members: int = 1) -> None:

@@ -6,7 +6,6 @@ only where that is cheaper (see :mod:`tda.rows`). Parameters of other modules, a
 are called more than once, go through ``vmap``.
 """
 
-import copy
 from collections.abc import Callable
 from functools import cached_property
 
@@ -17,7 +16,7 @@ from torch.func import functional_call, vjp, vmap
 
 from tda.data import Data
 from tda.objective import Objective
-from tda.parameters import Parameters
+from tda.parameters import Parameters, channels_last_copy
 from tda.rows import Factored, Formed, RowBlocks, Rows
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
@@ -44,7 +43,7 @@ class SampleGradients:
         test: Data,
         memory_bytes: float,
     ):
-        self.network = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()
+        self.network = channels_last_copy(network).eval()
         self.objective, self.train_data, self.test_data = objective, train, test
         self.theta_P, self._memory_bytes = theta_P, memory_bytes
         Parameters(network).write(self.network, theta_P)
@@ -155,7 +154,11 @@ def _rows_of(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | 
     """Rows of a layer from its input and its output's cotangents [B L ...]."""
     if isinstance(layer, nn.Conv2d):
         activation = F.unfold(
-            activation, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+            activation,
+            layer.kernel_size,
+            layer.dilation,
+            layer.padding,
+            layer.stride,  # type: ignore[arg-type]
         ).transpose(1, 2)
         delta = delta.flatten(3).transpose(2, 3)
     else:  # any dims between the first and the last are positions
@@ -191,7 +194,7 @@ def _vmap_rows(
     """Rows of any parameters: ``vmap`` over examples of vector-Jacobian products."""
 
     def one_example(x: Tensor, cotangents_LK: Tensor) -> dict[str, Tensor]:
-        _, pull = vjp(lambda named: functional_call(network, named, (x[None],))[0], named)
+        pull = vjp(lambda named: functional_call(network, named, (x[None],))[0], named)[1]
         return vmap(pull)(cotangents_LK)[0]
 
     gradients = vmap(one_example)(x_B, cotangents_LBK.transpose(0, 1))

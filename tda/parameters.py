@@ -1,5 +1,6 @@
 """The trainable parameters of a network as one vector θ [P]."""
 
+import copy
 from math import prod
 
 import torch
@@ -52,3 +53,8 @@ class Parameters:
         """Copy θ into the network, keeping its memory layout (channels-last stays so)."""
         for name, value in self.split(theta_P).items():
             network.get_parameter(name).copy_(value)
+
+
+def channels_last_copy(network: nn.Module) -> nn.Module:
+    """A copy whose convolutions are in channels-last layout, the faster one on a CPU."""
+    return copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

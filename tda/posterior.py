@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from tda import paths, store
@@ -29,9 +29,7 @@ def save(
     metadata = {"settings": json.dumps(settings, sort_keys=True), **store.versions()}
     for path, theta_P in zip(files(experiment, run), theta_CP.cpu(), strict=True):
         named = {name: value.contiguous() for name, value in layout.split(theta_P).items()}
-        store.write_whole(
-            path, lambda temporary, named=named: save_file(named, temporary, metadata)
-        )
+        store.write_bytes(path, serialize(named, metadata))
 
 
 def is_saved(experiment: Experiment, run: Run, settings: dict) -> bool:

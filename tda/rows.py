@@ -9,6 +9,8 @@ is formed.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ class Factored:
     activation: Tensor
     delta: Tensor
 
-    def inner(self, other: "Factored") -> Tensor:
+    def inner(self, other: Any) -> Tensor:
         """Inner products [A L B L'] with the same layer's gradients of other examples."""
         return (
             _contract(self.delta, other.delta)
@@ -47,7 +49,7 @@ class Formed:
 
     values: Tensor
 
-    def inner(self, other: "Formed") -> Tensor:
+    def inner(self, other: Any) -> Tensor:
         """Inner products [A L B L']."""
         return _contract(self.values, other.values)
 
@@ -71,12 +73,12 @@ Rows = dict[str, Factored | Formed]  # by layer: L gradients of each of B exampl
 
 def inner(left: Rows, right: Rows) -> Tensor:
     """Inner products [A L B L'] over all layers."""
-    return sum(left[name].inner(right[name]) for name in left)  # type: ignore[return-value]
+    return reduce(torch.add, (left[name].inner(right[name]) for name in left))
 
 
 def squared_norms(rows: Rows) -> Tensor:
     """Squared norms [B L] over all layers."""
-    return sum(block.squared_norms() for block in rows.values())  # type: ignore[return-value]
+    return reduce(torch.add, (block.squared_norms() for block in rows.values()))
 
 
 class RowBlocks:
@@ -105,7 +107,8 @@ class RowBlocks:
 
     def inner(self, other: "RowBlocks") -> Tensor:
         """Inner products [A L B L'] of all examples with all of the other's."""
-        symmetric, results = other is self, []
+        symmetric = other is self
+        results: list[Tensor] = []
         for chosen, left in self:
             mirrored = [row[:, :, chosen].permute(2, 3, 0, 1) for row in results if symmetric]
             new = [

@@ -44,6 +44,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file's content whole; errors as :func:`write_whole`."""
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
+
+
 def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: object) -> None:
     """Write a data set with its settings and where it comes from."""
     stamped = dataset.assign_attrs(
@@ -56,9 +61,9 @@ def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: 
         for name, values in dataset.data_vars.items()
         if values.ndim
     }
-    write_whole(
-        path, lambda temporary: stamped.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-    )
+    # Made in memory: a full disk in the middle of HDF5's own writing can end the process.
+    content = stamped.to_netcdf(engine="h5netcdf", encoding=encoding)
+    write_bytes(path, content)
 
 
 def open_scores(path: Path, made_by: str) -> xr.Dataset:

@@ -24,7 +24,7 @@ class Options:
 
     Attributes:
         device: torch device.
-        jobs: worker processes, None for all cores; each uses one thread, so that results do not depend on it.
+        jobs: worker processes of one thread each, None for all cores; results do not depend on it.
         memory_gb: what all workers together may take; None: most of what is free.
         chunk: members trained together; None: what fits on a GPU, 1 on a CPU.
         tf32: TensorFloat-32 in training, never in scores.

@@ -54,20 +54,20 @@ class GradientScores(Stage):
     def __init__(self, name: str):
         self.name = name
 
-    def outputs(self, options: Options) -> tuple[str, ...]:  # noqa: D102
+    def outputs(self, options: Options) -> tuple[str, ...]:
         names = dict.fromkeys((self.name, *options["also"]))
         solved = {"influence": "influence_lissa"} if options["solver"] == "lissa" else {}
         return tuple(solved.get(output, output) for output in names)
 
-    def settings(self, context: Context, output: str) -> dict:  # noqa: D102
-        own = {
+    def settings(self, context: Context, output: str) -> dict:
+        own: dict[str, dict] = {
             "influence": {"damping": list(context.options["damping"])},
             "influence_lissa": {"lissa": vars(PUBLISHED)},
         }
         fingerprint = posterior.fingerprint(context.posterior)
         return {"method": output, "posterior": fingerprint, **own.get(output, {})}
 
-    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:  # noqa: ARG002, D102
+    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         wanted = self.outputs(context.options)
         by_checkpoint = [_scores(context, theta_P, wanted) for theta_P in context.posterior]
         return {

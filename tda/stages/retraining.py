@@ -40,7 +40,7 @@ def add_ats_flags(parser: ArgumentParser) -> None:
 class _InParts(Stage):
     """A stage whose work is a range of retrainings or steps."""
 
-    def part_size(self, context: Context) -> int:  # noqa: D102
+    def part_size(self, context: Context) -> int:
         return max(MIN_PART, context.chunk)
 
 
@@ -49,10 +49,10 @@ class LeaveOneOut(_InParts):
 
     name, unit = "loo", "retraining"
 
-    def outputs(self, options: Options) -> tuple[str, ...]:  # noqa: D102
+    def outputs(self, options: Options) -> tuple[str, ...]:
         return ("loo_published" if options["variant"] == "published" else "loo",)
 
-    def settings(self, context: Context, output: str) -> dict:  # noqa: D102
+    def settings(self, context: Context, output: str) -> dict:
         if output == "loo":
             return {"method": output}
         return {"method": output, "posterior": posterior.fingerprint(context.posterior)}
@@ -61,7 +61,7 @@ class LeaveOneOut(_InParts):
         """The base run and one retraining for each training example."""
         return 1 + len(context.split.train.y)
 
-    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:  # noqa: D102
+    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         weight_RN = removals(len(context.split.train.y), context.device)[items.start : items.stop]
         (output,) = self.outputs(context.options)
         retrained = _from_scratch if output == "loo" else _continued
@@ -83,17 +83,17 @@ class AdditionalStep(_InParts):
 
     name, unit = "ats", "example"
 
-    def outputs(self, options: Options) -> tuple[str, ...]:  # noqa: D102
+    def outputs(self, options: Options) -> tuple[str, ...]:
         return ("ats_sgd" if options["optimizer"] == "sgd" else "ats",)
 
-    def settings(self, context: Context, output: str) -> dict:  # noqa: D102
+    def settings(self, context: Context, output: str) -> dict:
         return {"method": output, "posterior": posterior.fingerprint(context.posterior)}
 
     def num_items(self, context: Context) -> int:
         """One step for each training example."""
         return len(context.split.train.y)
 
-    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:  # noqa: D102
+    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         recipe = step_recipe(context.recipe, context.options["optimizer"])
         chosen = slice(items.start, items.stop)
         train = context.split.train
@@ -109,7 +109,7 @@ class AdditionalStep(_InParts):
         (output,) = self.outputs(context.options)
         return {output: xr.Dataset({"score": score.assign_coords(item=list(items))})}
 
-    def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:  # noqa: D102
+    def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:
         return context.label_train(xr.concat(parts, dim="item"), "item")
 
 

@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -52,19 +52,19 @@ class Stage:
         """Results of some items, by output; ``chunk`` members are trained together."""
         raise NotImplementedError
 
-    def num_items(self, context: Context) -> int:  # noqa: ARG002
+    def num_items(self, context: Context) -> int:
         """How many items the work of a run has."""
         return 1
 
-    def part_size(self, context: Context) -> int:  # noqa: ARG002
+    def part_size(self, context: Context) -> int:
         """Items in a part: what is lost when the stage is killed."""
         return 1
 
-    def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:
         """Join the results of all parts of one output."""
         return parts[0]
 
-    def is_complete(self, context: Context) -> bool:  # noqa: ARG002
+    def is_complete(self, context: Context) -> bool:
         """Whether everything beside the output files is there."""
         return True
 
@@ -107,9 +107,7 @@ def run_stage(
     if not started:
         print(f"{stage.name} {experiment.name}: nothing to do, all {len(runs)} runs are there")
         return
-    left = defaultdict(int)
-    for part in todo:
-        left[part.run] += 1
+    left = Counter(part.run for part in todo)
     for run in started.keys() - left.keys():
         job.finish(run, started[run])
     num_items = sum(len(part.items) for part in todo)
@@ -222,9 +220,14 @@ def _start_worker() -> None:
     """One thread; leave Ctrl-C to the parent; end when the parent has ended."""
     _one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)
 
 
 def _one_thread() -> None:

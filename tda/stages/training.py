@@ -16,20 +16,20 @@ class Training(Stage):
 
     name = "train"
 
-    def outputs(self, options: Options) -> tuple[str, ...]:  # noqa: ARG002, D102
+    def outputs(self, options: Options) -> tuple[str, ...]:
         return ("predictions",)
 
-    def settings(self, context: Context, output: str) -> dict:  # noqa: ARG002, D102
+    def settings(self, context: Context, output: str) -> dict:
         return {}
 
-    def path(self, experiment: str, output: str, run: str) -> Path:  # noqa: ARG002, D102
+    def path(self, experiment: str, output: str, run: str) -> Path:
         return paths.predictions(experiment, run)
 
     def is_complete(self, context: Context) -> bool:
         """Whether the checkpoints that the predictions come from are there too."""
         return posterior.is_saved(context.experiment, context.run, context.training_settings)
 
-    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:  # noqa: ARG002, D102
+    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         split = context.split
         members = context.members(torch.ones(1, len(split.train.y), device=context.device))
         trained = train(
