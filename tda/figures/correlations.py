@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tda.figures.style import label, ordered, panels, short, styled
+from tda.figures.style import caption, label, ordered, panels, short, styled
 
 KINDS = ("pearson", "spearman")
 STATISTICS = {"mean": "means", "std": "standard deviations", "p": "p-values"}
@@ -26,8 +26,8 @@ FIGURE_NUMBERS = {  # experiments 1-10 of the paper's grid are figures 8-17
 MAIN_TEXT = "cnn2_mnist3_50pc"  # experiment 3 is shown in the main text too, as figure 5
 SIGNS = (
     "Signs are the paper's: an example that helps has a positive LOO, Grad-Dot and Grad-Cos but a "
-    "negative ATS and IF,\nso agreement about who helps is a negative correlation of means "
-    "between the two groups. Small print: 95 % interval."
+    "negative ATS and IF, so agreement about who helps is a negative correlation of means "
+    "between the two groups. Small print: 95 % interval over seeds (needs three)."
 )
 
 
@@ -58,7 +58,7 @@ def correlation_maps(table: pd.DataFrame, heading: str) -> Figure:
         axis.set_title(f"{kind.capitalize()} · {STATISTICS[statistic]}")
     seeds = "/".join(str(n) for n in sorted(table["n_seeds"].unique()))
     figure.suptitle(f"{heading} · n = {seeds} seeds", x=0.01, ha="left", weight="bold")
-    figure.supxlabel(SIGNS, x=0.01, ha="left", fontsize=8, color="0.35")
+    caption(figure, SIGNS)
     bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.5, aspect=30, pad=0.01)
     bar.outline.set_visible(False)
     bar.set_label("correlation")

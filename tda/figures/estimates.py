@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tda.figures.style import REFERENCE, colour, is_variant, label, ordered, panels, styled
+from tda.figures.style import REFERENCE, caption, colour, is_variant, label, ordered, panels, styled
 
 
 @styled
@@ -19,7 +19,8 @@ def estimates(
             high (NaN where no interval is known).
         heading: title of the figure.
         quantity: what the horizontal axis measures.
-        limits: ends of the horizontal axis.
+        limits: the horizontal axis shows this range, and more where dots or intervals reach
+            further, up to half of its width.
         note: how to read it.
     """
     subjects = list(table["panel"].unique())
@@ -29,13 +30,27 @@ def estimates(
     figure, axes = panels(len(subjects), (4.6, height), columns=2)
     for axis, name in zip(axes, subjects, strict=True):
         _dots(axis, table[table["panel"] == name], methods)
-        axis.set_xlim(*limits)
+        axis.set_xlim(*_range(table, limits))
         axis.set_title(name)
+        axis.set_xlabel(quantity)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center")
     figure.suptitle(heading, x=0.01, ha="left", weight="bold")
-    figure.supxlabel(f"{quantity}\n{note}", fontsize=8.5)
+    caption(figure, note)
     return figure
+
+
+def _range(table: pd.DataFrame, limits: tuple[float, float]) -> tuple[float, float]:
+    """Limits of the axis, widened for the data but not for a very wide interval."""
+    width = limits[1] - limits[0]
+    margin = 0.02 * width
+    reached = table[["value", "low", "high"]].to_numpy().ravel()
+    low = np.fmin.reduce(reached, initial=limits[0])
+    high = np.fmax.reduce(reached, initial=limits[1])
+    return (
+        max(low - margin, limits[0] - width / 2),
+        min(high + margin, limits[1] + width / 2),
+    )
 
 
 def _dots(axis: Axes, rows: pd.DataFrame, methods: list[str]) -> None:
@@ -44,14 +59,11 @@ def _dots(axis: Axes, rows: pd.DataFrame, methods: list[str]) -> None:
     for method, offset in zip(methods, offsets, strict=True):
         own = rows[rows["method"] == method]
         heights = [categories.index(category) + offset for category in own["category"]]
-        axis.hlines(
-            heights, own["low"], own["high"], color=colour(method), lw=1.6, alpha=0.6, clip_on=False
-        )
+        axis.hlines(heights, own["low"], own["high"], color=colour(method), lw=1.6, alpha=0.6)
         axis.plot(
             own["value"],
             heights,
             "o",
-            clip_on=False,
             ms=5,
             color=colour(method),
             label=label(method),

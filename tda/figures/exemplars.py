@@ -7,10 +7,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from tda.analysis import helpful_sign
 from tda.data import Images
-from tda.experiments import HELPFUL_SIGN
 from tda.figures.gallery import Row, Tile
-from tda.figures.style import base_method, label, measurement, probability
+from tda.figures.style import label, measurement, probability
 
 HELPS, HARMS = "#0072B2", "#D55E00"
 NUM_TESTS, NUM_TRAIN = 3, 4  # test images of each kind; helpful, and harmful, images of each
@@ -85,7 +85,7 @@ def extremes(pairs: xr.Dataset, method: str, test: int, count: int) -> tuple[lis
         count: how many of each; fewer when there are not twice as many training images.
     """
     mean = pairs["mean"].sel(test=test).dropna("train")
-    effect = mean.values * HELPFUL_SIGN.get(base_method(method), 1)
+    effect = mean.values * helpful_sign(method)
     by_effect = mean["train"].values[np.argsort(-effect, kind="stable")].tolist()
     count = min(count, len(by_effect) // 2)
     return by_effect[:count], by_effect[::-1][:count]
@@ -110,5 +110,5 @@ def pair_tile(pairs: xr.Dataset, method: str, pair: tuple[int, int], train: Imag
             probability("q", float(cell["q"])),
         )
     )
-    helps = mean * HELPFUL_SIGN.get(base_method(method), 1) > 0
+    helps = mean * helpful_sign(method) > 0
     return Tile(pixels_HWC, caption, HELPS if helps else HARMS)

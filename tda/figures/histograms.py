@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tda.figures.style import REFERENCE, colour, panels, styled
 
-BINS = np.linspace(0, 1, 21)
+BINS = np.linspace(0, 1, 21).tolist()
 
 
 @styled

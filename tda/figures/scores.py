@@ -5,8 +5,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tda.figures.style import REFERENCE, colour, label, panels, probability, styled
+from tda.figures.style import REFERENCE, caption, colour, label, panels, probability, styled
 
+NOTE = (
+    "Dots: seeds. Black: mean ± standard error. Below: training image → test image, "
+    "p (Student t), q (Benjamini-Hochberg over all pairs)."
+)
 Pair = tuple[int, int]
 
 
@@ -23,6 +27,7 @@ def score_distributions(
         heading: names the experiment.
     """
     longest = max(len(chosen) for chosen in groups.values())
+    method = label(str(scores.name))
     figure, axes = panels(len(groups), (0.75 * longest + 1.2, 3.9), columns=2)
     for axis, (name, chosen) in zip(axes, groups.items(), strict=True):
         for position, pair in enumerate(chosen):
@@ -32,22 +37,10 @@ def score_distributions(
         axis.set_xticks(range(len(chosen)), names, fontsize=7)
         axis.set_xlim(-0.6, longest - 0.4)
         axis.set_title(name)
-    method = str(scores.name)
-    axes[0].set_ylabel(f"{label(method)} score, mean of the run's checkpoints")
-    figure.suptitle(
-        f"{heading} · {label(method)} · n = {scores.sizes['seed']} seeds",
-        x=0.01,
-        ha="left",
-        weight="bold",
-    )
-    figure.supxlabel(
-        "Dots: seeds. Black: mean ± standard error. Below: training image → test image, "
-        "p (Student t), q (Benjamini-Hochberg over all pairs).",
-        x=0.01,
-        ha="left",
-        fontsize=8,
-        color="0.35",
-    )
+    axes[0].set_ylabel(f"{method} score, mean of the run's checkpoints")
+    heading = f"{heading} · {method} · n = {scores.sizes['seed']} seeds"
+    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
+    caption(figure, NOTE)
     return figure
 
 

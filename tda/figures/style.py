@@ -1,6 +1,7 @@
 """What all figures share: one colour and one name per method, layout, and how they are saved."""
 
 import math
+import textwrap
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -115,6 +116,13 @@ def panels(count: int, size: tuple[float, float], columns: int = 3) -> tuple[Fig
     for unused in axes[count:]:
         unused.set_axis_off()
     return figure, axes[:count]
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Write how to read a figure below it, in lines as long as it is wide."""
+    letters = int(figure.get_figwidth() * 15)
+    lines = [textwrap.fill(paragraph, letters) for paragraph in text.split("\n")]
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="0.35")
 
 
 def number(text: str) -> str:

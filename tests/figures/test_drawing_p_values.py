@@ -8,7 +8,7 @@ from tda.figures import histograms, p_values, style
 
 
 def lines_table(**columns):
-    return pd.DataFrame({"panel": "CNN2", "expected_p": 0.5, "n_seeds": 4, **columns})
+    return pd.DataFrame({"panel": "CNN2", "expected_mean_p": 0.5, "n_seeds": 4, **columns})
 
 
 def test_histogram_bars_are_the_counts_of_the_p_values(pairs_of):
@@ -53,25 +53,27 @@ def test_size_figure_draws_one_line_a_method_in_its_colour_with_its_interval():
         method=["loo", "loo", "ats", "ats"],
         num_train=[60, 30, 30, 60],
         mean_p=mean,
-        low=mean - 0.05,
-        high=mean + 0.05,
+        mean_p_low=mean - 0.05,
+        mean_p_high=mean + 0.05,
     )
     axis = p_values.p_value_by_size(table).axes[0]
     loo = next(line for line in axis.lines if line.get_label() == "LOO")
-    assert loo.get_xydata().tolist() == [[30, 0.3], [60, 0.4]]
+    assert loo.get_ydata().tolist() == [0.3, 0.4]
+    np.testing.assert_allclose(loo.get_xdata(), [30, 60], atol=0.5)
     assert loo.get_color() == style.COLOURS["loo"]
-    assert axis.collections[0].get_datalim(axis.transData).ymin == pytest.approx(0.25)
+    intervals = axis.collections[0].get_segments()
+    np.testing.assert_allclose([ends[:, 1] for ends in intervals], [[0.25, 0.35], [0.35, 0.45]])
     assert "expected under H0" in [text.get_text() for text in axis.texts]
 
 
 def test_checkpoint_figure_has_one_line_for_each_size_and_randomness():
     table = lines_table(
         num_train=[30, 30, 30, 30, 150, 150],
-        checkpoints=[1, 2] * 3,
+        num_checkpoints=[1, 2] * 3,
         randomness=["DE-Batch"] * 2 + ["DE-Init"] * 4,
         mean_p=[0.5, 0.4, 0.3, 0.2, 0.1, 0.05],
-        low=np.nan,
-        high=np.nan,
+        mean_p_low=np.nan,
+        mean_p_high=np.nan,
     )
     axis = p_values.p_value_by_checkpoints(table).axes[0]
     lines = {line.get_label(): line.get_ydata().tolist() for line in axis.lines[:3]}
