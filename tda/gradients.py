@@ -8,6 +8,7 @@ are called more than once, go through ``vmap``.
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -153,12 +154,9 @@ def _layer_rows(
 def _rows_of(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | Formed:
     """Rows of a layer from its input and its output's cotangents [B L ...]."""
     if isinstance(layer, nn.Conv2d):
+        padding = cast(tuple[int, ...], layer.padding)  # no string: see _is_simple
         activation = F.unfold(
-            activation,
-            layer.kernel_size,
-            layer.dilation,
-            layer.padding,
-            layer.stride,  # type: ignore[arg-type]
+            activation, layer.kernel_size, layer.dilation, padding, layer.stride
         ).transpose(1, 2)
         delta = delta.flatten(3).transpose(2, 3)
     else:  # any dims between the first and the last are positions
