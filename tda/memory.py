@@ -8,6 +8,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from tda.errors import UserError
 from tda.experiments import Recipe
 from tda.parameters import Parameters
 
@@ -29,11 +30,16 @@ def members_that_fit(network: nn.Module, recipe: Recipe, x_B: Tensor, memory_byt
 
     Args:
         network, recipe: what is trained.
-        x_B: a batch of examples, to measure what the backward pass keeps.
+        x_B: a batch of examples, on the device to train on.
         memory_bytes: from :func:`budget_bytes`.
     """
     if x_B.device.type == "cpu":
         return 1
+    return max(1, int(memory_bytes / bytes_per_member(network, recipe, x_B)))
+
+
+def bytes_per_member(network: nn.Module, recipe: Recipe, x_B: Tensor) -> int:
+    """Memory of one stacked member: its vectors, and twice what the backward pass keeps."""
     kept_bytes = 0
 
     def count(tensor: Tensor) -> Tensor:
@@ -44,18 +50,24 @@ def members_that_fit(network: nn.Module, recipe: Recipe, x_B: Tensor, memory_byt
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         network(x_B).sum()
     vectors = 5 + recipe.keep  # parameters, gradient, two moments, one temporary, checkpoints
-    per_member = vectors * 4 * Parameters(network).count + 2 * kept_bytes
-    return max(1, int(memory_bytes / per_member))
+    return vectors * 4 * Parameters(network).count + 2 * kept_bytes
 
 
 def halving(compute: Callable[[int], Result], chunk: int) -> Result:
-    """``compute(chunk)``; when the GPU is out of memory, with half the chunk, said each time."""
+    """``compute(chunk)``; when the GPU is out of memory, with half the chunk, said each time.
+
+    Raises:
+        UserError: not even one member fits.
+    """
     while True:
         try:
             return compute(chunk)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if chunk == 1:
-                raise
+                raise UserError(
+                    "the GPU has not enough free memory for one member: end what else runs on it, "
+                    "choose another with --device, or use --device cpu"
+                ) from error
             chunk //= 2
             torch.cuda.empty_cache()
             print(f"out of GPU memory: going on with {chunk} members at a time", file=sys.stderr)

@@ -7,6 +7,7 @@ from scipy import stats
 from tda import statistics
 from tda.statistics.comparison import statistic_maps
 from tda.statistics.correlation import ranks
+from tda.statistics.intervals import bootstrap_interval, half_samples
 
 
 def scores(values) -> xr.DataArray:
@@ -145,23 +146,41 @@ def test_two_seeds_have_correlations_but_no_interval():
     assert table[["low", "high"]].isna().all(axis=None)
 
 
-def test_intervals_cover_the_expected_correlation_about_as_often_as_they_say():
+@pytest.mark.parametrize("noise", ["shared by many pairs", "of each pair its own"])
+def test_intervals_cover_the_expected_correlation_and_are_not_needlessly_wide(noise):
     rng = np.random.default_rng(11)
-    train, test, num_seeds = 5, 8, 8
-    signals = rng.normal(size=(2, train, test)) + rng.normal(size=(train, test))
-    loading = rng.normal(size=(6, train, test))
+    shape, num_seeds, num_factors = (10, 20), 8, 6
+    signals = rng.normal(size=(2, *shape)) + rng.normal(size=shape)
+    loading = rng.normal(size=(num_factors, *shape)) / np.sqrt(num_factors)
 
     def draw():
-        shared = rng.normal(size=(num_seeds, 6))
-        own = rng.normal(size=(2, num_seeds, 6))
-        noise = np.tensordot(shared + own, loading, 1) * 0.5
-        return {
-            m: scores(signal + part) for m, signal, part in zip("ab", signals, noise, strict=True)
-        }
+        parts = rng.normal(size=(3, num_seeds, *shape))
+        if noise == "shared by many pairs":
+            parts = np.tensordot(rng.normal(size=(3, num_seeds, num_factors)), loading, 1)
+        return {"a": scores(signals[0] + parts[0] + parts[1]), "b": scores(signals[1] + sum(parts))}
 
-    wanted = {"kind": "pearson", "scope": "all_pairs"}
-    tables = [statistics.correlations(draw(), num_resamples=40) for _ in range(60)]
+    tables = [statistics.correlations(draw(), num_resamples=40) for _ in range(50)]
     for statistic in ("mean", "std"):
-        rows = [pick(table, statistic=statistic, **wanted) for table in tables]
-        truth = np.mean([row["value"] for row in rows])
-        assert np.mean([row["low"] <= truth <= row["high"] for row in rows]) > 0.85
+        wanted = {"statistic": statistic, "kind": "pearson", "scope": "all_pairs"}
+        rows = pd.DataFrame([pick(table, **wanted) for table in tables])
+        truth = rows["value"].mean()
+        assert ((rows["low"] <= truth) & (truth <= rows["high"])).mean() > 0.85
+        ideal = 2 * stats.t.ppf(0.975, num_seeds - 1) * rows["value"].std()
+        assert 0.7 < (rows["high"] - rows["low"]).mean() / ideal < 1.6
+
+
+def test_half_samples_hold_half_of_the_seeds_once():
+    for num_seeds, chosen in ((3, 2), (10, 5)):
+        weights = half_samples(20, num_seeds, np.random.default_rng(0))
+        assert ((weights > 0).sum(1) == chosen).all()
+        np.testing.assert_allclose(weights[weights > 0], 1 / chosen)
+
+
+@pytest.mark.parametrize("num_seeds", [5, 10])
+def test_the_bootstrap_interval_of_a_mean_is_students(num_seeds):
+    values = np.random.default_rng(12).normal(size=num_seeds)
+    weights = half_samples(20_000, num_seeds, np.random.default_rng(13))
+    interval = bootstrap_interval(values.mean(), weights @ values, num_seeds)
+    expected = statistics.t_interval(xr.DataArray(values, dims="seed"))
+    assert interval.low == pytest.approx(float(expected["low"]), abs=0.02)
+    assert interval.high == pytest.approx(float(expected["high"]), abs=0.02)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -54,10 +55,7 @@ def lissa_influence(gradients: SampleGradients, settings: Lissa, *, block: int =
     sum_NP = vectors_NP.clone()
     for batch in reversed(_batches(len(train.y), settings)):
         products = hessian_products(gradients, layout, theta_P, train, batch)
-        for chosen in _slices(len(vectors_NP), block):
-            vectors_NP[chosen] = (1 - settings.damping) * vectors_NP[chosen] - products(
-                vectors_NP[chosen]
-            ) / settings.scale
+        vectors_NP = (1 - settings.damping) * vectors_NP - products(vectors_NP) / settings.scale
         sum_NP += vectors_NP
     test_blocks = [
         _loss_gradients(gradients, layout, _take(gradients.test_data, chosen), block)
@@ -76,9 +74,9 @@ def hessian_products(
     (gradient_P,) = torch.autograd.grad(loss, theta_P, create_graph=True)
 
     def products(vectors_VP: Tensor) -> Tensor:
-        return torch.autograd.grad(
-            gradient_P, theta_P, vectors_VP, retain_graph=True, is_grads_batched=True
-        )[0]
+        # One by one: batched double backward fails in channels-last convolutions (torch 2.13).
+        pull = partial(torch.autograd.grad, gradient_P, theta_P, retain_graph=True)
+        return torch.stack([pull(vector_P)[0] for vector_P in vectors_VP])
 
     return products
 

@@ -50,7 +50,7 @@ class Context:
         self.recipe = experiment.recipe
         self.objective = Classification()
         self.device = torch.device(options.device)
-        self.split = _load_split(experiment, options.device)
+        self.split = data.load(experiment, options.device)
 
     @cached_property
     def network(self) -> torch.nn.Module:
@@ -129,11 +129,6 @@ class Context:
 def context(experiment: Experiment, run: Run, options: Options) -> Context:
     """The context of a run, kept while its parts are computed."""
     return Context(experiment, run, options)
-
-
-@lru_cache(maxsize=2)
-def _load_split(experiment: Experiment, device: str) -> data.Split:
-    return data.load(experiment, device)
 
 
 def choose_device(requested: str | None, seed_id: int | None) -> str:

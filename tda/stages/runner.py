@@ -97,6 +97,7 @@ def run_stage(
             or a file cannot be written.
     """
     _one_thread()
+    context.cache_clear()  # files may have changed since an earlier stage in this process
     job = _Job(stage, command, experiment, options)
     todo, started = [], {}
     for run in runs:

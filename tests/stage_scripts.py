@@ -1,0 +1,43 @@
+"""Run the project's scripts as a user does, in this process, on a small subset of real images."""
+
+import runpy
+import sys
+
+import pytest
+
+from tda import paths, preparation
+from tda.experiments import Experiment
+
+TASK, NUM_PER_CLASS = "mnist3s7", 4
+SMALL = Experiment("cnn2", TASK, NUM_PER_CLASS)
+FLAGS = ("--task", TASK, "--num_per_class", str(NUM_PER_CLASS), "--jobs", "1")
+STAGES = ("loo", "ats", "influence", "grad_dot", "grad_cos")
+
+
+def make_subset():
+    """Draw the small subset below the current root."""
+    source = paths.REPOSITORY / "data" / "mnist3"
+    preparation.new_subset("mnist3", str(source), 7, [NUM_PER_CLASS], 10)
+
+
+def script(name):
+    """Path of a script of the CNN."""
+    folder = "" if name == "train_cnn" else "tda_cnn_scripts"
+    return paths.REPOSITORY / folder / f"{name}.py"
+
+
+def run(name, *flags, small=True):
+    """Run a script with the small subset's flags; returns its exit status."""
+    arguments = [str(script(name)), *(FLAGS if small else ()), *map(str, flags)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", arguments)
+        try:
+            runpy.run_path(arguments[0], run_name="__main__")
+        except SystemExit as stopped:
+            return stopped.code
+    return 0
+
+
+def score_file(method, run_id=0):
+    """Score file of one run of the small experiment."""
+    return paths.scores(SMALL.name, method, SMALL.runs()[run_id].name)

@@ -1,0 +1,153 @@
+"""Bad input: one sentence on stderr that says what is wrong and how to mend it, exit status 2."""
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from stage_scripts import NUM_PER_CLASS, SMALL, TASK, make_subset, run, score_file
+
+from tda import paths
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TDA_ROOT", str(folder))
+        make_subset()
+        assert run("train_cnn", "--seed_id", 0) == 0
+        assert run("influence", "--seed_id", 0, "--damping", 0.1) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def root(trained, tmp_path, monkeypatch):
+    """A copy of a root with one trained run and its influence scores."""
+    shutil.copytree(trained, tmp_path / "root")
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+def fails(capsys, name, *flags, small=True):
+    """The one line that the script prints when it ends with status 2."""
+    capsys.readouterr()
+    assert run(name, *flags, small=small) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line and "\r" not in line]
+    assert "Traceback" not in "\n".join(lines)
+    return lines[-1].rpartition("\r")[2]
+
+
+def checkpoint():
+    return paths.checkpoint(SMALL, SMALL.runs()[0].name, 15)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--task", "mnist4"), "unknown task 'mnist4'"),
+        (("--task", "mnist3", "--num_per_class", 7), "prepare.py"),
+        (("--task", TASK, "--seed_id", 10), "--seed_id 10 does not exist"),
+        (("--task", TASK, "--seed_id", -1), "--seed_id -1 does not exist"),
+        (("--device", "cuda:77"), "leave out --device"),
+        (("--num_per_class", "x"), "--num_per_class"),
+        (("--num_per_class", 0), "--num_per_class"),
+        (("--memory_gb", "-1"), "--memory_gb"),
+        (("--memory_gb", "nan"), "--memory_gb"),
+        (("--layers", 4), "--layers"),
+        (("--randomness", "none"), "--randomness"),
+        (("--unknown",), "--unknown"),
+    ],
+)
+def test_wrong_flags(capsys, flags, message):
+    assert message in fails(capsys, "train_cnn", *flags, small=False)
+
+
+@pytest.mark.parametrize("damping", ["0", "-1", "nan", "inf", "x"])
+def test_a_damping_is_a_positive_number(capsys, damping):
+    assert "--damping" in fails(capsys, "influence", "--damping", damping)
+
+
+@pytest.mark.parametrize("name", ["ats", "influence", "grad_dot", "grad_cos"])
+def test_a_missing_stage_is_named_with_its_command(capsys, name):
+    message = fails(capsys, name, "--seed_id", 1)
+    assert "train_cnn.py" in message
+    assert f"--task {TASK} --num_per_class {NUM_PER_CLASS}" in message
+
+
+def test_results_of_other_settings_are_refused_and_named(capsys):
+    message = fails(capsys, "influence", "--seed_id", 0, "--damping", 0.2)
+    assert str(score_file("influence")) in message
+    assert "damping: file [0.1], asked [0.2]" in message
+
+
+def test_scores_of_other_checkpoints_are_refused(capsys):
+    for path in checkpoint().parent.glob("*.safetensors"):
+        path.unlink()
+    paths.predictions(SMALL.name, SMALL.runs()[0].name).unlink()
+    assert run("train_cnn", "--seed_id", 0) == 0
+    assert run("influence", "--seed_id", 0, "--damping", 0.1) == 0  # the same again
+    shutil.copy(checkpoint().with_name("epoch_11.safetensors"), checkpoint())
+    message = fails(capsys, "influence", "--seed_id", 0, "--damping", 0.1)
+    assert "posterior: file" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\x80\x04K\x01.", "half"])
+def test_a_damaged_score_file(capsys, content):
+    file = score_file("influence")
+    file.write_bytes(file.read_bytes()[:-100] if content == "half" else content)
+    message = fails(capsys, "influence", "--seed_id", 0, "--damping", 0.1)
+    assert f"{file} is damaged" in message
+    assert "delete it and run" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"\x80\x04K\x01.", "half"])
+def test_a_damaged_checkpoint(capsys, content):
+    file = checkpoint()
+    half = file.read_bytes()[: file.stat().st_size // 2]
+    file.write_bytes(half if content == "half" else content)
+    message = fails(capsys, "grad_dot", "--seed_id", 0)
+    assert f"{file} is damaged" in message
+    assert "delete it and run `python train_cnn.py" in message
+
+
+def test_a_deleted_checkpoint_is_trained_again():
+    checkpoint().unlink()
+    assert run("train_cnn", "--seed_id", 0) == 0
+    assert checkpoint().exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(capsys, monkeypatch, root):
+    def full(path, _content):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted(path for path in root.rglob("*") if path.is_file())
+    monkeypatch.setattr(Path, "write_bytes", full)
+    message = fails(capsys, "grad_dot", "--seed_id", 0)
+    assert "No space left on device" in message
+    assert before == sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def test_a_folder_where_a_file_should_go(capsys):
+    folder = score_file("grad_dot").parent
+    folder.write_text("in the way")
+    assert "cannot write" in fails(capsys, "grad_dot", "--seed_id", 0)
+
+
+def test_a_checkpoint_is_never_unpickled(capsys, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"w": Evil()}, checkpoint())
+    fails(capsys, "grad_dot", "--seed_id", 0)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_seeds_must_be_whole_numbers_one_a_line(capsys, monkeypatch, tmp_path):
+    for content in ("", "446\n446\n", "446\nx\n", "446\n"):
+        (tmp_path / "seeds.txt").write_text(content)
+        monkeypatch.setattr(paths, "SEEDS", tmp_path / "seeds.txt")
+        assert "seeds.txt" in fails(capsys, "train_cnn")

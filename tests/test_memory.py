@@ -1,0 +1,55 @@
+"""Budgets, and going on with smaller chunks when the GPU is full."""
+
+import pytest
+import torch
+
+from tda import memory, networks
+from tda.experiments import Recipe
+
+CPU = torch.device("cpu")
+
+
+def test_the_flag_is_shared_by_the_workers():
+    assert memory.budget_bytes(4.0, CPU, workers=2) == 2e9
+
+
+def test_without_the_flag_the_budget_is_less_than_what_is_free():
+    assert 0 < memory.budget_bytes(None, CPU) < memory.psutil.virtual_memory().total
+
+
+def test_a_cpu_trains_one_member_at_a_time():
+    network = networks.build("cnn2", "mnist3", 0)
+    assert memory.members_that_fit(network, Recipe(15), torch.zeros(4, 1, 28, 28), 1e12) == 1
+
+
+def test_bytes_of_a_member_are_its_vectors_and_what_the_backward_pass_keeps():
+    network = networks.build("cnn2", "mnist3", 0)
+    per_image = 4 * (28 * 28 + 2 * 32 * 26 * 26)  # at the least: input, both sides of a GELU
+    sizes = [
+        memory.bytes_per_member(network, Recipe(15), torch.zeros(batch, 1, 28, 28))
+        for batch in (1, 11)
+    ]
+    assert sizes[0] > 4 * 225_034 * 10
+    assert sizes[1] - sizes[0] > 10 * per_image
+
+
+def test_a_full_gpu_means_half_the_chunk_and_is_said(capsys):
+    tried = []
+
+    def compute(chunk):
+        tried.append(chunk)
+        if chunk > 3:
+            raise torch.OutOfMemoryError
+        return "done"
+
+    assert memory.halving(compute, 16) == "done"
+    assert tried == [16, 8, 4, 2]
+    assert "going on with 2 members at a time" in capsys.readouterr().err
+
+
+def test_a_gpu_too_small_for_one_member_is_an_error_that_says_so():
+    def compute(_chunk):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(memory.UserError, match="--device cpu"):
+        memory.halving(compute, 4)
