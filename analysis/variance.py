@@ -12,7 +12,7 @@ a seed sets in this experiment: see its randomness) and ``checkpoint`` within a 
 whatever else differs between runs. Unbiased estimates can be negative and are left so. For LOO,
 ``all_pairs_published`` is the paper's variance over all pairs of a retrained and a base model,
 as a multiple of the sum above.
-Takes about 2 s for 10 seeds, 30 x 900 pairs and five methods.
+Takes about 3 s for 10 seeds, 30 x 900 pairs and five methods.
 """
 
 from pathlib import Path

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix
-from tda.statistics.intervals import Interval, bayesian_bootstrap_interval, fisher_z
+from tda.statistics.intervals import Interval, bootstrap_interval, fisher_z, half_samples
 from tda.statistics.significance import ratio, run_means, two_sided_p
 
 STATISTICS = ("mean", "std", "p", "signal_to_noise")
@@ -27,8 +27,8 @@ def correlations(
 ) -> pd.DataFrame:
     """Correlations between all pairs of methods, with 95 % intervals over seeds.
 
-    The interval is Student's on Fisher's scale, with a Bayesian bootstrap's standard error; a
-    resample weighs the same seeds alike in both methods, because they score the same models.
+    The interval is Student's on Fisher's scale, with the standard error of a half-sample
+    bootstrap, which takes the same seeds from both methods, because they score the same models.
 
     Args:
         scores: per method, dims (seed, checkpoint, train, test) or without checkpoint; two
@@ -79,11 +79,11 @@ def _between(
     num_resamples = int(np.clip(_WORK // num_pairs, num_resamples // 2, num_resamples))
     weights_WS = np.full((1, num_seeds), 1 / num_seeds)
     if num_seeds > 2:
-        drawn_WS = rng.dirichlet(np.ones(num_seeds), num_resamples)
+        drawn_WS = half_samples(num_resamples, num_seeds, rng)
         weights_WS = np.concatenate([weights_WS, drawn_WS])
     matrices = _each(lambda weights_S: _matrices(runs_TSNM, weights_S), weights_WS)
     value, resampled = matrices[0], matrices[1:]
-    interval = bayesian_bootstrap_interval(fisher_z(value), fisher_z(resampled), num_seeds)
+    interval = bootstrap_interval(fisher_z(value), fisher_z(resampled), num_seeds)
     table = _tidy(list(runs), pairs, value, Interval(*np.tanh(interval)))
     return table.assign(n_seeds=num_seeds, n_pairs=num_pairs, n_resamples=len(resampled))
 
@@ -91,26 +91,30 @@ def _between(
 def statistic_maps(runs_TSNM: np.ndarray, weights_S: np.ndarray) -> np.ndarray:
     """Weighted mean, std (unbiased variance), p and signal-to-noise ratio: [L T N M].
 
-    With equal weights these are the values of :func:`tda.statistics.student_t`.
+    With equal weights these are the values of :func:`tda.statistics.student_t`, with unequal ones
+    those of as many seeds as are effective, 1 / sum of squared weights.
     """
     num_methods, num_seeds, *shape = runs_TSNM.shape
     runs_TSQ = runs_TSNM.reshape(num_methods, num_seeds, -1)
+    effective = 1 / float(np.sum(weights_S**2))
     # Seen from the first run, so that runs which agree exactly have a variance of exactly zero.
     first_TQ = runs_TSQ[:, 0]
     mean_TQ = weights_S @ (runs_TSQ - first_TQ[:, None]) + first_TQ
-    variance_TQ = weights_S @ (runs_TSQ - mean_TQ[:, None]) ** 2 / (1 - np.sum(weights_S**2))
-    std_TQ = np.sqrt(variance_TQ)
+    variance_TQ = weights_S @ (runs_TSQ - mean_TQ[:, None]) ** 2
+    std_TQ = np.sqrt(variance_TQ * effective / (effective - 1))
     ratio_TQ = ratio(mean_TQ, std_TQ)
-    p_TQ = two_sided_p(ratio_TQ, num_seeds)
+    p_TQ = two_sided_p(ratio_TQ, effective)
     return np.stack([mean_TQ, std_TQ, p_TQ, ratio_TQ]).reshape(-1, num_methods, *shape)
 
 
 def _matrices(runs_TSNM: np.ndarray, weights_S: np.ndarray) -> np.ndarray:
     """Correlations [statistic, kind, scope, T, T]."""
+    taken = weights_S > 0
+    maps_LTNM = statistic_maps(runs_TSNM[:, taken], weights_S[taken])
     return np.array(
         [
             [[correlation_matrix(maps, kind, scope) for scope in SCOPES] for kind in KINDS]
-            for maps in statistic_maps(runs_TSNM, weights_S)
+            for maps in maps_LTNM
         ]
     )
 

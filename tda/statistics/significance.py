@@ -175,7 +175,7 @@ def ratio(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         return np.where((mean == 0) & (std == 0), 0.0, mean / std)
 
 
-def two_sided_p(signal_to_noise: np.ndarray, num_seeds: int) -> np.ndarray:
+def two_sided_p(signal_to_noise: np.ndarray, num_seeds: float) -> np.ndarray:
     """Student's p-value of a mean over std of so many runs."""
     return 2 * special.stdtr(num_seeds - 1, -np.abs(signal_to_noise) * np.sqrt(num_seeds))
 
