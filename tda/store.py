@@ -128,15 +128,19 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
     Args:
         experiment: whose scores.
         method: folder below ``scores/``, for example ``loo`` or ``influence``.
-        select: coordinate values for further dims, for example ``{"damping": 0.1}``; a further
-            dim that is not named takes the value of its attribute ``default_<dim>``.
+        select: coordinate values for further dims, for example ``{"damping": 0.1}``, or None for
+            all; a further dim that is not named takes the value of its attribute
+            ``default_<dim>``.
 
     Raises:
-        UserError: no run has scores; or some have and some have not, or of unequal settings.
+        UserError: less than two runs have scores, or runs were made with different settings.
     """
     files = _existing(paths.scores(experiment.name, method, "x").parent, experiment, method)
+    datasets = [open_scores(file, command(experiment, method)) for file in files]
+    for file, dataset in zip(files, datasets, strict=True):
+        check_settings(file, _common_settings(dataset), _common_settings(datasets[0]))
     return xr.concat(
-        [_select(open_scores(file, command(experiment, method)), select or {}) for file in files],
+        [_select(dataset, select or {}) for dataset in datasets],
         dim="seed",
         combine_attrs="override",
         join="exact",
@@ -205,10 +209,17 @@ def _existing(folder: Path, experiment: Experiment, method: str) -> Iterator[Pat
     return files
 
 
+def _common_settings(dataset: xr.Dataset) -> dict:
+    """Settings that all runs of an experiment share."""
+    own = ("run", "posterior")
+    settings = json.loads(dataset.attrs["settings"])
+    return {key: value for key, value in settings.items() if key not in own}
+
+
 def _select(dataset: xr.Dataset, select: dict) -> xr.Dataset:
     extra = [dim for dim in dataset["score"].dims if dim not in _SCORE_DIMS]
     values = {dim: select.get(dim, dataset.attrs[f"default_{dim}"]) for dim in extra}
-    return dataset.sel(values, method="nearest", tolerance=1e-12) if values else dataset
+    return dataset.sel({dim: value for dim, value in values.items() if value is not None})
 
 
 _SCORE_DIMS = ("seed", "checkpoint", "train", "test")
