@@ -1,0 +1,255 @@
+"""Both sides of the CNN's stages in one run: this project's and the published algorithm's seconds.
+
+    python benchmarks/cnn_stages.py
+
+Same machine, same data (CNN2, MNIST3, 10 per class), same checkpoints, one thread on both sides,
+as each worker process of the stages has. Our side does all of the work (every seed, checkpoint
+and pair). The published side would take most of an hour: it is measured on a slice of one
+checkpoint of the first seed and multiplied out, which is exact as it repeats the same work for
+every example; the column measured_share says how much was run.
+
+Reads   data/mnist3/
+Writes  a markdown table and CSV to stdout; with --output PREFIX also PREFIX.md and PREFIX.csv
+Takes   TAKES_BENCHMARK
+"""
+
+import copy
+import sys
+import time
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import published
+import torch
+from report import count, publish, seconds
+from torch import Tensor
+
+from tda.cli import guarded
+from tda.data import Data
+from tda.ensemble import train
+from tda.errors import UserError
+from tda.experiments import Experiment
+from tda.gradients import SampleGradients
+from tda.methods.ats import additional_training_step, step_recipe
+from tda.methods.grad_cos import grad_cos
+from tda.methods.grad_dot import grad_dot
+from tda.methods.influence import influence
+from tda.methods.lissa import PUBLISHED, lissa_influence
+from tda.methods.loo import removals, retrained_losses
+from tda.stages.context import Context, Options
+from tda.stages.gradients import DAMPINGS
+
+EXPERIMENT = Experiment("cnn2", "mnist3", 10)
+
+
+def train_run(context: Context) -> Tensor:
+    """Checkpoints of one run [C P]."""
+    members = context.members(torch.ones(1, len(context.split.train.y)))
+    trained = train(
+        context.network, context.objective, context.split.train, context.recipe, members
+    )
+    return next(trained)[1][:, 0]
+
+
+def leave_one_out(context: Context, _theta_CP: Tensor) -> Tensor:
+    """LOO of one run [C N M]: the base run and N retrainings, each for all checkpoints."""
+    members = context.members(removals(len(context.split.train.y), context.device))
+    loss_CRM = retrained_losses(
+        context.network, context.objective, context.recipe, members,
+        train_data=context.split.train, test_data=context.split.test,
+    )  # fmt: skip
+    return loss_CRM[:, 1:] - loss_CRM[:, :1]
+
+
+def additional_steps(context: Context, theta_CP: Tensor) -> list[Tensor]:
+    """ATS of one run, as the released code means it: a fresh Adam step."""
+    recipe = step_recipe(context.recipe, "adam")
+    return [
+        additional_training_step(
+            context.network, context.objective, theta_P, recipe,
+            examples=context.split.train, test=context.split.test,
+        )
+        for theta_P in theta_CP
+    ]  # fmt: skip
+
+
+def influence_exact(context: Context, theta_CP: Tensor) -> list[Tensor]:
+    """Damped Gauss-Newton influence of one run, with all default dampings."""
+    return [influence(_gradients(context, theta_P), DAMPINGS) for theta_P in theta_CP]
+
+
+def influence_lissa(context: Context, theta_CP: Tensor) -> list[Tensor]:
+    """Influence of one run by the published recursion, as ``--solver lissa``."""
+    return [lissa_influence(_gradients(context, theta_P), PUBLISHED) for theta_P in theta_CP]
+
+
+def gradient_scores(context: Context, theta_CP: Tensor) -> list[list[Tensor]]:
+    """Grad-Dot and Grad-Cos of one run, from one pass over the gradients."""
+    both = (_gradients(context, theta_P) for theta_P in theta_CP)
+    return [[grad_dot(gradients), grad_cos(gradients)] for gradients in both]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table.
+
+    Attributes:
+        name: of the row.
+        ours: all of one run's scores, given its checkpoints [C P].
+        published: scores of some examples at one checkpoint.
+        slices: which examples those are, ``train`` or ``test``.
+        counts: whether the row is part of the whole experiment.
+    """
+
+    name: str
+    ours: Callable[[Context, Tensor], object]
+    published: Callable[[published.Checkpoint, range], object]
+    slices: str
+    counts: bool = True
+
+
+STAGES = (
+    Stage("LOO", leave_one_out, published.leave_one_out, "train"),
+    Stage("ATS", additional_steps, published.additional_training_step, "train"),
+    Stage("influence (ours: exact)", influence_exact, published.influence, "test"),
+    Stage("influence (ours: LiSSA)", influence_lissa, published.influence, "test", counts=False),
+    Stage("Grad-Dot + Grad-Cos", gradient_scores, published.gradient_scores, "test"),
+)
+
+
+def compare(contexts: list[Context], slice_sizes: dict[str, int]) -> pd.DataFrame:
+    """Seconds of both sides, stage by stage.
+
+    Args:
+        contexts: the runs of the experiment.
+        slice_sizes: examples that the published side is measured on: ``train`` and ``test``.
+    """
+    _warm_up(contexts[0])
+    theta_SCP, rows = [], []
+    ours_s = seconds(lambda: theta_SCP.extend(train_run(context) for context in contexts))
+    published_s = seconds(lambda: _train_published(contexts[0]))
+    rows.append(_row("train", ours_s, published_s, 1 / len(contexts)))
+    checkpoint = _checkpoint(contexts[0], theta_SCP[0][-1])
+    measured: dict[Callable, float] = {}  # LiSSA's row needs no second measurement
+    for stage in STAGES:
+        ours_s = _ours(stage, contexts, theta_SCP)
+        total = len(getattr(checkpoint, stage.slices))
+        chosen = range(min(slice_sizes[stage.slices], total))
+        if stage.published not in measured:
+            measured[stage.published] = seconds(lambda: stage.published(checkpoint, chosen))  # noqa: B023
+        share = len(chosen) / total / len(contexts) / len(theta_SCP[0])
+        rows.append(_row(stage.name, ours_s, measured[stage.published], share))
+    return with_whole(rows)
+
+
+def with_whole(rows: list[dict]) -> pd.DataFrame:
+    """The rows and their sum; no gradient pass is shared between stages on either side."""
+    left_out = {stage.name for stage in STAGES if not stage.counts}
+    counted = [row for row in rows if row["stage"] not in left_out]
+    ours_s, published_s, measured_s = (
+        sum(values)
+        for values in zip(
+            *(
+                (row["ours_s"], row["published_s"], row["published_s"] * row["measured_share"])
+                for row in counted
+            ),
+            strict=True,
+        )
+    )
+    whole = _row("whole experiment", ours_s, measured_s, measured_s / published_s)
+    return pd.DataFrame([*rows, whole])
+
+
+def _row(stage: str, ours_s: float, measured_s: float, share: float) -> dict:
+    return {
+        "stage": stage,
+        "ours_s": ours_s,
+        "published_s": measured_s / share,
+        "measured_share": share,
+        "ratio": measured_s / share / ours_s,
+    }
+
+
+def _ours(stage: Stage, contexts: list[Context], theta_SCP: list[Tensor]) -> float:
+    pairs = list(zip(contexts, theta_SCP, strict=True))
+    taken = seconds(lambda: [stage.ours(context, theta_CP) for context, theta_CP in pairs])
+    print(f"{stage.name}: ours {taken:.1f} s", file=sys.stderr)
+    return taken
+
+
+def _warm_up(context: Context) -> None:
+    """Everything once, on two training and a few test examples."""
+    small = copy.copy(context)
+    split = context.split
+    small.split = replace(split, train=_first(split.train, 2), test=_first(split.test, 64))
+    theta_CP = train_run(small)[-1:]
+    _train_published(small)
+    checkpoint = _checkpoint(small, theta_CP[0])
+    for stage in STAGES:
+        stage.ours(small, theta_CP)
+        stage.published(checkpoint, range(1))
+
+
+def _first(data: Data, number: int) -> Data:
+    return Data(x=data.x[:number], y=data.y[:number], index=data.index[:number])
+
+
+def _gradients(context: Context, theta_P: Tensor) -> SampleGradients:
+    return SampleGradients(
+        context.network, context.objective, theta_P,
+        train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
+    )  # fmt: skip
+
+
+def _checkpoint(context: Context, theta_P: Tensor) -> published.Checkpoint:
+    network = copy.deepcopy(context.network)
+    context.layout.write(network, theta_P)
+    train_set, test_set = map(published.dataset, (context.split.train, context.split.test))
+    return published.Checkpoint(network, train_set, test_set, context.recipe, context.run.order)
+
+
+def _train_published(context: Context) -> None:
+    examples = published.dataset(context.split.train)
+    batches = published.shuffled(examples, context.recipe, context.run.order)
+    published.train(copy.deepcopy(context.network), batches, context.recipe)
+
+
+def _notes(contexts: list[Context], core_share: float) -> list[str]:
+    split, recipe = contexts[0].split, contexts[0].recipe
+    return [
+        f"{EXPERIMENT.name}: {len(contexts)} seeds × {recipe.keep} checkpoints × "
+        f"{len(split.train.y)} training × {len(split.test.y)} test examples, one thread on both "
+        f"sides. published_s is multiplied out from the share measured_share of the work. "
+        f"Exact influence gives {len(DAMPINGS)} dampings at once.",
+        f"The process had a core for {core_share:.0%} of the time; much below 100 % the machine "
+        "was busy with other work and the numbers are to be measured again.",
+    ]
+
+
+def _parse() -> Namespace:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=count, default=2, help="runs of the experiment")
+    parser.add_argument("--slice_test", type=count, default=90, help="test examples, published")
+    parser.add_argument("--slice_train", type=count, default=10, help="training examples, likewise")
+    parser.add_argument("--output", type=Path, metavar="PREFIX", help="also write files")
+    return parser.parse_args()
+
+
+def _main() -> None:
+    flags = _parse()
+    torch.set_num_threads(1)
+    runs = EXPERIMENT.runs()
+    if flags.seeds > len(runs):
+        raise UserError(f"--seeds {flags.seeds} is too many: {EXPERIMENT.name} has {len(runs)}")
+    contexts = [Context(EXPERIMENT, run, Options(jobs=2)) for run in runs[: flags.seeds]]
+    wall, cpu = time.perf_counter(), time.process_time()
+    table = compare(contexts, {"train": flags.slice_train, "test": flags.slice_test})
+    core_share = (time.process_time() - cpu) / (time.perf_counter() - wall)
+    publish(table, _notes(contexts, core_share), flags.output)
+
+
+if __name__ == "__main__":
+    guarded(_main)

@@ -1,0 +1,247 @@
+"""The published algorithm computes what ours computes; tables multiply and add up as they say."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import examples, tiny_cnn
+
+from tda import cli, paths
+from tda.data import Data
+from tda.ensemble import Members, losses, train
+from tda.experiments import Experiment, Recipe
+from tda.gradients import SampleGradients
+from tda.methods.ats import additional_training_step, step_recipe
+from tda.methods.grad_cos import grad_cos
+from tda.methods.grad_dot import grad_dot
+from tda.methods.lissa import PUBLISHED, lissa_influence
+from tda.methods.loo import removals, retrained_losses
+from tda.objective import Classification
+from tda.parameters import Parameters
+from tda.stages.context import Context, Options
+
+sys.path.insert(0, str(paths.REPOSITORY / "benchmarks"))
+import cnn_stages
+import flops
+import published
+import report
+
+N, M, SEED = 20, 6, 11
+RECIPE = Recipe(epochs=3, batch_size=8, lr=0.01, weight_decay=0.1, keep=2)
+
+
+@pytest.fixture(autouse=True)
+def global_generator_untouched():
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+@pytest.fixture
+def case():
+    """A checkpoint of a tiny network in float64, with batches that do not hold all examples."""
+    torch.manual_seed(3)
+    data, test = (examples("tiny_cnn", count, seed=count) for count in (N, M))
+    return Case(tiny_cnn().double(), data, test, RECIPE)
+
+
+def real_case(dtype):
+    """CNN2 after two epochs on some MNIST3 images."""
+    experiment = Experiment("cnn2", "mnist3", 10)
+    context = Context(experiment, experiment.runs()[0], Options(jobs=1))
+    data, test = (
+        Data(x=some.x[:9].to(dtype), y=some.y[:9], index=some.index[:9])
+        for some in (context.split.train, context.split.test)
+    )
+    network, recipe = context.network.to(dtype), replace(context.recipe, epochs=2)
+    published.train(network, published.shuffled(published.dataset(data), recipe, SEED), recipe)
+    return Case(network, data, test, recipe)
+
+
+class Case:
+    """The same problem for both sides."""
+
+    def __init__(self, network, data, test, recipe):
+        self.network, self.data, self.test, self.recipe = network, data, test, recipe
+        self.theta = Parameters(network).read(network)
+        self.checkpoint = published.Checkpoint(
+            network, published.dataset(data), published.dataset(test), recipe, SEED
+        )
+        self.gradients = SampleGradients(
+            network, Classification(), self.theta, train=data, test=test, memory_bytes=1e9
+        )
+
+    def members(self, weight):
+        """Members that see the data in the order of the published loader."""
+        batches = published.shuffled(self.checkpoint.train, self.recipe, SEED)
+        epochs = [torch.cat([at for _, _, at in batches]) for _ in range(self.recipe.epochs)]
+        return Members(self.theta[None], torch.stack(epochs)[None], weight)
+
+    def additional_training_step(self):
+        return additional_training_step(
+            self.network, Classification(), self.theta, step_recipe(self.recipe, "adam"),
+            examples=self.data, test=self.test,
+        )  # fmt: skip
+
+
+def test_published_training_is_our_base_run(case):
+    members = case.members(torch.ones(1, N).double())
+    ((_, ours),) = train(case.network, Classification(), case.data, RECIPE, members)
+    batches = published.shuffled(case.checkpoint.train, RECIPE, SEED)
+    kept = published.train(case.network, batches, RECIPE)
+    theirs = torch.stack([Parameters(case.network).join(state) for state in kept])
+    torch.testing.assert_close(theirs, ours[:, 0], rtol=1e-9, atol=1e-11)
+
+
+def test_published_leave_one_out_is_ours_continued_from_the_checkpoint(case):
+    members = case.members(removals(N, case.theta.device).double())
+    loss = retrained_losses(
+        case.network, Classification(), replace(RECIPE, keep=1), members,
+        train_data=case.data, test_data=case.test,
+    )[0]  # fmt: skip
+    base = losses(case.network, Classification(), case.theta[None], case.test)
+    theirs = published.leave_one_out(case.checkpoint, range(N))
+    torch.testing.assert_close(theirs, loss[1:] - base, rtol=1e-8, atol=1e-10)
+
+
+def test_published_additional_step_is_ours(case):
+    theirs = published.additional_training_step(case.checkpoint, range(N))
+    torch.testing.assert_close(theirs, case.additional_training_step(), rtol=1e-8, atol=1e-10)
+
+
+def test_published_gradient_scores_are_ours(case):
+    theirs = published.gradient_scores(case.checkpoint, range(M))
+    ours = {"grad_dot": grad_dot(case.gradients), "grad_cos": grad_cos(case.gradients)}
+    torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-11)
+
+
+def test_published_influence_is_our_lissa_batch_by_batch(case):
+    theirs = published.influence(case.checkpoint, range(M))
+    ours = lissa_influence(case.gradients, PUBLISHED)
+    # As strict as this because the Hessian is divided by 1e4: without it little would change.
+    torch.testing.assert_close(theirs, ours, rtol=1e-10, atol=1e-16)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+def test_both_sides_agree_on_real_images_to_rounding(dtype, rounding):
+    case = real_case(dtype)
+    theirs = published.gradient_scores(case.checkpoint, range(9))
+    theirs["ats"] = published.additional_training_step(case.checkpoint, range(9))
+    theirs["influence_lissa"] = published.influence(case.checkpoint, range(9))
+    ours = {
+        "grad_dot": grad_dot(case.gradients),
+        "grad_cos": grad_cos(case.gradients),
+        "ats": case.additional_training_step(),
+        "influence_lissa": lissa_influence(case.gradients, PUBLISHED),
+    }
+    for method, scores in ours.items():
+        error = (theirs[method].double() - scores.double()).abs().max() / scores.abs().max()
+        assert error < rounding, method
+
+
+def test_a_slice_of_the_published_scores_are_those_of_the_named_examples(case):
+    checkpoint = case.checkpoint
+    for scores, slices in (
+        (published.leave_one_out, "rows"),
+        (published.additional_training_step, "rows"),
+        (published.influence, "columns"),
+    ):
+        some, every = scores(checkpoint, range(1, 3)), scores(checkpoint, range(4))
+        torch.testing.assert_close(some, every[1:3] if slices == "rows" else every[:, 1:3])
+
+
+def test_the_published_side_leaves_the_checkpoint_as_it_is(case):
+    for scores in (published.leave_one_out, published.additional_training_step,
+                   published.influence, published.gradient_scores):  # fmt: skip
+        scores(case.checkpoint, range(2))
+    assert Parameters(case.network).read(case.network).equal(case.theta)
+
+
+def test_the_comparison_measures_the_share_of_the_work_that_it_multiplies_out():
+    table = cnn_stages.compare(tiny_contexts(), {"train": 2, "test": 3}).set_index("stage")
+    num_models = 2 * 5  # seeds x checkpoints
+    for stage, share in {
+        "train": 1 / 2,
+        "LOO": 2 / 4 / num_models,
+        "ATS": 2 / 4 / num_models,
+        "influence (ours: exact)": 3 / 6 / num_models,
+        "influence (ours: LiSSA)": 3 / 6 / num_models,
+        "Grad-Dot + Grad-Cos": 3 / 6 / num_models,
+    }.items():
+        assert table.loc[stage, "measured_share"] == pytest.approx(share), stage
+    np.testing.assert_allclose(table["ratio"], table["published_s"] / table["ours_s"])
+
+
+def test_our_side_of_the_comparison_scores_every_pair():
+    context = tiny_contexts()[0]
+    theta_CP = cnn_stages.train_run(context)
+    assert cnn_stages.leave_one_out(context, theta_CP).shape == (5, 4, 6)
+    assert torch.stack(cnn_stages.additional_steps(context, theta_CP)).shape == (5, 4, 6)
+    assert torch.stack(cnn_stages.influence_lissa(context, theta_CP)).shape == (5, 4, 6)
+    exact = torch.stack(cnn_stages.influence_exact(context, theta_CP))
+    assert exact.shape == (5, len(cnn_stages.DAMPINGS), 4, 6)
+    assert [len(both) for both in cnn_stages.gradient_scores(context, theta_CP)] == [2] * 5
+
+
+def test_the_whole_is_the_sum_of_stages_with_influence_once():
+    rows = [
+        cnn_stages._row("train", 1.0, 2.0, 0.5),
+        cnn_stages._row("influence (ours: exact)", 2.0, 3.0, 0.1),
+        cnn_stages._row("influence (ours: LiSSA)", 9.0, 3.0, 0.1),
+    ]
+    whole = cnn_stages.with_whole(rows).iloc[-1]
+    assert whole["ours_s"] == pytest.approx(3.0)
+    assert whole["published_s"] == pytest.approx(34.0)
+    assert whole["measured_share"] == pytest.approx(5.0 / 34.0)
+    assert whole["ratio"] == pytest.approx(34.0 / 3.0)
+
+
+def test_counted_arithmetic_is_that_of_the_layers():
+    context = tiny_contexts()[0]
+    training, evaluation, *_ = flops.stages(context, 1)
+    conv_1, conv_2, linear = 2 * 26**2 * 32 * 9, 2 * 11**2 * 64 * 288, 2 * (1600 * 128 + 128 * 10)
+    forward = conv_1 + conv_2 + linear
+    backward = conv_1 + 2 * conv_2 + 2 * linear  # nobody needs the gradient in the image
+    assert flops.flop(evaluation) == 6 * forward
+    assert flops.flop(training) == 5 * 4 * (forward + backward)
+
+
+def test_stacked_members_are_as_many_as_asked_for():
+    works = {work.name: work for work in flops.stages(tiny_contexts()[0], 7)}
+    assert works["train"].members == works["evaluate"].members == 7
+    works["train"].run()
+    works["evaluate"].run()
+
+
+def test_a_wrong_count_is_an_error_in_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cnn_stages.py", "--seeds", "11"])
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    with pytest.raises(SystemExit) as stopped:
+        cli.guarded(cnn_stages._main)
+    assert stopped.value.code == 2
+    assert "--seeds 11 is too many" in capsys.readouterr().err
+
+
+def test_a_table_is_published_as_markdown_and_csv(tmp_path, capsys):
+    table = pd.DataFrame({"stage": ["LOO"], "ours_s": [0.12345], "published_s": [1234.5]})
+    report.publish(table, ["A note."], tmp_path / "new" / "run.1")
+    printed = capsys.readouterr().out
+    text = "| stage | ours_s | published_s |\n| --- | --- | --- |\n| LOO | 0.123 | 1,234 |\n"
+    assert (tmp_path / "new" / "run.1.md").read_text() == f"{text}\nA note.\n"
+    assert printed.startswith(text)
+    assert (tmp_path / "new" / "run.1.csv").read_text().splitlines()[1] == "LOO,0.12345,1234.5"
+
+
+def tiny_contexts():
+    """Two runs of CNN2 on 4 training and 6 test images, 5 epochs."""
+    experiment, contexts = Experiment("cnn2", "mnist3", 10), []
+    for run in experiment.runs()[:2]:
+        context = Context(experiment, run, Options(jobs=1))
+        split = context.split
+        few = {"train": cnn_stages._first(split.train, 4), "test": cnn_stages._first(split.test, 6)}
+        context.split = replace(split, **few)
+        context.recipe = replace(context.recipe, epochs=5)
+        contexts.append(context)
+    return contexts
