@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import examples, tiny_cnn
+from small_networks import examples, tiny_cnn
 
 from tda import cli, paths
 from tda.data import Data

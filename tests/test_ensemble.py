@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import examples
+from small_networks import examples
 from torch.func import functional_call
 
 from tda.ensemble import Members, data_order, losses, train

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import examples
+from small_networks import examples
 from torch.autograd.functional import hessian  # jacrev of jacrev is wrong for layer norm
 from torch.func import functional_call, jacrev
 

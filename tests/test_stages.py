@@ -101,7 +101,8 @@ def test_predictions_are_those_of_the_checkpoints():
     np.testing.assert_array_equal(read("loo")["test_loss"][0], loss_CM)
 
 
-def test_methods_of_one_command_equal_methods_alone(fresh, root):
+@pytest.mark.usefixtures("fresh")
+def test_methods_of_one_command_equal_methods_alone(root):
     assert run("train_cnn", "--seed_id", 1) == 0
     assert run("influence", "--seed_id", 1, "--also", "grad_dot", "grad_cos") == 0
     together = {method: read(method, 1) for method in ("influence", "grad_dot", "grad_cos")}
@@ -130,8 +131,9 @@ def test_variants_have_folders_of_their_own():
     assert float((total**2).sum()) > float((removal**2).sum())
 
 
+@pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("randomness", ["batch", "init_only", "crossed"])
-def test_kinds_of_randomness_hold_fixed_what_they_say(fresh, randomness):  # noqa: ARG001
+def test_kinds_of_randomness_hold_fixed_what_they_say(randomness):
     assert run("train_cnn", "--randomness", randomness) == 0
     experiment = type(SMALL)("cnn2", SMALL.task, NUM_PER_CLASS, randomness)
     predictions = store.read_predictions(experiment)
@@ -164,7 +166,8 @@ def test_workers_and_a_kill_half_way_change_no_bit(fresh, root):
         xr.testing.assert_identical(dataset["score"].drop_attrs(), read("loo", run_id)["score"])
 
 
-def test_an_interruption_is_one_line_and_status_130(fresh):  # noqa: ARG001
+@pytest.mark.usefixtures("fresh")
+def test_an_interruption_is_one_line_and_status_130():
     process = subprocess.Popen(
         command("loo", "--jobs", 2), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
