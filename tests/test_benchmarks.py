@@ -26,6 +26,7 @@ from tda.stages.context import Context, Options
 sys.path.insert(0, str(paths.REPOSITORY / "benchmarks"))
 import cnn_stages
 import flops
+import ours
 import published
 import report
 
@@ -88,11 +89,11 @@ class Case:
 
 def test_published_training_is_our_base_run(case):
     members = case.members(torch.ones(1, N).double())
-    ((_, ours),) = train(case.network, Classification(), case.data, RECIPE, members)
+    ((_, mine),) = train(case.network, Classification(), case.data, RECIPE, members)
     batches = published.shuffled(case.checkpoint.train, RECIPE, SEED)
     kept = published.train(case.network, batches, RECIPE)
     theirs = torch.stack([Parameters(case.network).join(state) for state in kept])
-    torch.testing.assert_close(theirs, ours[:, 0], rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(theirs, mine[:, 0], rtol=1e-9, atol=1e-11)
 
 
 def test_published_leave_one_out_is_ours_continued_from_the_checkpoint(case):
@@ -113,15 +114,15 @@ def test_published_additional_step_is_ours(case):
 
 def test_published_gradient_scores_are_ours(case):
     theirs = published.gradient_scores(case.checkpoint, range(M))
-    ours = {"grad_dot": grad_dot(case.gradients), "grad_cos": grad_cos(case.gradients)}
-    torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-11)
+    own = {"grad_dot": grad_dot(case.gradients), "grad_cos": grad_cos(case.gradients)}
+    torch.testing.assert_close(theirs, own, rtol=1e-9, atol=1e-11)
 
 
 def test_published_influence_is_our_lissa_batch_by_batch(case):
     theirs = published.influence(case.checkpoint, range(M))
-    ours = lissa_influence(case.gradients, PUBLISHED)
+    own = lissa_influence(case.gradients, PUBLISHED)
     # As strict as this because the Hessian is divided by 1e4: without it little would change.
-    torch.testing.assert_close(theirs, ours, rtol=1e-10, atol=1e-16)
+    torch.testing.assert_close(theirs, own, rtol=1e-10, atol=1e-16)
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
@@ -130,13 +131,13 @@ def test_both_sides_agree_on_real_images_to_rounding(dtype, rounding):
     theirs = published.gradient_scores(case.checkpoint, range(9))
     theirs["ats"] = published.additional_training_step(case.checkpoint, range(9))
     theirs["influence_lissa"] = published.influence(case.checkpoint, range(9))
-    ours = {
+    own = {
         "grad_dot": grad_dot(case.gradients),
         "grad_cos": grad_cos(case.gradients),
         "ats": case.additional_training_step(),
         "influence_lissa": lissa_influence(case.gradients, PUBLISHED),
     }
-    for method, scores in ours.items():
+    for method, scores in own.items():
         error = (theirs[method].double() - scores.double()).abs().max() / scores.abs().max()
         assert error < rounding, method
 
@@ -176,13 +177,13 @@ def test_the_comparison_measures_the_share_of_the_work_that_it_multiplies_out():
 
 def test_our_side_of_the_comparison_scores_every_pair():
     context = tiny_contexts()[0]
-    theta_CP = cnn_stages.train_run(context)
-    assert cnn_stages.leave_one_out(context, theta_CP).shape == (5, 4, 6)
-    assert torch.stack(cnn_stages.additional_steps(context, theta_CP)).shape == (5, 4, 6)
-    assert torch.stack(cnn_stages.influence_lissa(context, theta_CP)).shape == (5, 4, 6)
-    exact = torch.stack(cnn_stages.influence_exact(context, theta_CP))
-    assert exact.shape == (5, len(cnn_stages.DAMPINGS), 4, 6)
-    assert [len(both) for both in cnn_stages.gradient_scores(context, theta_CP)] == [2] * 5
+    theta_CP = ours.train_run(context)
+    assert ours.leave_one_out(context, theta_CP).shape == (5, 4, 6)
+    assert torch.stack(ours.additional_steps(context, theta_CP)).shape == (5, 4, 6)
+    assert torch.stack(ours.influence_lissa(context, theta_CP)).shape == (5, 4, 6)
+    exact = torch.stack(ours.influence_exact(context, theta_CP))
+    assert exact.shape == (5, len(ours.DAMPINGS), 4, 6)
+    assert [len(both) for both in ours.gradient_scores(context, theta_CP)] == [2] * 5
 
 
 def test_the_whole_is_the_sum_of_stages_with_influence_once():
@@ -240,7 +241,7 @@ def tiny_contexts():
     for run in experiment.runs()[:2]:
         context = Context(experiment, run, Options(jobs=1))
         split = context.split
-        few = {"train": cnn_stages._first(split.train, 4), "test": cnn_stages._first(split.test, 6)}
+        few = {"train": cnn_stages.first(split.train, 4), "test": cnn_stages.first(split.test, 6)}
         context.split = replace(split, **few)
         context.recipe = replace(context.recipe, epochs=5)
         contexts.append(context)

@@ -1,0 +1,69 @@
+"""Our side of the benchmark: all scores of one run, as the stages compute them, in memory."""
+
+import torch
+from torch import Tensor
+
+from tda.ensemble import train
+from tda.gradients import SampleGradients
+from tda.methods.ats import additional_training_step, step_recipe
+from tda.methods.grad_cos import grad_cos
+from tda.methods.grad_dot import grad_dot
+from tda.methods.influence import influence
+from tda.methods.lissa import PUBLISHED, lissa_influence
+from tda.methods.loo import removals, retrained_losses
+from tda.stages.context import Context
+from tda.stages.gradients import DAMPINGS
+
+
+def train_run(context: Context) -> Tensor:
+    """Checkpoints of one run [C P]."""
+    members = context.members(torch.ones(1, len(context.split.train.y)))
+    trained = train(
+        context.network, context.objective, context.split.train, context.recipe, members
+    )
+    return next(trained)[1][:, 0]
+
+
+def leave_one_out(context: Context, _theta_CP: Tensor) -> Tensor:
+    """LOO of one run [C N M]: the base run and N retrainings, each for all checkpoints."""
+    members = context.members(removals(len(context.split.train.y), context.device))
+    loss_CRM = retrained_losses(
+        context.network, context.objective, context.recipe, members,
+        train_data=context.split.train, test_data=context.split.test,
+    )  # fmt: skip
+    return loss_CRM[:, 1:] - loss_CRM[:, :1]
+
+
+def additional_steps(context: Context, theta_CP: Tensor) -> list[Tensor]:
+    """ATS of one run, as the released code means it: a fresh Adam step."""
+    recipe = step_recipe(context.recipe, "adam")
+    return [
+        additional_training_step(
+            context.network, context.objective, theta_P, recipe,
+            examples=context.split.train, test=context.split.test,
+        )
+        for theta_P in theta_CP
+    ]  # fmt: skip
+
+
+def influence_exact(context: Context, theta_CP: Tensor) -> list[Tensor]:
+    """Damped Gauss-Newton influence of one run, with all default dampings."""
+    return [influence(_gradients(context, theta_P), DAMPINGS) for theta_P in theta_CP]
+
+
+def influence_lissa(context: Context, theta_CP: Tensor) -> list[Tensor]:
+    """Influence of one run by the published recursion, as ``--solver lissa``."""
+    return [lissa_influence(_gradients(context, theta_P), PUBLISHED) for theta_P in theta_CP]
+
+
+def gradient_scores(context: Context, theta_CP: Tensor) -> list[list[Tensor]]:
+    """Grad-Dot and Grad-Cos of one run, from one pass over the gradients."""
+    both = (_gradients(context, theta_P) for theta_P in theta_CP)
+    return [[grad_dot(gradients), grad_cos(gradients)] for gradients in both]
+
+
+def _gradients(context: Context, theta_P: Tensor) -> SampleGradients:
+    return SampleGradients(
+        context.network, context.objective, theta_P,
+        train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
+    )  # fmt: skip
