@@ -3,7 +3,8 @@
     snakemake --cores 2 reproduce               what `make reproduce` does: cnn2_mnist3_10pc
     snakemake --cores 2 cnn2_mnist3_50pc        one experiment: scores, tables, figures
     snakemake --cores 2 paper                   the whole grid of the paper
-    snakemake --cores 2 NAME --config experiment=NAME      any other experiment
+    snakemake --cores 2 deviations              what the released code's choices change
+    snakemake --cores 2 --config experiment=NAME -- NAME     any other experiment
 
 Every stage can also be run by hand; one that finds its results does nothing. Stages keep what is
 finished when they are stopped (hence `update`), and use the cores that they are given.
@@ -19,7 +20,12 @@ EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RAN
 ASKED = [Experiment.parse(name) for name in str(config.get("experiment", "")).split()]
 EXPERIMENTS = list(dict.fromkeys([*PAPER_GRID, *EXTRA, *ASKED]))
 
-TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy")
+TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy", "damping")
+VARIANTS = {  # result folder: script and flag of what the released code does otherwise
+    "loo_published": "loo.py --variant published",
+    "ats_sgd": "ats.py --optimizer sgd",
+    "influence_lissa": "influence.py --solver lissa",
+}
 FIGURES = {  # script: the table that it draws
     "figure_05_08_17_correlations": "correlations",
     "figure_variance": "variance",
@@ -80,6 +86,29 @@ rule reproduce:
 rule paper:
     input:
         [paths.results(experiment.name) / "summary.md" for experiment in PAPER_GRID],
+
+
+rule deviations:
+    input:
+        checkpoints(SMALL),
+        scores(SMALL, *METHODS, *VARIANTS),
+    output:
+        paths.table(SMALL.name, "deviations"),
+    shell:
+        f"{PYTHON} analysis/deviations.py --experiment {SMALL.name}"
+
+
+for variant, command in VARIANTS.items():
+
+    rule:
+        name: variant
+        input:
+            checkpoints(SMALL),
+        output:
+            update(scores(SMALL, variant)),
+        threads: workflow.cores
+        shell:
+            f"{PYTHON} tda_cnn_scripts/{command} {flags(SMALL)} --jobs {{threads}}"
 
 
 for experiment in EXPERIMENTS:

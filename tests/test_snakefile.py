@@ -1,0 +1,60 @@
+"""The graph of the work: it plans the paper's grid, and carries out a small experiment."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from stage_scripts import SMALL, STAGES, make_subset
+
+from tda import paths
+from tda.experiments import PAPER_GRID
+
+
+def snakemake(*arguments):
+    """Run snakemake in the repository; the standard output and error of a successful run."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    finished = subprocess.run(
+        command, cwd=paths.REPOSITORY, env=os.environ, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout + finished.stderr
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return tmp_path
+
+
+def test_the_paper_is_its_grid_of_experiments():
+    plan = snakemake("--dry-run", "paper")
+    for experiment in PAPER_GRID:
+        for stage in ("train", "loo", "ats", "gradients", "summary"):
+            assert f"{stage}_{experiment.name}" in plan
+
+
+def test_deviations_need_the_published_variants():
+    plan = snakemake("--dry-run", "--printshellcmds", "deviations")
+    for script in ("loo.py --variant published", "influence.py --solver lissa", "optimizer sgd"):
+        assert f"{script} --task mnist3 --num_per_class 10 --layers 2" in plan
+
+
+def test_one_target_makes_scores_tables_and_figures_and_a_second_run_does_nothing(root):
+    make_subset()
+    target = ("--config", f"experiment={SMALL.name}", "--", SMALL.name)
+    snakemake(*target)
+    results = paths.results(SMALL.name)
+    for stage in STAGES:
+        assert len(list((results / "scores" / stage).glob("*.nc"))) == len(SMALL.runs())
+    for table in ("p_values", "variance", "reliability", "correlations", "accuracy", "damping"):
+        assert paths.table(SMALL.name, table).stat().st_size > 100
+    figures = {path.stem for path in (results / "figures").glob("*.png")}
+    assert figures == {
+        "correlations", "damping", "gallery", "reliability", "score_distributions", "variance"
+    }  # fmt: skip
+    assert "| loo |" in (results / "summary.md").read_text()
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    assert "Nothing to be done" in snakemake(*target)
+    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
