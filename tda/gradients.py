@@ -144,36 +144,54 @@ def _layer_rows(
         torch.autograd.grad(output_BK, outputs, cotangent_BK, retain_graph=True)
         for cotangent_BK in cotangents_LBK
     ]
-    deltas = [torch.stack(delta, dim=1) for delta in zip(*pulled, strict=True)]
+    deltas = [_stack(delta) for delta in zip(*pulled, strict=True)]
     return {
         name: _rows_of(layers[name], activation, delta)
         for (name, (activation, _)), delta in zip(calls.items(), deltas, strict=True)
     }
 
 
+def _stack(deltas: tuple[Tensor, ...]) -> Tensor:
+    """Cotangents [B L ...] of L passes; one alone is not copied."""
+    return deltas[0][:, None] if len(deltas) == 1 else torch.stack(deltas, dim=1)
+
+
 def _rows_of(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | Formed:
     """Rows of a layer from its input and its output's cotangents [B L ...]."""
     if isinstance(layer, nn.Conv2d):
-        padding = cast(tuple[int, ...], layer.padding)  # no string: see _is_simple
-        activation = F.unfold(
-            activation, layer.kernel_size, layer.dilation, padding, layer.stride
-        ).transpose(1, 2)
-        delta = delta.flatten(3).transpose(2, 3)
-    else:  # any dims between the first and the last are positions
-        activation = activation.reshape(len(activation), -1, activation.shape[-1])
-        delta = delta.reshape(*delta.shape[:2], -1, delta.shape[-1])
+        activation = _patches(layer, activation)
+        delta = delta.movedim(2, -1)
+    # any dims between the first and the last are positions T
+    activation_BTI = activation.reshape(len(activation), -1, activation.shape[-1])
+    delta_BLTO = delta.reshape(*delta.shape[:2], -1, delta.shape[-1])
+    if activation_BTI.shape[1] == 1:
+        activation_BI, delta_BLO = activation_BTI[:, 0], delta_BLTO[:, :, 0]
+        if layer.bias is not None:  # a bias is a weight on a constant 1
+            activation_BI = F.pad(activation_BI, (0, 1), value=1.0)
+        return Factored(activation_BI, delta_BLO)
+    formed = [(delta_BLTO.mT @ activation_BTI[:, None]).flatten(2)]
     if layer.bias is not None:
-        activation = F.pad(activation, (0, 1), value=1.0)  # the bias is a weight on a constant 1
-    if activation.shape[1] == 1:
-        return Factored(activation[:, 0], delta[:, :, 0])
-    return Formed((delta.transpose(2, 3) @ activation[:, None]).flatten(2))
+        formed.append(delta_BLTO.sum(2))
+    return Formed(torch.cat(formed, dim=-1))
+
+
+def _patches(layer: nn.Conv2d, activation: Tensor) -> Tensor:
+    """The inputs [B H W I] of each output position; fast, as channels-last rows stay together."""
+    height, width = cast(tuple[int, int], layer.padding)  # no string: see _is_simple
+    padded = F.pad(activation.movedim(1, -1), (0, 0, width, width, height, height))
+    patches = padded.unfold(1, layer.kernel_size[0], layer.stride[0])
+    patches = patches.unfold(2, layer.kernel_size[1], layer.stride[1])
+    return patches.permute(0, 1, 2, 4, 5, 3).flatten(3)
 
 
 def _is_simple(layer: nn.Module, calls: list[tuple[Tensor, Tensor]]) -> bool:
     """Whether the layer's rows follow from one input and one output."""
     trainable = {p.requires_grad for p in layer.parameters()}
     plain = not isinstance(layer, nn.Conv2d) or (
-        layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        layer.groups == 1
+        and layer.dilation == (1, 1)
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
     )
     return len(calls) == 1 and trainable == {True} and plain
 

@@ -33,16 +33,24 @@ def tiny_cnn():
     )
 
 
+def strange_cnn():
+    """Convolutions that hooks leave to ``vmap``: dilated, in groups, padded by a word."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, (1, 2), dilation=(1, 2)), nn.Tanh(),
+        nn.Conv2d(4, 4, (1, 3), groups=2, padding="same"), nn.Flatten(), nn.Linear(16, 4),
+    )  # fmt: skip
+
+
 def sequence_mlp():
     return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Flatten(), nn.Linear(8, 4))
 
 
-NETWORKS = {f.__name__: f for f in (mlp, tiny_cnn, sequence_mlp, WithStrangers)}
+NETWORKS = {f.__name__: f for f in (mlp, tiny_cnn, strange_cnn, sequence_mlp, WithStrangers)}
 
 
 def examples(network_name: str, count: int, seed: int, dtype=torch.float64) -> Data:
     generator = torch.Generator().manual_seed(seed)
-    shape = (1, 2, 4) if network_name == "tiny_cnn" else (2, 3)
+    shape = (1, 2, 4) if network_name.endswith("cnn") else (2, 3)
     x = torch.randn(count, *shape, generator=generator, dtype=dtype)
     y = torch.randint(0, 4, (count,), generator=generator)
     return Data(x=x, y=y, index=np.arange(count))
