@@ -1,5 +1,7 @@
 """Our side of the benchmark: all scores of one run, as the stages compute them, in memory."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,30 @@ from tda.methods.influence import influence
 from tda.methods.lissa import PUBLISHED, lissa_influence
 from tda.methods.loo import removals, retrained_losses
 from tda.stages.context import Context
+from tda.stages.context import context as context_of
 from tda.stages.gradients import DAMPINGS
+
+
+def one_thread() -> None:
+    """A worker process of the stages has one thread."""
+    torch.set_num_threads(1)
+
+
+def train_run_of(key: tuple) -> Tensor:
+    """Checkpoints of the run that a worker makes from a key."""
+    return train_run(context_of(*key))
+
+
+def score_run(scores: Callable, key: tuple, theta_CP: Tensor) -> None:
+    """All scores of one method for one run; they stay in the worker."""
+    scores(context_of(*key), theta_CP)
+
+
+def warm_up(key: tuple) -> None:
+    """Everything that a worker's first use would set up."""
+    theta_CP = train_run(context_of(*key))[-1:]
+    gradient_scores(context_of(*key), theta_CP)
+    influence_exact(context_of(*key), theta_CP)
 
 
 def train_run(context: Context) -> Tensor:
