@@ -58,12 +58,12 @@ def row(experiment: Experiment, test: pd.Series) -> tuple[str, ...]:
     ]
     return (
         method,
-        interval(test[["mean_p", "mean_p_low", "mean_p_high"]]),
+        interval(test[["mean_p", "mean_p_low", "mean_p_high"]].clip(0, 1)),
         f"{test['share_p_below_05']:.0%}",
         f"{test['share_q_below_05']:.0%}",
         f"{test['sign_agreement']:.0%}",
         *(with_loo(experiment, method, kind) for kind in ("pearson", "spearman")),
-        interval(half.iloc[0][["value", "low", "high"]]),
+        "" if half.empty else interval(half.iloc[0][["value", "low", "high"]]),
     )
 
 

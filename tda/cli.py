@@ -47,9 +47,10 @@ def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
     model = f"cnn{flags.layers}" if family == "cnn" else flags.model
     experiment = Experiment(model, flags.task, flags.num_per_class, flags.randomness)
     own = {name: value for name, value in vars(flags).items() if name not in COMMON}
+    device = choose_device(flags.device, flags.seed_id)
     options = Options(
-        device=choose_device(flags.device, flags.seed_id),
-        jobs=flags.jobs,
+        device=device,
+        jobs=flags.jobs if device == "cpu" else 1,  # a GPU takes many members in one process
         memory_gb=flags.memory_gb,
         chunk=flags.chunk,
         tf32=flags.tf32,
@@ -75,7 +76,7 @@ def _parse(doc: str, family: str, add_flags: Callable) -> Namespace:
     )  # fmt: skip
     parser.add_argument("--seed_id", type=int, help="one run, counted from 0; default: all")
     parser.add_argument("--device", help="default: cuda:{seed_id mod GPUs} if any, else cpu")
-    parser.add_argument("--jobs", type=_count, help="worker processes; default: all cores")
+    parser.add_argument("--jobs", type=_count, help="worker processes on a CPU; default: all cores")
     parser.add_argument("--memory_gb", type=_size, help="bound on memory; default: what is free")
     parser.add_argument("--chunk", type=_count, help="members trained together; default: what fits")
     parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in training, on a GPU")

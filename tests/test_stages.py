@@ -144,6 +144,16 @@ def test_kinds_of_randomness_hold_fixed_what_they_say(randomness):
     assert len(np.unique(logits, axis=0)) == len(logits)
 
 
+def test_stacked_members_train_like_single_ones(fresh, root, monkeypatch):
+    assert run("loo", "--seed_id", 0, "--chunk", 5) == 0
+    stacked = read("loo")["score"]
+    monkeypatch.setenv("TDA_ROOT", str(root))
+    single = read("loo")["score"]
+    assert fresh != root
+    error = float(((stacked - single) ** 2).sum() / (single**2).sum()) ** 0.5
+    assert error < 0.02  # both train in float32, and rounding grows in training
+
+
 def command(name, *flags):
     return [sys.executable, str(script(name)), *FLAGS[:-2], *map(str, flags)]
 
