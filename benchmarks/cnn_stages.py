@@ -39,6 +39,7 @@ from tda.errors import UserError
 from tda.experiments import Experiment
 from tda.stages.context import Context, Options, default_jobs
 from tda.stages.gradients import DAMPINGS
+from tda.stages.runner import settle_process
 
 EXPERIMENT = Experiment("cnn2", "mnist3", 10)
 
@@ -161,7 +162,7 @@ def first(data: Data, number: int) -> Data:
 
 
 def _checkpoint(context: Context, theta_P: Tensor) -> published.Checkpoint:
-    network = copy.deepcopy(context.network)
+    network = published.plain(context.network)
     context.layout.write(network, theta_P)
     train_set, test_set = map(published.dataset, (context.split.train, context.split.test))
     return published.Checkpoint(network, train_set, test_set, context.recipe, context.run.order)
@@ -170,7 +171,7 @@ def _checkpoint(context: Context, theta_P: Tensor) -> published.Checkpoint:
 def _train_published(context: Context) -> None:
     examples = published.dataset(context.split.train)
     batches = published.shuffled(examples, context.recipe, context.run.order)
-    published.train(copy.deepcopy(context.network), batches, context.recipe)
+    published.train(published.plain(context.network), batches, context.recipe)
 
 
 def _notes(contexts: list[Context], cores: int, load: float) -> list[str]:
@@ -188,8 +189,8 @@ def _notes(contexts: list[Context], cores: int, load: float) -> list[str]:
 def _parse() -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=count, default=2, help="runs of the experiment")
-    parser.add_argument("--slice_test", type=count, default=90, help="test examples, published")
-    parser.add_argument("--slice_train", type=count, default=10, help="training examples, likewise")
+    parser.add_argument("--slice_test", type=count, default=30, help="test examples, published")
+    parser.add_argument("--slice_train", type=count, default=30, help="training examples, likewise")
     parser.add_argument("--cores", type=count, default=default_jobs("cpu", 999), help="all")
     parser.add_argument("--output", type=Path, metavar="PREFIX", help="also write files")
     return parser.parse_args()
@@ -204,7 +205,7 @@ def _main() -> None:
     contexts = [Context(EXPERIMENT, run, Options(jobs=flags.cores)) for run in runs[: flags.seeds]]
     load, slices = os.getloadavg()[0], {"train": flags.slice_train, "test": flags.slice_test}
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(flags.cores, spawn, initializer=ours.one_thread) as pool:
+    with ProcessPoolExecutor(flags.cores, spawn, initializer=settle_process) as pool:
         table = compare(contexts, slices, pool.map)
     publish(table, _notes(contexts, flags.cores, load), flags.output)
 

@@ -18,11 +18,6 @@ from tda.stages.context import context as context_of
 from tda.stages.gradients import DAMPINGS
 
 
-def one_thread() -> None:
-    """A worker process of the stages has one thread."""
-    torch.set_num_threads(1)
-
-
 def train_run_of(key: tuple) -> Tensor:
     """Checkpoints of the run that a worker makes from a key."""
     return train_run(context_of(*key))

@@ -21,6 +21,7 @@ from tda.data import Data
 from tda.experiments import Recipe
 from tda.methods.ats import step_recipe
 from tda.methods.lissa import PUBLISHED
+from tda.networks.cnn import PooledGELU
 
 TEST_BATCH = 64
 
@@ -81,6 +82,15 @@ def train(
 
 
 @torch.no_grad()
+def plain(network: nn.Sequential) -> nn.Sequential:
+    """The network of PyTorch's own modules, as published, with the same parameters in place."""
+    pooled = [
+        nn.Sequential(nn.GELU(), nn.MaxPool2d(2)) if isinstance(layer, PooledGELU) else layer
+        for layer in copy.deepcopy(network)
+    ]
+    return nn.Sequential(*pooled)
+
+
 def losses(network: nn.Module, test: Dataset) -> Tensor:
     """Cross-entropy on each test example [M]."""
     network.eval()

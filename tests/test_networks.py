@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tda import networks
 from tda.errors import UserError
+from tda.networks.cnn import PooledGELU
 from tda.parameters import Parameters
 
 SHAPES = {"mnist3": (1, 28, 28), "cifar10": (3, 32, 32)}
@@ -40,6 +42,16 @@ def test_a_seed_gives_one_initialisation_and_leaves_the_global_generator_alone()
 def test_an_unknown_model_is_a_user_error():
     with pytest.raises(UserError, match="unknown model 'cnn9'"):
         networks.build("cnn9", "mnist3", 0)
+
+
+@pytest.mark.parametrize("size", [(26, 26), (13, 11), (2, 3)])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_pooled_gelu_without_gradients_is_gelu_and_max_pooling(size, scale):
+    x = (scale * torch.randn(30, 4, *size)).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        fast = PooledGELU()(x)
+    torch.testing.assert_close(fast, PooledGELU()(x), rtol=1e-5, atol=2e-7)
+    torch.testing.assert_close(PooledGELU()(x), F.max_pool2d(F.gelu(x), 2), rtol=0, atol=0)
 
 
 def test_split_and_join_are_inverse_with_any_leading_dims(network):

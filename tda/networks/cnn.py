@@ -1,6 +1,32 @@
 """The two CNNs of the paper (section 4 and appendix); the head is ten-way also for MNIST3."""
 
-from torch import nn
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PooledGELU(nn.Module):
+    """GELU, then 2 × 2 max pooling.
+
+    GELU falls up to x = −.75 and rises from there, so that its largest value over a window is that
+    of the window's largest or smallest x. Without gradients this is used: GELU, which is most of
+    the time, is then taken of half as many numbers (12 % of a CNN2's forward pass on a CPU).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From [... H W] to [... H//2 W//2]."""
+        if torch.is_grad_enabled():
+            return F.max_pool2d(F.gelu(x), 2)
+        largest, smallest = (_pool(x, choose) for choose in (torch.maximum, torch.minimum))
+        return torch.maximum(F.gelu(largest), F.gelu(smallest))
+
+
+def _pool(x: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    height, width = x.shape[-2] // 2 * 2, x.shape[-1] // 2 * 2
+    rows = choose(x[..., 0:height:2, :width], x[..., 1:height:2, :width])
+    return choose(rows[..., 0::2], rows[..., 1::2])
 
 
 def cnn2(task_name: str) -> nn.Sequential:
@@ -35,4 +61,4 @@ def cnn3(task_name: str) -> nn.Sequential:
 
 
 def _block(channels: int, filters: int, kernel: int, padding: int = 0) -> list[nn.Module]:
-    return [nn.Conv2d(channels, filters, kernel, padding=padding), nn.GELU(), nn.MaxPool2d(2)]
+    return [nn.Conv2d(channels, filters, kernel, padding=padding), PooledGELU()]

@@ -6,10 +6,12 @@ many there are; each finished range is a file, and when all are there they becom
 file. A stage that is killed loses the ranges it was at.
 """
 
+import ctypes
 import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -96,7 +98,7 @@ def run_stage(
         UserError: a result exists with other settings or is damaged, an earlier stage is missing,
             or a file cannot be written.
     """
-    _one_thread()
+    settle_process()
     context.cache_clear()  # files may have changed since an earlier stage in this process
     job = _Job(stage, command, experiment, options)
     todo, started = [], {}
@@ -219,7 +221,7 @@ def _computed(job: _Job, todo: list[Part]) -> Iterator[Part]:
 
 def _start_worker() -> None:
     """One thread; leave Ctrl-C to the parent; end when the parent has ended."""
-    _one_thread()
+    settle_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -231,6 +233,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _one_thread() -> None:
+def settle_process() -> None:
+    """One thread; deterministic convolutions; memory that is freed stays with the process."""
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):  # glibc: else each batch's tensors are mapped anew
+            for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+                libc.mallopt(option, 2**30)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
