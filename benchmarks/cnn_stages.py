@@ -198,6 +198,7 @@ def _parse() -> Namespace:
 
 def _main() -> None:
     flags = _parse()
+    settle_process()  # the published side too keeps the memory that it frees
     torch.set_num_threads(flags.cores)
     runs = EXPERIMENT.runs()
     if flags.seeds > len(runs):

@@ -81,7 +81,6 @@ def train(
     return kept
 
 
-@torch.no_grad()
 def plain(network: nn.Sequential) -> nn.Sequential:
     """The network of PyTorch's own modules, as published, with the same parameters in place."""
     pooled = [
@@ -91,6 +90,7 @@ def plain(network: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*pooled)
 
 
+@torch.no_grad()
 def losses(network: nn.Module, test: Dataset) -> Tensor:
     """Cross-entropy on each test example [M]."""
     network.eval()
