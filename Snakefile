@@ -38,7 +38,7 @@ COMPARISONS = (  # figures of all experiments that exist
     "figure_04_p_value_by_size",
     "figure_06_p_value_by_checkpoints",
 )
-PYTHON = sys.executable
+PYTHON = config.get("python", sys.executable)
 
 
 wildcard_constraints:
@@ -94,8 +94,10 @@ rule deviations:
         scores(SMALL, *METHODS, *VARIANTS),
     output:
         paths.table(SMALL.name, "deviations"),
+    params:
+        name=SMALL.name,
     shell:
-        f"{PYTHON} analysis/deviations.py --experiment {SMALL.name}"
+        "{PYTHON} analysis/deviations.py --experiment {params.name}"
 
 
 for variant, command in VARIANTS.items():
@@ -106,9 +108,11 @@ for variant, command in VARIANTS.items():
             checkpoints(SMALL),
         output:
             update(scores(SMALL, variant)),
+        params:
+            command=f"{command} {flags(SMALL)}",
         threads: workflow.cores
         shell:
-            f"{PYTHON} tda_cnn_scripts/{command} {flags(SMALL)} --jobs {{threads}}"
+            "{PYTHON} tda_cnn_scripts/{params.command} --jobs {threads}"
 
 
 for experiment in EXPERIMENTS:

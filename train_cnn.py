@@ -5,7 +5,7 @@
 Reads   data/mnist3/                                 images and index lists
 Writes  models/cnn2/mnist3_10pc/<seed>/epoch_*.safetensors
         results/cnn2_mnist3_10pc/predictions/<seed>.nc
-Takes   TAKES_TRAIN
+Takes   10 s on 2 CPU cores (ten seeds)
 """
 
 from tda.cli import run_script

@@ -8,7 +8,7 @@ import pytest
 from stage_scripts import SMALL, STAGES, make_subset
 
 from tda import paths
-from tda.experiments import PAPER_GRID
+from tda.experiments import PAPER_GRID, Experiment
 
 
 def snakemake(*arguments):
@@ -35,10 +35,29 @@ def test_the_paper_is_its_grid_of_experiments():
             assert f"{stage}_{experiment.name}" in plan
 
 
-def test_deviations_need_the_published_variants():
-    plan = snakemake("--dry-run", "--printshellcmds", "deviations")
-    for script in ("loo.py --variant published", "influence.py --solver lissa", "optimizer sgd"):
-        assert f"{script} --task mnist3 --num_per_class 10 --layers 2" in plan
+def test_deviations_need_the_published_variants(tmp_path):
+    """Each rule runs its own command: seen by running them on a stand-in for Python."""
+    log, python = tmp_path / "log", tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexit 1\n')
+    python.chmod(0o755)
+    with pytest.raises(AssertionError):
+        snakemake("--keep-going", "--config", f"python={python}", "--", "deviations")
+    assert "train_cnn.py --task mnist3" in log.read_text()
+    log.unlink()
+    small = Experiment("cnn2", "mnist3", 10)
+    for run in small.runs():
+        for epoch in small.recipe.kept_epochs:
+            file = paths.checkpoint(small, run.name, epoch)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    with pytest.raises(AssertionError):
+        snakemake("--keep-going", "--config", f"python={python}", "--", "deviations")
+    commands = log.read_text()
+    for command in (
+        "loo.py --variant published", "influence.py --solver lissa", "ats.py --optimizer sgd",
+        "influence.py --task", "loo.py --task", "ats.py --task",
+    ):  # fmt: skip
+        assert commands.count(f"tda_cnn_scripts/{command}") == 1
 
 
 def test_one_target_makes_scores_tables_and_figures_and_a_second_run_does_nothing(root):
