@@ -26,7 +26,9 @@ COMPONENTS = {
     "init": "initialisation",
     "order": "order",
     "interaction": "interaction",
-    "checkpoint": "checkpoint\nwithin a run",
+    "epoch": "epoch,\ncommon to runs",
+    "seed_x_epoch": "seed × epoch",
+    "run_x_epoch": "run × epoch",
 }
 NOTE = (
     "Dots: share of the variance of one score (one run, one checkpoint), summed over all pairs. "

@@ -7,12 +7,15 @@ Writes  results/<experiment>/variance.csv
 
 Components of the variance of one score (one run, one checkpoint), summed over train-test pairs,
 as shares of their sum with 95 % jackknife intervals. Runs that differ by seed: ``seed`` (whatever
-a seed sets in this experiment: see its randomness) and ``checkpoint`` within a run. Crossed runs:
-``init``, ``order``, ``interaction`` and ``checkpoint``; with one run per cell the interaction is
-whatever else differs between runs. Unbiased estimates can be negative and are left so. For LOO,
+a seed sets in this experiment: see its randomness), ``epoch`` (common to all runs) and
+``seed_x_epoch`` (between checkpoints of a run, and not common). Crossed runs: ``init``, ``order``,
+``interaction``, ``epoch`` and ``run_x_epoch``; with one run per cell the interaction is whatever
+else differs between runs. Checkpoints of a run are correlated, so the components describe the
+kept epochs: ``seed`` is the variance that all of them share. With one checkpoint there are no
+components of epochs. Unbiased estimates can be negative and are left so. For LOO,
 ``all_pairs_published`` is the paper's variance over all pairs of a retrained and a base model,
 as a multiple of the sum above.
-Takes about 3 s for 10 seeds, 30 x 900 pairs and five methods.
+Takes about 5 s for 10 seeds, 30 x 900 pairs and six methods.
 """
 
 from pathlib import Path
@@ -31,7 +34,7 @@ def analyse(experiment: Experiment) -> list[Path]:
     tables = []
     for method in methods(experiment):
         dataset = finite_scores(experiment, method)
-        shares = crossed if experiment.randomness == "crossed" else nested
+        shares = crossed if experiment.randomness == "crossed" else by_seed
         table = shares(experiment, dataset).assign(
             n_seeds=dataset.sizes["seed"],
             n_checkpoints=dataset.sizes["checkpoint"],
@@ -43,9 +46,9 @@ def analyse(experiment: Experiment) -> list[Path]:
     return [write_table(experiment, "variance", pd.concat(tables))]
 
 
-def nested(_: Experiment, dataset: xr.Dataset) -> pd.DataFrame:
-    """Seeds and checkpoints within seeds."""
-    table = statistics.nested_shares(dataset["score"])
+def by_seed(_: Experiment, dataset: xr.Dataset) -> pd.DataFrame:
+    """Seeds, epochs, and what differs between checkpoints of a run alone."""
+    table = statistics.seed_shares(dataset["score"])
     if "test_loss" not in dataset:
         return table
     published = statistics.pooled_pair_share(dataset["score"], dataset["test_loss"])
@@ -53,7 +56,7 @@ def nested(_: Experiment, dataset: xr.Dataset) -> pd.DataFrame:
 
 
 def crossed(experiment: Experiment, dataset: xr.Dataset) -> pd.DataFrame:
-    """Initialisations, orders, their interaction, and checkpoints."""
+    """Initialisations, orders, their interaction, and epochs."""
     try:
         return statistics.crossed_shares(statistics.to_grid(dataset["score"]))
     except ValueError as error:

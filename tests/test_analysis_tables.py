@@ -116,8 +116,10 @@ def test_statistics_of_each_pair_are_stored_with_settings_and_coordinates(monkey
 def test_variance_finds_the_planted_components(monkeypatch):
     call(monkeypatch, "variance")
     table = read("variance").set_index(["method", "component"])
-    assert set(table.loc["loo"].index) == {"seed", "checkpoint", "all_pairs_published"}
-    assert set(table.loc["ats"].index) == {"seed", "checkpoint"}
+    components = {"seed", "epoch", "seed_x_epoch"}
+    assert set(table.loc["loo"].index) == components | {"all_pairs_published"}
+    assert set(table.loc["ats"].index) == components
+    assert table.loc[("ats", "epoch"), "share"] == pytest.approx(0, abs=0.06)
     row = table.loc[("ats", "seed")]
     assert row["share"] == pytest.approx(0.8, abs=0.06)
     assert row["low"] < row["share"] < row["high"]
@@ -129,9 +131,10 @@ def test_crossed_runs_are_split_into_initialisation_order_and_interaction(monkey
     write_crossed(16)
     call(monkeypatch, "variance")
     table = read("variance", f"{NAME}_crossed").set_index("component")
-    expected = {"init": 1 / 5.25, "order": 4 / 5.25, "interaction": 0, "checkpoint": 0.25 / 5.25}
-    for component, share in expected.items():
-        assert table.loc[component, "share"] == pytest.approx(share, abs=0.1)
+    planted = {"init": 1, "order": 4, "interaction": 0, "epoch": 0, "run_x_epoch": 0.25}
+    assert list(table.index) == list(planted)
+    for component, variance in planted.items():
+        assert table.loc[component, "share"] == pytest.approx(variance / 5.25, abs=0.1)
     assert set(table["n_seeds"]) == {16}
 
 

@@ -7,19 +7,30 @@ import xarray as xr
 from tda import statistics
 
 DIMS = ("seed", "checkpoint", "train", "test")
+TREND = xr.DataArray([0.0, 10.0, 5.0, -5.0], dims="checkpoint")
 
 
-def nested_scores(rng, seed_std=1.0, checkpoint_std=1.0, seeds=10, checkpoints=4, pairs=(4, 5)):
-    of_seed = rng.normal(0, seed_std, (seeds, 1, *pairs))
-    noise = rng.normal(0, checkpoint_std, (seeds, checkpoints, *pairs))
-    return xr.DataArray(of_seed + noise, dims=DIMS, coords={"seed": np.arange(seeds)})
+def trend(std, checkpoints):
+    """An effect of epochs common to all runs, of exactly this standard deviation."""
+    steps = np.arange(checkpoints) - (checkpoints - 1) / 2
+    return std * (steps / steps.std(ddof=1))[:, None, None]
+
+
+def seed_scores(rng, stds=(1.0, 1.0, 1.0), seeds=10, checkpoints=4, pairs=(4, 5)):
+    of_seed = rng.normal(0, stds[0], (seeds, 1, *pairs))
+    noise = rng.normal(0, stds[2], (seeds, checkpoints, *pairs))
+    values = of_seed + trend(stds[1], checkpoints) + noise
+    return xr.DataArray(values, dims=DIMS, coords={"seed": np.arange(seeds)})
 
 
 def crossed_scores(rng, stds, levels=(4, 4), checkpoints=3, pairs=(4, 5)):
     inits, orders = levels
     shapes = [(inits, 1, 1), (1, orders, 1), (inits, orders, 1), (inits, orders, checkpoints)]
-    parts = [rng.normal(0, std, (*shape, *pairs)) for std, shape in zip(stds, shapes, strict=True)]
-    return xr.DataArray(sum(parts), dims=("init", "order", *DIMS[1:]))
+    random = [*stds[:3], stds[4]]
+    parts = [
+        rng.normal(0, std, (*shape, *pairs)) for std, shape in zip(random, shapes, strict=True)
+    ]
+    return xr.DataArray(sum(parts) + trend(stds[3], checkpoints), dims=("init", "order", *DIMS[1:]))
 
 
 def test_variance_over_all_pairs_of_models_is_that_of_the_double_loop():
@@ -37,48 +48,93 @@ def test_variance_over_all_pairs_of_models_is_that_of_the_double_loop():
 
 def test_variance_over_all_pairs_exceeds_that_of_the_paired_score_where_models_share_noise():
     rng = np.random.default_rng(1)
-    score = nested_scores(rng, 0.1, 0.1)
+    score = seed_scores(rng, (0.1, 0.1, 0.1))
     test_loss = xr.DataArray(rng.normal(0, 1, (10, 4, 5)), dims=("seed", "checkpoint", "test"))
     row = statistics.pooled_pair_share(score, test_loss).iloc[0]
     pooled = float(statistics.pooled_pair_variance(score, test_loss).mean())
-    total = sum(float(part.mean()) for part in statistics.nested_components(score).values())
+    total = sum(float(part.mean()) for part in statistics.seed_components(score).values())
     assert row["share"] == pytest.approx(pooled / total) and row["share"] > 50
     assert row["low"] < row["share"] < row["high"]
 
 
-def test_nested_components_are_the_anova_estimates():
-    scores = nested_scores(np.random.default_rng(2), seeds=5, checkpoints=3)
-    result = statistics.nested_components(scores)
-    values = scores.values
-    within = sum(
-        (values[s, c] - values[s].mean(0)) ** 2 for s, c in product(range(5), range(3))
-    ) / (5 * 2)
-    between = 3 * sum((values[s].mean(0) - values.mean((0, 1))) ** 2 for s in range(5)) / 4
-    np.testing.assert_allclose(result["checkpoint"], within, rtol=1e-12)
-    np.testing.assert_allclose(result["seed"], (between - within) / 3, rtol=1e-10, atol=1e-12)
+def test_seed_components_are_the_anova_estimates():
+    scores = seed_scores(np.random.default_rng(2), seeds=5, checkpoints=3)
+    result = statistics.seed_components(scores)
+    values, mean = scores.values, scores.values.mean((0, 1))
+    of_seed, of_epoch = values.mean(1) - mean, values.mean(0) - mean
+    residual = sum(
+        (values[s, c] - mean - of_seed[s] - of_epoch[c]) ** 2
+        for s, c in product(range(5), range(3))
+    ) / (4 * 2)
+    expected = {
+        "seed": ((3 * of_seed**2).sum(0) / 4 - residual) / 3,
+        "epoch": ((5 * of_epoch**2).sum(0) / 2 - residual) / 5,
+        "seed_x_epoch": residual,
+    }
+    assert list(result) == list(expected)
+    for name, variance in expected.items():
+        np.testing.assert_allclose(result[name], variance, rtol=1e-10, atol=1e-12)
 
 
-def test_nested_components_are_unbiased_and_may_be_negative():
-    scores = nested_scores(np.random.default_rng(3), 0.0, 2.0, pairs=(40, 50))
-    result = statistics.nested_components(scores)
-    assert abs(float(result["seed"].mean())) < 0.05
-    assert abs(float(result["checkpoint"].mean()) - 4) < 0.1
-    assert float((result["seed"] < 0).mean()) > 0.3
+def test_seed_and_epoch_are_mean_covariances_even_of_correlated_checkpoints():
+    rng = np.random.default_rng(11)
+    walk = seed_scores(rng, seeds=6, checkpoints=4, pairs=(1, 1)).cumsum("checkpoint")
+    result = statistics.seed_components(walk)
+    values_SC = walk.values[:, :, 0, 0]
+    for name, covariance in (("seed", np.cov(values_SC.T)), ("epoch", np.cov(values_SC))):
+        different = covariance[~np.eye(len(covariance), dtype=bool)]
+        assert result[name].item() == pytest.approx(different.mean(), rel=1e-10)
 
 
-def test_crossed_components_are_unbiased():
-    stds = (1.0, 2.0, 0.5, 1.5)
+@pytest.mark.parametrize("stds", [(0.5, 1.0, 1.5), (1.5, 0.0, 1.0), (0.0, 2.0, 0.5)])
+def test_planted_seed_components_are_recovered(stds):
+    scores = seed_scores(np.random.default_rng(3), stds, pairs=(40, 50))
+    result = statistics.seed_components(scores)
+    means = [float(result[name].mean()) for name in ("seed", "epoch", "seed_x_epoch")]
+    np.testing.assert_allclose(means, np.square(stds), atol=0.08)
+
+
+def test_a_trend_common_to_all_runs_changes_no_component_but_its_own():
+    scores = seed_scores(np.random.default_rng(12), (1.0, 0.0, 1.0))
+    before, after = (statistics.seed_components(s) for s in (scores, scores + TREND))
+    for name in ("seed", "seed_x_epoch"):
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-9, atol=1e-12)
+    assert (after["epoch"] > before["epoch"] + 1).all()
+
+
+def test_components_that_are_absent_are_estimated_negative_about_half_the_time():
+    scores = seed_scores(np.random.default_rng(3), (0.0, 0.0, 2.0), pairs=(40, 50))
+    result = statistics.seed_components(scores)
+    for name in ("seed", "epoch"):
+        assert abs(float(result[name].mean())) < 0.05
+        assert float((result[name] < 0).mean()) > 0.3
+
+
+def test_one_checkpoint_has_the_variance_of_seeds_alone():
+    one = seed_scores(np.random.default_rng(9)).isel(checkpoint=[0])
+    result = statistics.seed_components(one)
+    assert list(result) == ["seed"]
+    np.testing.assert_allclose(result["seed"], one.values[:, 0].var(axis=0, ddof=1), rtol=1e-10)
+    assert statistics.seed_shares(one)["share"].tolist() == [1]
+    grid = crossed_scores(np.random.default_rng(9), (1, 1, 1, 1, 1)).isel(checkpoint=[0])
+    assert statistics.crossed_shares(grid)["component"].tolist() == ["init", "order", "interaction"]
+
+
+def test_planted_crossed_components_are_recovered():
+    stds = (1.0, 2.0, 0.5, 3.0, 1.5)
     scores = crossed_scores(np.random.default_rng(4), stds, pairs=(60, 60))
     result = statistics.crossed_components(scores)
-    means = [float(result[name].mean()) for name in ("init", "order", "interaction", "checkpoint")]
+    assert list(result) == ["init", "order", "interaction", "epoch", "run_x_epoch"]
+    means = [float(variance.mean()) for variance in result.values()]
     np.testing.assert_allclose(means, np.square(stds), atol=0.2)
 
 
 def test_crossed_components_of_a_grid_without_noise_are_exact():
     init, order = np.array([0.0, 1.0, 3.0]), np.array([0.0, 2.0, 2.5, 7.0])
-    values = np.broadcast_to((init[:, None] + order)[:, :, None, None, None], (3, 4, 2, 1, 1))
+    epoch = np.array([1.0, 5.0])
+    values = ((init[:, None] + order)[:, :, None] + epoch)[..., None, None]
     result = statistics.crossed_components(xr.DataArray(values, dims=("init", "order", *DIMS[1:])))
-    expected = [init.var(ddof=1), order.var(ddof=1), 0, 0]
+    expected = [init.var(ddof=1), order.var(ddof=1), 0, epoch.var(ddof=1), 0]
     np.testing.assert_allclose([part.item() for part in result.values()], expected, atol=1e-12)
 
 
@@ -87,16 +143,16 @@ def coverage(draw, shares, truth, repeats=100) -> np.ndarray:
     return np.mean([(t["low"] <= truth) & (truth <= t["high"]) for t in tables], axis=0)
 
 
-def test_intervals_of_nested_shares_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_of_seed_shares_cover_the_truth_about_as_often_as_they_say():
     rng = np.random.default_rng(5)
-    covered = coverage(lambda: nested_scores(rng), statistics.nested_shares, np.array([0.5, 0.5]))
+    covered = coverage(lambda: seed_scores(rng), statistics.seed_shares, np.full(3, 1 / 3))
     assert (covered > 0.88).all()
 
 
 def test_intervals_of_crossed_shares_cover_the_truth_at_least_as_often_as_they_say():
     rng = np.random.default_rng(6)
     covered = coverage(
-        lambda: crossed_scores(rng, (1, 1, 1, 1)), statistics.crossed_shares, np.full(4, 0.25), 60
+        lambda: crossed_scores(rng, (1,) * 5), statistics.crossed_shares, np.full(5, 0.2), 60
     )
     assert (covered > 0.9).all()
 
@@ -104,8 +160,8 @@ def test_intervals_of_crossed_shares_cover_the_truth_at_least_as_often_as_they_s
 def test_shares_add_up_to_one_and_lie_within_their_intervals():
     rng = np.random.default_rng(7)
     tables = [
-        statistics.nested_shares(nested_scores(rng)),
-        statistics.crossed_shares(crossed_scores(rng, (1, 2, 3, 1))),
+        statistics.seed_shares(seed_scores(rng)),
+        statistics.crossed_shares(crossed_scores(rng, (1, 2, 3, 1, 1))),
     ]
     for table in tables:
         assert table["share"].sum() == pytest.approx(1)
@@ -113,26 +169,26 @@ def test_shares_add_up_to_one_and_lie_within_their_intervals():
 
 
 def test_two_seeds_have_shares_but_no_interval():
-    table = statistics.nested_shares(nested_scores(np.random.default_rng(8), seeds=2))
+    table = statistics.seed_shares(seed_scores(np.random.default_rng(8), seeds=2))
     assert table["share"].notna().all()
     assert table[["low", "high"]].isna().all(axis=None)
 
 
 def test_scores_that_never_vary_have_no_shares():
     scores = xr.DataArray(np.ones((4, 3, 2, 2)), dims=DIMS)
-    assert statistics.nested_shares(scores)["share"].isna().all()
+    assert statistics.seed_shares(scores)["share"].isna().all()
 
 
-def test_one_checkpoint_or_one_level_cannot_be_decomposed():
+def test_one_level_cannot_be_decomposed():
     rng = np.random.default_rng(9)
-    with pytest.raises(ValueError, match="two checkpoints"):
-        statistics.nested_components(nested_scores(rng, checkpoints=1))
+    with pytest.raises(ValueError, match="two levels of seed"):
+        statistics.seed_components(seed_scores(rng, seeds=1))
     with pytest.raises(ValueError, match="two levels of order"):
-        statistics.crossed_components(crossed_scores(rng, (1, 1, 1, 1), levels=(4, 1)))
+        statistics.crossed_components(crossed_scores(rng, (1, 1, 1, 1, 1), levels=(4, 1)))
 
 
 def test_runs_become_a_grid_whatever_their_order_and_a_hole_is_an_error():
-    grid = crossed_scores(np.random.default_rng(10), (1, 1, 1, 1), levels=(2, 3))
+    grid = crossed_scores(np.random.default_rng(10), (1, 1, 1, 1, 1), levels=(2, 3))
     cells = [(1, 2), (0, 0), (1, 0), (0, 2), (0, 1), (1, 1)]
     stacked = xr.concat([grid.isel(init=i, order=o) for i, o in cells], dim="seed").assign_coords(
         seed=[f"{i}x{o}" for i, o in cells],

@@ -20,10 +20,10 @@ from tda.statistics.significance import (
 from tda.statistics.variance import (
     crossed_components,
     crossed_shares,
-    nested_components,
-    nested_shares,
     pooled_pair_share,
     pooled_pair_variance,
+    seed_components,
+    seed_shares,
     to_grid,
 )
 
@@ -44,13 +44,13 @@ __all__ = [
     "expected_sign_agreement",
     "jackknife_interval",
     "mean_p_interval",
-    "nested_components",
-    "nested_shares",
     "pooled_pair_share",
     "pooled_pair_variance",
     "published_p",
     "reliability",
     "run_means",
+    "seed_components",
+    "seed_shares",
     "seeds_needed",
     "sign_agreement",
     "signal_to_noise",

@@ -2,6 +2,10 @@ r"""Where the variance of a score comes from.
 
 Random-effects ANOVA per train-test pair; estimates are unbiased and therefore may be negative,
 which is left so. Tables sum the components over pairs, so that pairs count by their variance.
+
+Checkpoints are the same epochs in every run, hence crossed with runs. Neighbouring checkpoints of
+a run are correlated, so the components describe the kept epochs and no others: what a seed
+contributes is the variance that all kept epochs of a run share.
 """
 
 import numpy as np
@@ -37,13 +41,13 @@ def pooled_pair_share(score: xr.DataArray, test_loss: xr.DataArray) -> pd.DataFr
 
     Returns:
         One row, component ``all_pairs_published``: variance (mean over pairs), share of the total
-        of :func:`nested_components`, and its 95 % jackknife interval over seeds, low and high.
+        of :func:`seed_components`, and its 95 % jackknife interval over seeds, low and high.
     """
     seeds = np.arange(score.sizes["seed"])
 
     def share(kept: np.ndarray) -> float:
         part = score.isel(seed=kept)
-        total = sum(float(v.mean()) for v in nested_components(part).values())
+        total = sum(float(v.mean()) for v in seed_components(part).values())
         return float(pooled_pair_variance(part, test_loss.isel(seed=kept)).mean()) / total
 
     left_out = [share(seeds != seed) for seed in seeds] if len(seeds) > 2 else []
@@ -54,39 +58,45 @@ def pooled_pair_share(score: xr.DataArray, test_loss: xr.DataArray) -> pd.DataFr
     return table.assign(share=value, low=interval.low, high=interval.high)
 
 
-def nested_components(scores: xr.DataArray) -> xr.Dataset:
-    r"""Seeds, and checkpoints within seeds, of :math:`\tau = \mu + a_s + b_{sc}`.
+def seed_components(scores: xr.DataArray) -> xr.Dataset:
+    r"""Seeds and epochs, crossed without replication: :math:`\tau = \mu + a_s + b_e + c_{se}`.
 
-    Neighbouring checkpoints of a run resemble each other, so the seeds' part also holds whatever
-    the kept checkpoints have in common.
+    Also without this model, ``seed`` is the mean covariance over seeds of two different kept
+    epochs, and ``epoch`` the mean covariance over epochs of two different runs: the trend that
+    all runs share. Checkpoints of a run are correlated, so ``seed`` grows as epochs are kept
+    closer together, at the expense of ``seed_x_epoch``.
 
     Args:
         scores: dims (seed, checkpoint, train, test), runs independent of each other.
 
     Returns:
-        seed, checkpoint: variance of each effect, dims (train, test).
+        seed, epoch, seed_x_epoch: variance of each effect, dims (train, test). From one
+        checkpoint seed alone, which then holds ``seed_x_epoch`` too.
 
     Raises:
-        ValueError: less than two seeds or two checkpoints.
+        ValueError: less than two seeds.
     """
-    return _nested(_runs(scores))
+    return _by_seed(_runs(scores))
 
 
 def crossed_components(scores: xr.DataArray) -> xr.Dataset:
-    r"""Initialisation i, order o and their interaction, of a full grid of runs, and checkpoints.
+    r"""Initialisation i, order o and their interaction, of a full grid of runs, and epochs e.
 
-    The model is :math:`\tau = \mu + a_i + b_o + c_{io} + d_{ioc}`. With one run per cell the
+    The model is :math:`\tau = \mu + a_i + b_o + c_{io} + d_e + f_{ioe}`. With one run per cell the
     interaction is confounded with anything else that differs between runs (such as a device's
-    rounding); the noise of averaging few checkpoints is subtracted from it.
+    rounding); the noise of averaging few checkpoints is subtracted from it. Checkpoints of a run
+    are correlated, so what all kept epochs of a run share counts as the run's. What runs of one
+    initialisation (or order) share of an epoch is not told apart from the other two of its parts.
 
     Args:
         scores: dims (init, order, checkpoint, train, test) as of :func:`to_grid`.
 
     Returns:
-        init, order, interaction, checkpoint: variance of each effect, dims (train, test).
+        init, order, interaction, epoch (common to all runs), run_x_epoch: variance of each effect,
+        dims (train, test). From one checkpoint the first three alone.
 
     Raises:
-        ValueError: less than two initialisations, orders or checkpoints.
+        ValueError: less than two initialisations or orders.
     """
     return _crossed(_runs(scores))
 
@@ -105,14 +115,14 @@ def to_grid(scores: xr.DataArray) -> xr.DataArray:
     return indexed.unstack("seed")  # noqa: PD010  (xarray has no pivot_table)
 
 
-def nested_shares(scores: xr.DataArray) -> pd.DataFrame:
-    """:func:`nested_components` summed over pairs, with 95 % jackknife intervals over seeds.
+def seed_shares(scores: xr.DataArray) -> pd.DataFrame:
+    """:func:`seed_components` summed over pairs, with 95 % jackknife intervals over seeds.
 
     Returns:
         component, variance (mean over pairs), share of the total, low, high (of the share).
     """
     runs = _runs(scores)
-    return _table(_nested(runs), [_without_each(runs, "seed", _nested)])
+    return _table(_by_seed(runs), [_without_each(runs, "seed", _by_seed)])
 
 
 def crossed_shares(scores: xr.DataArray) -> pd.DataFrame:
@@ -127,21 +137,19 @@ def crossed_shares(scores: xr.DataArray) -> pd.DataFrame:
 
 
 def _runs(scores: xr.DataArray) -> xr.Dataset:
-    """Mean and variance (ddof 1) over the checkpoints of each run."""
-    num_checkpoints = scores.sizes["checkpoint"]
-    if num_checkpoints < 2:
-        raise ValueError("variance components need at least two checkpoints of each run")
-    within = scores.astype(np.float64).var("checkpoint", ddof=1, skipna=False)
-    runs = xr.Dataset({"mean": run_means(scores), "within": within})
-    return runs.assign_attrs(num_checkpoints=num_checkpoints)
+    """Mean of each run over its checkpoints, and the checkpoints' deviations from it."""
+    mean = run_means(scores)
+    return xr.Dataset({"mean": mean, "deviation": scores.astype(np.float64) - mean})
 
 
-def _nested(runs: xr.Dataset) -> xr.Dataset:
+def _by_seed(runs: xr.Dataset) -> xr.Dataset:
     _need_two(runs, "seed")
-    checkpoint = runs["within"].mean("seed")
     between = runs["mean"].var("seed", ddof=1, skipna=False)
-    seed = between - checkpoint / runs.attrs["num_checkpoints"]
-    return xr.Dataset({"seed": seed, "checkpoint": checkpoint})
+    if runs.sizes["checkpoint"] < 2:
+        return xr.Dataset({"seed": between})
+    epoch, residual = _epochs(runs, "seed")
+    seed = between - residual / runs.sizes["checkpoint"]
+    return xr.Dataset({"seed": seed, "epoch": epoch, "seed_x_epoch": residual})
 
 
 def _crossed(runs: xr.Dataset) -> xr.Dataset:
@@ -150,15 +158,26 @@ def _crossed(runs: xr.Dataset) -> xr.Dataset:
     of_init, of_order = mean.mean("order"), mean.mean("init")
     residual = mean - of_init - of_order + mean.mean(("init", "order"))
     square = (residual**2).sum(("init", "order")) / ((num_inits - 1) * (num_orders - 1))
-    checkpoint = runs["within"].mean(("init", "order"))
-    return xr.Dataset(
-        {
-            "init": of_init.var("init", ddof=1) - square / num_orders,
-            "order": of_order.var("order", ddof=1) - square / num_inits,
-            "interaction": square - checkpoint / runs.attrs["num_checkpoints"],
-            "checkpoint": checkpoint,
-        }
-    )
+    parts = {
+        "init": of_init.var("init", ddof=1) - square / num_orders,
+        "order": of_order.var("order", ddof=1) - square / num_inits,
+        "interaction": square,
+    }
+    if runs.sizes["checkpoint"] > 1:
+        epoch, within = _epochs(runs, "init", "order")
+        parts["interaction"] = square - within / runs.sizes["checkpoint"]
+        parts |= {"epoch": epoch, "run_x_epoch": within}
+    return xr.Dataset(parts)
+
+
+def _epochs(runs: xr.Dataset, *factors: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """Variance of the epochs' effect common to all runs, and of what remains within runs."""
+    deviation = runs["deviation"]
+    num_runs = np.prod([runs.sizes[factor] for factor in factors])
+    common = deviation.mean(factors, skipna=False)
+    degrees = (num_runs - 1) * (runs.sizes["checkpoint"] - 1)
+    residual = ((deviation - common) ** 2).sum((*factors, "checkpoint"), skipna=False) / degrees
+    return common.var("checkpoint", ddof=1, skipna=False) - residual / num_runs, residual
 
 
 def _need_two(runs: xr.Dataset, *factors: str) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from PIL import Image
@@ -96,6 +97,16 @@ def test_figures_of_one_experiment(capsys, name):
     assert files == [paths.figure(one.name, name) for one in (SMALL, CROSSED, BATCH)]
     for file in files:
         assert_legible(file)
+
+
+@pytest.mark.parametrize("experiment", [SMALL, CROSSED, BATCH])
+def test_every_component_of_the_variance_is_drawn_under_a_name_of_its_own(experiment):
+    script = runpy.run_path(str(paths.REPOSITORY / "analysis" / "figure_variance.py"))
+    table = pd.read_csv(paths.table(experiment.name, "variance"))
+    parts = table[table["component"] != "all_pairs_published"]
+    drawn = script["components"](experiment, table)
+    assert drawn["component"].tolist() == parts["component"].tolist()
+    assert drawn["category"].nunique() == parts["component"].nunique() >= 3
 
 
 def test_gallery_of_loo_and_of_a_second_method(capsys):
