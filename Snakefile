@@ -13,7 +13,7 @@ finished when they are stopped (hence `update`), and use the cores that they are
 import sys
 
 from tda import paths
-from tda.experiments import METHODS, PAPER_GRID, RANDOMNESS, Experiment
+from tda.experiments import METHODS, PAPER_GRID, RANDOMNESS, VARIANTS, Experiment
 
 SMALL = Experiment("cnn2", "mnist3", 10)
 EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS]
@@ -21,11 +21,6 @@ ASKED = [Experiment.parse(name) for name in str(config.get("experiment", "")).sp
 EXPERIMENTS = list(dict.fromkeys([*PAPER_GRID, *EXTRA, *ASKED]))
 
 TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy", "damping")
-VARIANTS = {  # result folder: script and flag of what the released code does otherwise
-    "loo_published": "loo.py --variant published",
-    "ats_sgd": "ats.py --optimizer sgd",
-    "influence_lissa": "influence.py --solver lissa",
-}
 FIGURES = {  # script: the table that it draws
     "figure_05_08_17_correlations": "correlations",
     "figure_variance": "variance",
@@ -71,6 +66,16 @@ def scores(experiment, *methods):
     return [paths.scores(experiment.name, m, run.name) for m in methods for run in experiment.runs()]
 
 
+def images(experiment):
+    """What the data of an experiment are read from; the stage itself compares the pixels."""
+    task, size = experiment.task, experiment.num_per_class
+    return [
+        paths.SEEDS,
+        *(paths.images(task, split) for split in ("train", "test")),
+        *(paths.index_list(task, subset) for subset in (size, None)),
+    ]
+
+
 def drawn(experiment):
     """Markers of an experiment's figures; their names follow the paper's numbers."""
     return [paths.drawn(experiment.name, figure) for figure in FIGURES]
@@ -80,12 +85,13 @@ rule reproduce:
     default_target: True
     input:
         paths.results(SMALL.name) / "summary.md",
-        [paths.drawn(None, figure) for figure in COMPARISONS],
+        [paths.drawn(None, f"{figure}.small") for figure in COMPARISONS],
 
 
 rule paper:
     input:
         [paths.results(experiment.name) / "summary.md" for experiment in PAPER_GRID],
+        [paths.drawn(None, f"{figure}.paper") for figure in COMPARISONS],
 
 
 rule deviations:
@@ -124,6 +130,8 @@ for experiment in EXPERIMENTS:
 
     rule:
         name: f"train_{experiment.name}"
+        input:
+            images(experiment),
         output:
             update(predictions(experiment)),
             update(checkpoints(experiment)),
@@ -135,6 +143,8 @@ for experiment in EXPERIMENTS:
 
     rule:
         name: f"loo_{experiment.name}"
+        input:
+            images(experiment),
         output:
             update(scores(experiment, "loo")),
         params:
@@ -202,10 +212,13 @@ rule figure:
         "{PYTHON} analysis/{wildcards.figure}.py --experiment {wildcards.experiment}"
 
 
-rule comparison:
-    input:
-        paths.table(SMALL.name, "p_values"),
-    output:
-        touch(paths.drawn(None, "{comparison}")),
-    shell:
-        "{PYTHON} analysis/{wildcards.comparison}.py"
+for group, members in {"small": [SMALL], "paper": PAPER_GRID}.items():
+
+    rule:
+        name: f"comparisons_{group}"
+        input:
+            [paths.table(experiment.name, "p_values") for experiment in members],
+        output:
+            touch(paths.drawn(None, f"{{comparison}}.{group}")),
+        shell:
+            "{PYTHON} analysis/{wildcards.comparison}.py"

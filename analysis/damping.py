@@ -32,6 +32,8 @@ def analyse(experiment: Experiment) -> list[Path]:
     """Write the table and the figure of one experiment."""
     reference = statistics.run_means(independent_scores(experiment, "loo")["score"])
     influence = read_scores(experiment, "influence", {"damping": None})["score"]
+    common = [seed for seed in reference["seed"].values if seed in influence["seed"].values]
+    reference, influence = reference.sel(seed=common), influence.sel(seed=common)
     by_damping = {  # in the sign of LOO
         float(damping): -statistics.run_means(influence.sel(damping=damping))
         for damping in sorted(influence["damping"].values)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tda import paths, store
 from tda.analysis import main
-from tda.experiments import Experiment
+from tda.experiments import METHODS, Experiment
 from tda.figures.sources import read_table
 
 HEADER = (
@@ -26,6 +26,7 @@ def analyse(experiment: Experiment) -> list[Path]:
     """Write and print the table of one experiment."""
     tests = read_table(experiment, "p_values")
     tests = tests[tests["num_checkpoints"] == tests["num_checkpoints"].max()]
+    tests = tests[tests["method"].isin(METHODS)]
     rows = [row(experiment, test) for _, test in tests.iterrows()]
     text = "\n".join([introduction(experiment, tests.iloc[0]), "", *markdown(rows)]) + "\n"
     path = paths.results(experiment.name) / "summary.md"

@@ -69,7 +69,8 @@ def stages(context: Context, chunk: int, *, tf32: bool = False) -> list[Work]:
         tf32: TensorFloat-32 in training.
     """
     split, layout = context.split, context.layout
-    weight_RN = removals(len(split.train.y), context.device)
+    num_train = len(split.train.y)
+    weight_RN = removals(num_train, range(num_train + 1)).to(context.device)
     members = context.members(weight_RN.repeat(-(-chunk // len(weight_RN)), 1)[:chunk])
     theta_RP = layout.read(context.network).repeat(chunk, 1)
     common = context.network, context.objective

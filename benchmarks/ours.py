@@ -46,7 +46,8 @@ def train_run(context: Context) -> Tensor:
 
 def leave_one_out(context: Context, _theta_CP: Tensor) -> Tensor:
     """LOO of one run [C N M]: the base run and N retrainings, each for all checkpoints."""
-    members = context.members(removals(len(context.split.train.y), context.device))
+    num_train = len(context.split.train.y)
+    members = context.members(removals(num_train, range(num_train + 1)))
     loss_CRM = retrained_losses(
         context.network, context.objective, context.recipe, members,
         train_data=context.split.train, test_data=context.split.test,

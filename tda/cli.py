@@ -6,12 +6,13 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptio
 from collections.abc import Callable
 from pathlib import Path
 
+from tda import paths
 from tda.errors import UserError
 from tda.experiments import RANDOMNESS, Experiment, Run, task
 from tda.stages.context import Options, choose_device
 from tda.stages.runner import Stage, run_stage
 
-COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers", "model",
+COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers",
           "device", "jobs", "memory_gb", "chunk", "tf32")  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def run_script(
     Args:
         doc: the script's docstring, shown by ``--help``.
         stage: what the script computes.
-        family: ``cnn`` or ``vit``.
+        family: ``cnn``; models are ``cnn2`` and ``cnn3``.
         add_flags: adds the method's own flags.
     """
     guarded(lambda: _run(doc, stage, family, add_flags or (lambda _: None)))
@@ -42,12 +43,15 @@ def guarded(main: Callable[[], None]) -> None:
 
 
 def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
-    flags = _parse(doc, family, add_flags)
+    flags = _parse(doc, add_flags)
     task(flags.task)
-    model = f"cnn{flags.layers}" if family == "cnn" else flags.model
-    experiment = Experiment(model, flags.task, flags.num_per_class, flags.randomness)
+    experiment = Experiment(
+        f"{family}{flags.layers}", flags.task, flags.num_per_class, flags.randomness
+    )
     own = {name: value for name, value in vars(flags).items() if name not in COMMON}
     device = choose_device(flags.device, flags.seed_id)
+    if flags.tf32 and not device.startswith("cuda"):
+        raise UserError(f"--tf32 needs an NVIDIA GPU, and this runs on {device}: leave it out")
     options = Options(
         device=device,
         jobs=flags.jobs if device == "cpu" else 1,  # a GPU takes many members in one process
@@ -59,16 +63,15 @@ def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
             for name, value in sorted(own.items())
         ),
     )
-    command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join(["python", _from_repository(sys.argv[0]), *sys.argv[1:]])
     run_stage(stage, command, experiment, _chosen_runs(experiment, flags.seed_id), options)
 
 
-def _parse(doc: str, family: str, add_flags: Callable) -> Namespace:
+def _parse(doc: str, add_flags: Callable) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="mnist3", help="mnist3, cifar10, or a new subset's name")
     parser.add_argument("--num_per_class", type=_count, default=10, help="size per class")
-    if family == "cnn":
-        parser.add_argument("--layers", type=int, choices=(2, 3), default=2, help="convolutions")
+    parser.add_argument("--layers", type=int, choices=(2, 3), default=2, help="convolutions")
     parser.add_argument(
         "--randomness", choices=RANDOMNESS, default="init",
         help="what differs between runs: initialisation and order (init), order (batch), "
@@ -82,6 +85,13 @@ def _parse(doc: str, family: str, add_flags: Callable) -> Namespace:
     parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in training, on a GPU")
     add_flags(parser)
     return parser.parse_args()
+
+
+def _from_repository(script: str) -> str:
+    """The script's path as the documentation writes it."""
+    path = Path(script).resolve()
+    inside = path.is_relative_to(paths.REPOSITORY)
+    return str(path.relative_to(paths.REPOSITORY) if inside else path)
 
 
 def _chosen_runs(experiment: Experiment, seed_id: int | None) -> list[Run]:

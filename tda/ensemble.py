@@ -6,6 +6,7 @@ the same computation; only the :class:`Members` differ. On a GPU the copies run 
 faster way there. Both go through the same training loop.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tda.experiments import Recipe
 from tda.objective import Objective
 from tda.parameters import Parameters, channels_last_copy
 
-EVALUATION_BATCH = {"cpu": 30, "cuda": 450}  # images; on a CPU what stays in the cache; only speed
+EVALUATION_BATCH = {False: 30, True: 100}  # images; on a CPU what stays in the cache; only speed
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Members:
     def __len__(self) -> int:
         return len(self.weight)
 
-    def __getitem__(self, members: slice) -> "Members":
+    def __getitem__(self, members: Tensor) -> "Members":
         return Members(
             *(
                 tensor if len(tensor) == 1 < len(self) else tensor[members]
@@ -84,19 +85,23 @@ def train(
     copies = _Stacked(network) if chunk > 1 else _Single(network)
     for start in range(0, len(members), chunk):
         chosen = slice(start, min(start + chunk, len(members)))
+        # The last chunk is filled up: kernels, and so rounding, depend on how many members it has.
+        padded = torch.arange(start, start + chunk).clamp(max=len(members) - 1)
         with matmul_precision(tf32):
-            yield chosen, _train_chunk(copies, objective, data, recipe, members[chosen])
+            theta_CRP = _train_chunk(copies, objective, data, recipe, members[padded])
+        yield chosen, theta_CRP[:, : chosen.stop - chosen.start]
 
 
 def output(network: nn.Module, theta_RP: Tensor, x: Tensor, *, stacked: bool = False) -> Tensor:
     """Outputs of all members on all examples [R M K], in evaluation mode."""
     copies = (_Stacked if stacked else _Single)(network)
+    copies.network.eval()
     groups = [theta_RP] if stacked else theta_RP.split(1)
     results = []
-    with torch.no_grad():
+    with torch.no_grad(), matmul_precision(tf32=False):
         for group in groups:
             copies.start(group)
-            pieces = [copies(batch[None]) for batch in x.split(EVALUATION_BATCH[x.device.type])]
+            pieces = [copies(batch[None]) for batch in x.split(EVALUATION_BATCH[x.is_cuda])]
             results.append(torch.cat(pieces, dim=1))
     return torch.cat(results)
 
@@ -170,7 +175,7 @@ class _Stacked:
     """R copies at once; inputs with a leading 1 are shared by all of them."""
 
     def __init__(self, network: nn.Module):
-        self.network = network
+        self.network = copy.deepcopy(network)
         self.layout = Parameters(network)
 
     def start(self, theta: Tensor, members: int = 1) -> None:

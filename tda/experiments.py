@@ -9,6 +9,11 @@ from tda.errors import UserError
 RANDOMNESS = ("init", "batch", "init_only", "crossed")
 METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")
 HELPFUL_SIGN = {"loo": 1, "ats": -1, "influence": -1, "grad_dot": 1, "grad_cos": 1}
+VARIANTS = {  # result folder: script and flag of what the released code does otherwise
+    "loo_published": "loo.py --variant published",
+    "ats_sgd": "ats.py --optimizer sgd",
+    "influence_lissa": "influence.py --solver lissa",
+}
 CROSSED_SEEDS = 4  # the crossed design is a grid of 4 initialisations x 4 orders
 
 

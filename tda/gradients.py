@@ -85,8 +85,10 @@ def loss_cotangents(objective: Objective, y_B: Tensor) -> Cotangents:
     """The loss's gradient in the output, so that rows are per-example loss gradients."""
 
     def cotangents(output_BK: Tensor) -> Tensor:
-        output_BK = output_BK.detach().requires_grad_()
-        return torch.autograd.grad(objective.loss(output_BK, y_B).sum(), output_BK)[0][None]
+        # In float64: in float32, p − 1 of a confident prediction loses its digits.
+        wide_BK = output_BK.detach().double().requires_grad_()
+        (gradient_BK,) = torch.autograd.grad(objective.loss(wide_BK, y_B).sum(), wide_BK)
+        return gradient_BK[None].to(output_BK.dtype)
 
     return cotangents
 

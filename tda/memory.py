@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import psutil
 import torch
@@ -12,16 +12,23 @@ from tda.errors import UserError
 from tda.experiments import Recipe
 from tda.parameters import Parameters
 
-SHARE_OF_FREE = 0.6  # the rest is left to the system and to temporary tensors
+SHARE = 0.6  # the rest is left to the system and to temporary tensors
 Result = TypeVar("Result")
 
 
+class HasChunk(Protocol):
+    """What holds the number of members to train together."""
+
+    chunk: int
+
+
 def budget_bytes(memory_gb: float | None, device: torch.device, workers: int = 1) -> float:
-    """What one worker may take: the flag's value, or most of what is free."""
+    """What one worker may take: the flag's value, or most of the GPU or of free memory."""
     if memory_gb is None:
         on_gpu = device.type == "cuda"
-        free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
-        return SHARE_OF_FREE * free / workers
+        # All of a GPU's memory and not what is free: a stage that goes on finds the same chunks.
+        total = torch.cuda.mem_get_info(device)[1] if on_gpu else psutil.virtual_memory().available
+        return SHARE * total / workers
     return memory_gb * 1e9 / workers
 
 
@@ -53,21 +60,23 @@ def bytes_per_member(network: nn.Module, recipe: Recipe, x_B: Tensor) -> int:
     return vectors * 4 * Parameters(network).count + 2 * kept_bytes
 
 
-def halving(compute: Callable[[int], Result], chunk: int) -> Result:
-    """``compute(chunk)``; when the GPU is out of memory, with half the chunk, said each time.
+def halving(compute: Callable[[int], Result], holder: HasChunk) -> Result:
+    """``compute(holder.chunk)``; when the GPU is out of memory, with half as many members.
+
+    The smaller chunk is kept in the holder, so that it is found, and said, once.
 
     Raises:
         UserError: not even one member fits.
     """
     while True:
         try:
-            return compute(chunk)
+            return compute(holder.chunk)
         except torch.OutOfMemoryError as error:
-            if chunk == 1:
+            if holder.chunk == 1:
                 raise UserError(
-                    "the GPU has not enough free memory for one member: end what else runs on it, "
-                    "choose another with --device, or use --device cpu"
+                    "the GPU has not enough free memory: end what else runs on it, choose another "
+                    "with --device, lower --memory_gb, or use --device cpu"
                 ) from error
-            chunk //= 2
-            torch.cuda.empty_cache()
-            print(f"out of GPU memory: going on with {chunk} members at a time", file=sys.stderr)
+        holder.chunk //= 2
+        torch.cuda.empty_cache()
+        print(f"out of GPU memory: going on with {holder.chunk} members a time", file=sys.stderr)

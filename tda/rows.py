@@ -38,10 +38,6 @@ class Factored:
         """Memory of both factors."""
         return self.activation.nbytes + self.delta.nbytes
 
-    def dense(self) -> Tensor:
-        """The gradients themselves [B L O·I]."""
-        return torch.einsum("blo,bi->bloi", self.delta, self.activation).flatten(2)
-
 
 @dataclass(frozen=True)
 class Formed:
@@ -60,10 +56,6 @@ class Formed:
     def nbytes(self) -> int:
         """Memory of the gradients."""
         return self.values.nbytes
-
-    def dense(self) -> Tensor:
-        """The gradients themselves [B L p]."""
-        return self.values
 
 
 MAX_BLOCK = 64  # examples

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
@@ -19,7 +20,7 @@ import xarray as xr
 
 from tda import paths
 from tda.errors import UserError
-from tda.experiments import Experiment
+from tda.experiments import VARIANTS, Experiment
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -150,8 +151,11 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
 def read_predictions(experiment: Experiment) -> xr.Dataset:
     """Logits ``train_logit``, ``test_logit`` of all runs and kept checkpoints."""
     files = _existing(paths.predictions(experiment.name, "x").parent, experiment, "predictions")
+    datasets = [open_scores(file, command(experiment, "predictions")) for file in files]
+    for file, dataset in zip(files, datasets, strict=True):
+        check_settings(file, _common_settings(dataset), _common_settings(datasets[0]))
     return xr.concat(
-        [open_scores(file, command(experiment, "predictions")) for file in files],
+        datasets,
         dim="seed",
         combine_attrs="override",
         join="exact",
@@ -166,12 +170,16 @@ def methods_with_scores(experiment_name: str) -> list[str]:
 
 def experiments_with_scores() -> list[Experiment]:
     """Experiments that have at least one score file, sorted by name."""
-    folders = sorted((paths.root() / "results").glob("*/scores"))
-    return [
-        Experiment.parse(folder.parent.name)
-        for folder in folders
-        if methods_with_scores(folder.parent.name)
-    ]
+    found = []
+    for folder in sorted((paths.root() / "results").glob("*/scores")):
+        try:
+            experiment = Experiment.parse(folder.parent.name)
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        if methods_with_scores(experiment.name):
+            found.append(experiment)
+    return found
 
 
 @cache
@@ -229,7 +237,8 @@ def command(experiment: Experiment, method: str) -> str:
     """The stage command that makes the scores (or predictions) of an experiment."""
     family, layers = ("cnn", experiment.model[-1]) if experiment.model[:3] == "cnn" else ("vit", "")
     trainer = "train_cnn.py" if family == "cnn" else "finetune_vit_lora.py"
-    script = trainer if method == "predictions" else f"tda_{family}_scripts/{method}.py"
+    scored = f"tda_{family}_scripts/{VARIANTS.get(method, f'{method}.py')}"
+    script = trainer if method == "predictions" else scored
     model = f"--layers {layers}" if layers else f"--model {experiment.model}"
     return (
         f"python {script} --task {experiment.task} --num_per_class {experiment.num_per_class} "

@@ -130,6 +130,22 @@ def test_a_full_disk_leaves_nothing_half_written(capsys, monkeypatch, root):
     assert before == sorted(path for path in root.rglob("*") if path.is_file())
 
 
+def test_a_damaged_part_is_made_again():
+    assert run("loo", "--seed_id", 0) == 0
+    whole = score_file("loo").read_bytes()
+    part = paths.part(score_file("loo"), 0, 8)
+    part.parent.mkdir()
+    part.write_bytes(b"half")
+    score_file("loo").unlink()
+    assert run("loo", "--seed_id", 0) == 0
+    assert len(score_file("loo").read_bytes()) == pytest.approx(len(whole), rel=0.01)
+    assert not part.parent.exists()
+
+
+def test_tensor_float_32_needs_a_gpu(capsys):
+    assert "--tf32 needs an NVIDIA GPU" in fails(capsys, "train_cnn", "--device", "cpu", "--tf32")
+
+
 def test_a_folder_where_a_file_should_go(capsys):
     folder = score_file("grad_dot").parent
     folder.write_text("in the way")

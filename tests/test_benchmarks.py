@@ -97,7 +97,7 @@ def test_published_training_is_our_base_run(case):
 
 
 def test_published_leave_one_out_is_ours_continued_from_the_checkpoint(case):
-    members = case.members(removals(N, case.theta.device).double())
+    members = case.members(removals(N, range(N + 1)).double())
     loss = retrained_losses(
         case.network, Classification(), replace(RECIPE, keep=1), members,
         train_data=case.data, test_data=case.test,

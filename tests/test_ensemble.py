@@ -81,7 +81,7 @@ def test_members_train_as_in_a_plain_loop(network, network_name, recipe, chunk):
 def test_leave_one_out_is_retraining_without_the_example(network, network_name, chunk):
     data, test = examples(network_name, N, seed=1), examples(network_name, M, seed=2)
     theta, order = Parameters(network).read(network), data_order(5, N, RECIPE.epochs)
-    members = Members(theta[None], order, removals(N, theta.device).double())
+    members = Members(theta[None], order, removals(N, range(N + 1)).double())
     measured = retrained_losses(
         network, Classification(), RECIPE, members, train_data=data, test_data=test, chunk=chunk
     )
@@ -109,6 +109,25 @@ def test_the_order_is_a_permutation_of_every_epoch_and_depends_on_the_seed_alone
     assert order.sort().values.eq(torch.arange(N)).all()
     assert order.eq(data_order(3, N, 4)).all()
     assert not order.eq(data_order(4, N, 4)).all()
+
+
+def test_tensor_float_32_ends_before_a_chunk_is_handed_on(network, network_name):
+    data = examples(network_name, N, seed=1)
+    theta = Parameters(network).read(network)
+    members = Members(theta[None], data_order(0, N, 3), torch.ones(2, N))
+    trained = train(network, Classification(), data, RECIPE, members, tf32=True)
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    for _ in trained:
+        assert before == (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+
+
+def test_a_chunk_that_is_filled_up_gives_each_member_once(network, network_name):
+    data = examples(network_name, N, seed=1)
+    theta = Parameters(network).read(network)
+    members = Members(theta[None], data_order(0, N, 3), torch.rand(5, N).double())
+    parts = list(train(network, Classification(), data, RECIPE, members, chunk=4))
+    assert [(part.start, part.stop) for part, _ in parts] == [(0, 4), (4, 5)]
+    assert [theta_CRP.shape[1] for _, theta_CRP in parts] == [4, 1]
 
 
 def test_the_network_that_is_passed_in_stays_as_it_is(network, network_name):

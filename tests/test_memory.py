@@ -1,5 +1,7 @@
 """Budgets, and going on with smaller chunks when the GPU is full."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -35,6 +37,7 @@ def test_bytes_of_a_member_are_its_vectors_and_what_the_backward_pass_keeps():
 
 def test_a_full_gpu_means_half_the_chunk_and_is_said(capsys):
     tried = []
+    holder = SimpleNamespace(chunk=16)
 
     def compute(chunk):
         tried.append(chunk)
@@ -42,9 +45,12 @@ def test_a_full_gpu_means_half_the_chunk_and_is_said(capsys):
             raise torch.OutOfMemoryError
         return "done"
 
-    assert memory.halving(compute, 16) == "done"
+    assert memory.halving(compute, holder) == "done"
     assert tried == [16, 8, 4, 2]
-    assert "going on with 2 members at a time" in capsys.readouterr().err
+    assert "going on with 2 members a time" in capsys.readouterr().err
+    assert memory.halving(compute, holder) == "done"
+    assert tried[4:] == [2]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_gpu_too_small_for_one_member_is_an_error_that_says_so():
@@ -52,4 +58,4 @@ def test_a_gpu_too_small_for_one_member_is_an_error_that_says_so():
         raise torch.OutOfMemoryError
 
     with pytest.raises(memory.UserError, match="--device cpu"):
-        memory.halving(compute, 4)
+        memory.halving(compute, SimpleNamespace(chunk=4))

@@ -9,9 +9,16 @@ from tda.experiments import Recipe
 from tda.objective import Objective
 
 
-def removals(num_train: int, device: torch.device) -> Tensor:
-    """Weights [1 + N, N] of the base run (all ones) and of the N runs that lack one example."""
-    return torch.cat([torch.ones(1, num_train), 1 - torch.eye(num_train)]).to(device)
+def removals(num_train: int, members: range) -> Tensor:
+    """Weights [R N] of some of the 1 + N members.
+
+    Member 0 is the base run, with all ones; member j + 1 lacks example j.
+    """
+    weight_RN = torch.ones(len(members), num_train)
+    for row, member in enumerate(members):
+        if member:
+            weight_RN[row, member - 1] = 0
+    return weight_RN
 
 
 def retrained_losses(

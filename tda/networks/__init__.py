@@ -18,5 +18,5 @@ def build(model: str, task_name: str, seed: int) -> nn.Module:
     if model not in _BUILDERS:
         raise UserError(f"unknown model {model!r}: choose one of {', '.join(_BUILDERS)}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return _BUILDERS[model](task_name)

@@ -15,7 +15,7 @@ from tda.gradients import SampleGradients
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
 from tda.methods.influence import influence
-from tda.methods.lissa import PUBLISHED, lissa_influence
+from tda.methods.lissa import PUBLISHED, Lissa, lissa_influence
 from tda.stages.context import Context, Options
 from tda.stages.runner import Stage
 
@@ -26,7 +26,7 @@ SCORES: dict[str, Callable[[SampleGradients, Options], Tensor]] = {
     "grad_dot": lambda gradients, _: grad_dot(gradients),
     "grad_cos": lambda gradients, _: grad_cos(gradients),
     "influence": lambda gradients, options: influence(gradients, options["damping"]),
-    "influence_lissa": lambda gradients, _: lissa_influence(gradients, PUBLISHED),
+    "influence_lissa": lambda gradients, options: lissa_influence(gradients, _lissa(options)),
 }
 
 
@@ -40,10 +40,16 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--solver", choices=("exact", "lissa"), default="exact",
         help="of the influence function. exact: Gauss-Newton by its dual; lissa: the recursion "
-        "on the Hessian with the published constants",
+        "on the Hessian; without further flags with the published constants",
     )  # fmt: skip
+    parser.add_argument("--lissa_damping", type=_positive, default=PUBLISHED.damping, help="d")
+    parser.add_argument("--lissa_scale", type=_positive, default=PUBLISHED.scale, help="c")
+    parser.add_argument("--lissa_batch", type=_count, default=PUBLISHED.batch_size, help="size")
     parser.add_argument(
-        "--also", nargs="+", choices=("grad_dot", "grad_cos", "influence"), default=(),
+        "--lissa_steps", type=_count, help="default: one pass over the training data"
+    )
+    parser.add_argument(
+        "--also", nargs="+", choices=tuple(SCORES)[:3], default=(),
         help="score these methods too, from the same pass over the gradients",
     )  # fmt: skip
 
@@ -62,7 +68,7 @@ class GradientScores(Stage):
     def settings(self, context: Context, output: str) -> dict:
         own: dict[str, dict] = {
             "influence": {"damping": list(context.options["damping"])},
-            "influence_lissa": {"lissa": vars(PUBLISHED)},
+            "influence_lissa": {"lissa": vars(_lissa(context.options))},
         }
         fingerprint = posterior.fingerprint(context.posterior)
         return {"method": output, "posterior": fingerprint, **own.get(output, {})}
@@ -96,6 +102,21 @@ def _dataset(context: Context, output: str, scores: list[np.ndarray]) -> xr.Data
     default = DEFAULT_DAMPING if DEFAULT_DAMPING in dampings else dampings[0]
     labelled = labelled.assign_coords(damping=dampings).transpose("damping", ...)
     return xr.Dataset({"score": labelled}, attrs={"default_damping": default})
+
+
+def _lissa(options: Options) -> Lissa:
+    return Lissa(
+        damping=options["lissa_damping"],
+        scale=options["lissa_scale"],
+        batch_size=options["lissa_batch"],
+        steps=options["lissa_steps"],
+    )
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ArgumentTypeError(f"must be at least 1, not {text}")
+    return int(text)
 
 
 def _positive(text: str) -> float:

@@ -62,7 +62,7 @@ class LeaveOneOut(_InParts):
         return 1 + len(context.split.train.y)
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
-        weight_RN = removals(len(context.split.train.y), context.device)[items.start : items.stop]
+        weight_RN = removals(len(context.split.train.y), items).to(context.device)
         (output,) = self.outputs(context.options)
         retrained = _from_scratch if output == "loo" else _continued
         loss_CRM = retrained(context, weight_RN, items, chunk)

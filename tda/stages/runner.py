@@ -158,8 +158,21 @@ class _Job:
             for output, file in self.files(part.run).items()
         }
 
+    def part_settings(self, run: Run, output: str) -> dict:
+        """Parts are joined only if they went through the same kernels."""
+        of_run = self.context(run)
+        members = {"device": of_run.device.type, "chunk": of_run.chunk}
+        return {**self.settings(run, output), "members": members}
+
     def part_is_done(self, part: Part) -> bool:
-        return self._all_done(part.run, self.part_files(part))
+        """Whether the part can be used; one that is damaged or of other settings is made again."""
+        try:
+            return all(
+                store.is_done(file, self.part_settings(part.run, output), self.command)
+                for output, file in self.part_files(part).items()
+            )
+        except UserError:
+            return False
 
     def _all_done(self, run: Run, files: dict[str, Path]) -> bool:
         done = [
@@ -170,10 +183,10 @@ class _Job:
 
     def compute(self, part: Part) -> Part:
         start, of_run = time.perf_counter(), self.context(part.run)
-        results = halving(lambda chunk: self.stage.compute(of_run, part.items, chunk), of_run.chunk)
+        results = halving(lambda chunk: self.stage.compute(of_run, part.items, chunk), of_run)
         seconds = time.perf_counter() - start
         for output, file in self.part_files(part).items():
-            settings = self.settings(part.run, output)
+            settings = self.part_settings(part.run, output)
             store.write_scores(file, results[output], settings, seconds=seconds)
         return part
 
@@ -237,6 +250,7 @@ def settle_process() -> None:
     """One thread; deterministic convolutions; memory that is freed stays with the process."""
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):  # glibc: else each batch's tensors are mapped anew
