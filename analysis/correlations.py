@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from tda import statistics
-from tda.analysis import helpful_sign, independent_scores, main, methods, write_table
+from tda.analysis import comparable_scores, helpful_sign, main, methods, write_table
 from tda.errors import UserError
 from tda.experiments import Experiment
 
@@ -29,8 +29,8 @@ from tda.experiments import Experiment
 def analyse(experiment: Experiment) -> list[Path]:
     """Write the table of one experiment."""
     scores = {
-        method: statistics.run_means(independent_scores(experiment, method)["score"])
-        for method in methods(experiment)
+        method: statistics.run_means(dataset["score"])
+        for method, dataset in comparable_scores(experiment, methods(experiment)).items()
     }
     table = statistics.correlations(scores)
     if table.empty:

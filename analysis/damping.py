@@ -20,7 +20,7 @@ import pandas as pd
 import xarray as xr
 
 from tda import paths, statistics
-from tda.analysis import independent_scores, main, write_table
+from tda.analysis import comparable_scores, main, write_table
 from tda.experiments import Experiment
 from tda.figures import curves, style
 from tda.store import read_scores
@@ -30,7 +30,8 @@ QUANTITIES = ("correlation", "cross_half", "same_seed", "cross_seed")
 
 def analyse(experiment: Experiment) -> list[Path]:
     """Write the table and the figure of one experiment."""
-    reference = statistics.run_means(independent_scores(experiment, "loo")["score"])
+    datasets = comparable_scores(experiment, ("loo", "influence"))
+    reference = statistics.run_means(datasets["loo"]["score"])
     influence = read_scores(experiment, "influence", {"damping": None})["score"]
     common = [seed for seed in reference["seed"].values if seed in influence["seed"].values]
     reference, influence = reference.sel(seed=common), influence.sel(seed=common)

@@ -22,7 +22,7 @@ import pandas as pd
 import xarray as xr
 
 from tda import statistics
-from tda.analysis import independent_scores, main, write_table
+from tda.analysis import comparable_scores, main, write_table
 from tda.experiments import Experiment
 
 COMPARED = (
@@ -41,8 +41,8 @@ TESTED = ("loo", "loo_published", "ats", "ats_sgd", "influence", "influence_liss
 def analyse(experiment: Experiment) -> list[Path]:
     """Write the table of one experiment."""
     runs = {
-        method: statistics.run_means(independent_scores(experiment, method)["score"])
-        for method in TESTED
+        method: statistics.run_means(dataset["score"])
+        for method, dataset in comparable_scores(experiment, TESTED).items()
     }
     table = pd.concat(
         [compared(runs, a, b) for a, b in COMPARED]

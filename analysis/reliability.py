@@ -23,7 +23,7 @@ import pandas as pd
 import xarray as xr
 
 from tda import statistics
-from tda.analysis import helpful_sign, independent_scores, main, methods, write_table
+from tda.analysis import comparable_scores, helpful_sign, main, methods, write_table
 from tda.experiments import Experiment
 
 REFERENCE = "loo"
@@ -32,8 +32,8 @@ REFERENCE = "loo"
 def analyse(experiment: Experiment) -> list[Path]:
     """Write the table of one experiment."""
     runs = {
-        method: statistics.run_means(independent_scores(experiment, method)["score"])
-        for method in methods(experiment)
+        method: statistics.run_means(dataset["score"])
+        for method, dataset in comparable_scores(experiment, methods(experiment)).items()
     }
     tables = [alone(method, scores) for method, scores in runs.items()]
     if REFERENCE in runs:

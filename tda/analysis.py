@@ -1,6 +1,7 @@
 """What every script under ``analysis/`` shares: flags, errors, and which runs are a sample."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -94,6 +95,29 @@ def independent_scores(experiment: Experiment, method: str) -> xr.Dataset:
         UserError: less than two such runs have scores, or a score is not a finite number.
     """
     return _independent(experiment, finite_scores(experiment, method), method)
+
+
+def comparable_scores(experiment: Experiment, names: Iterable[str]) -> dict[str, xr.Dataset]:
+    """Independent scores of several methods that are about the same models and images.
+
+    Raises:
+        UserError: a method has none, or was computed with other data or another training.
+    """
+    datasets = {name: independent_scores(experiment, name) for name in names}
+    shared = (*experiment.settings(), "data_hash", "tf32")
+    found = {
+        name: {key: json.loads(dataset.attrs["settings"]).get(key) for key in shared}
+        for name, dataset in datasets.items()
+    }
+    first = next(iter(found), "")
+    for name, settings in found.items():
+        if settings != found[first]:
+            raise UserError(
+                f"scores of {name} and {first} in {paths.results(experiment.name)} are of other "
+                f"data or another training ({settings} and {found[first]}): delete the older ones "
+                "and run their stages again"
+            )
+    return datasets
 
 
 def independent_predictions(experiment: Experiment) -> xr.Dataset:

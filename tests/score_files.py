@@ -40,7 +40,7 @@ def write_run(experiment: Experiment, method: str, run: Run, scores: np.ndarray)
     variables = {"score": (("seed", "checkpoint", "train", "test"), scores.astype(np.float32))}
     extra: dict = {}
     if method == "influence":
-        both = np.stack([scores, np.zeros_like(scores)]).astype(np.float32)
+        both = np.stack([scores, scores**3]).astype(np.float32)
         variables["score"] = (("damping", "seed", "checkpoint", "train", "test"), both)
         extra = {"damping": [0.1, 1.0]}
     if method.startswith("loo"):

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from score_files import (
     write_run,
 )
 
-from tda import analysis, paths
+from tda import analysis, paths, store
 from tda.errors import UserError
 from tda.experiments import Experiment
 
@@ -113,3 +114,24 @@ def test_scripts_start_without_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert str(paths.table(NAME, "p_values")) in done.stdout
+
+
+@pytest.mark.parametrize("script", ["correlations", "reliability"])
+def test_methods_of_other_data_are_not_compared(monkeypatch, capsys, script):
+    write_experiment(NAME, {"loo": SIGNAL, "ats": -SIGNAL})
+    for run in Experiment.parse(NAME).runs():
+        file = paths.scores(NAME, "ats", run.name)
+        dataset = store.open_scores(file, "test")
+        settings = json.loads(dataset.attrs["settings"])
+        store.write_scores(file, dataset, {**settings, "data_hash": "of the exact images"})
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, script)
+    assert stopped.value.code == 2
+    assert "are of other data or another training" in capsys.readouterr().err
+
+
+def test_the_damping_of_a_crossed_experiment_is_judged_on_independent_runs(monkeypatch):
+    name = f"{NAME}_crossed"
+    write_experiment(name, {"loo": SIGNAL, "influence": -SIGNAL})
+    call(monkeypatch, "damping", "--experiment", name)
+    assert set(read("damping", name)["n_seeds"]) == {4}
