@@ -69,6 +69,10 @@ def test_a_damping_is_a_positive_number(capsys, damping):
     assert "--damping" in fails(capsys, "influence", "--damping", damping)
 
 
+def test_a_damping_given_twice_is_one():
+    assert run("influence", "--seed_id", 0, "--damping", 0.1, 0.1) == 0  # as the file has it
+
+
 @pytest.mark.parametrize("name", ["ats", "influence", "grad_dot", "grad_cos"])
 def test_a_missing_stage_is_named_with_its_command(capsys, name):
     message = fails(capsys, name, "--seed_id", 1)

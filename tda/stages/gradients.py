@@ -25,7 +25,7 @@ DIMS = {"influence": ("damping", "train", "test")}
 SCORES: dict[str, Callable[[SampleGradients, Options], Tensor]] = {
     "grad_dot": lambda gradients, _: grad_dot(gradients),
     "grad_cos": lambda gradients, _: grad_cos(gradients),
-    "influence": lambda gradients, options: influence(gradients, options["damping"]),
+    "influence": lambda gradients, options: influence(gradients, _dampings(options)),
     "influence_lissa": lambda gradients, options: lissa_influence(gradients, _lissa(options)),
 }
 
@@ -67,7 +67,7 @@ class GradientScores(Stage):
 
     def settings(self, context: Context, output: str) -> dict:
         own: dict[str, dict] = {
-            "influence": {"damping": list(context.options["damping"])},
+            "influence": {"damping": _dampings(context.options)},
             "influence_lissa": {"lissa": vars(_lissa(context.options))},
         }
         fingerprint = posterior.fingerprint(context.posterior)
@@ -98,10 +98,15 @@ def _dataset(context: Context, output: str, scores: list[np.ndarray]) -> xr.Data
     labelled = context.labelled(np.stack(scores), ("checkpoint", *dims))
     if output != "influence":
         return xr.Dataset({"score": labelled})
-    dampings = [float(damping) for damping in context.options["damping"]]
+    dampings = _dampings(context.options)
     default = DEFAULT_DAMPING if DEFAULT_DAMPING in dampings else dampings[0]
     labelled = labelled.assign_coords(damping=dampings).transpose("damping", ...)
     return xr.Dataset({"score": labelled}, attrs={"default_damping": default})
+
+
+def _dampings(options: Options) -> list[float]:
+    """Each damping once."""
+    return list(dict.fromkeys(options["damping"]))
 
 
 def _lissa(options: Options) -> Lissa:
