@@ -4,7 +4,7 @@
 
 Reads   data/mnist3/                                 (--variant published: models/ too)
 Writes  results/cnn2_mnist3_10pc/scores/loo/<seed>.nc
-Takes   1.5 minutes on 2 CPU cores (ten seeds); --variant published 3 minutes
+Takes   1.5 minutes on 2 CPU cores (ten seeds)
 """
 
 from tda.cli import run_script
