@@ -4,7 +4,7 @@
 
 Reads   models/cnn2/mnist3_10pc/                     from train_cnn.py
 Writes  results/cnn2_mnist3_10pc/scores/grad_dot/<seed>.nc
-Takes   15 s on 2 CPU cores (ten seeds)
+Takes   18 s on 2 CPU cores (ten seeds)
 """
 
 from tda.cli import run_script
