@@ -14,3 +14,13 @@ def network_name(request):
 def network(network_name):
     torch.manual_seed(3)
     return NETWORKS[network_name]().double()
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty project root, seen from a foreign folder."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path / "root"))
+    monkeypatch.chdir(elsewhere)
+    return tmp_path / "root"

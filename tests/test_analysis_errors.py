@@ -19,17 +19,8 @@ from tda import analysis, paths, store
 from tda.errors import UserError
 from tda.experiments import Experiment
 
+pytestmark = pytest.mark.usefixtures("root")
 SIGNAL = np.random.default_rng(0).normal(size=(NUM_TRAIN, NUM_TEST))
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path, monkeypatch):
-    """An empty project root, seen from a foreign folder."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.setenv("TDA_ROOT", str(tmp_path / "root"))
-    monkeypatch.chdir(elsewhere)
-    return tmp_path / "root"
 
 
 def test_an_unfinished_grid_is_one_sentence_and_the_other_experiments_are_done(monkeypatch, capsys):

@@ -16,6 +16,7 @@ from score_files import (
 from tda import analysis, paths, statistics, store
 from tda.experiments import Experiment
 
+pytestmark = pytest.mark.usefixtures("root")
 TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy")
 RNG = np.random.default_rng(0)
 SIGNAL = RNG.normal(size=(NUM_TRAIN, NUM_TEST))
@@ -26,16 +27,6 @@ METHODS = {
     "influence": -2 * SIGNAL,
     "loo_published": 3 * SIGNAL,
 }
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path, monkeypatch):
-    """An empty project root, seen from a foreign folder."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.setenv("TDA_ROOT", str(tmp_path / "root"))
-    monkeypatch.chdir(elsewhere)
-    return tmp_path / "root"
 
 
 @pytest.fixture(scope="module")
