@@ -7,7 +7,7 @@ Writes  results/<experiment>/accuracy.csv
 
 The mean over seeds of each run's accuracy (itself the mean over its checkpoints), with Student's
 95 % interval over seeds, which is not cut off at 0 or 1.
-Takes about 1 s.
+Takes 2 s.
 """
 
 from pathlib import Path

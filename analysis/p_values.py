@@ -11,7 +11,7 @@ p is Student's one-sample t over seeds, q its false discovery rate over all pair
 statistic stands what it would be on average if no pair had an effect (expected_...). published_p
 is the released code's 2 normal.sf(|mean/std|). mean_pairwise_std (LOO only) is the paper's
 standard deviation over all pairs of a retrained and a base model, to compare with mean_std.
-Takes about 6 s for 10 seeds, 30 x 900 pairs and five methods.
+Takes 9 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
 import json

@@ -14,7 +14,7 @@ LOO from the other) and cross_half_corrected (which needs no such assumption); s
 cross_seed and same_minus_cross (above zero: the score explains its own model). ``value``,
 ``low``, ``high`` are in the paper's signs; ``aligned`` is the value with the sign at which
 positive means that both methods find the same examples helpful.
-Takes about 3 s for 10 seeds, 30 x 900 pairs and five methods.
+Takes 5 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
 from pathlib import Path

@@ -4,7 +4,7 @@
 
 Reads   results/<experiment>/{p_values,reliability,correlations,accuracy}.csv
 Writes  results/<experiment>/summary.md
-Takes about 1 s.
+Takes 2 s.
 """
 
 from pathlib import Path

@@ -15,7 +15,7 @@ kept epochs: ``seed`` is the variance that all of them share. With one checkpoin
 components of epochs. Unbiased estimates can be negative and are left so. For LOO,
 ``all_pairs_published`` is the paper's variance over all pairs of a retrained and a base model,
 as a multiple of the sum above.
-Takes about 5 s for 10 seeds, 30 x 900 pairs and six methods.
+Takes 7 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
 from pathlib import Path
