@@ -218,7 +218,10 @@ def _computed(job: _Job, todo: list[Part]) -> Iterator[Part]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker) as pool:
         try:
-            for future in as_completed([pool.submit(job.compute, part) for part in todo]):
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers start deaf to Ctrl-C
+            futures = [pool.submit(job.compute, part) for part in todo]
+            signal.signal(signal.SIGINT, before)
+            for future in as_completed(futures):
                 yield future.result()
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
