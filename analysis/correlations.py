@@ -36,7 +36,7 @@ def analyse(experiment: Experiment) -> list[Path]:
     if table.empty:
         raise UserError(
             f"{experiment.name} has no two methods with two seeds in common (it has "
-            f"{', '.join(scores)}): make more scores with the scripts in tda_cnn_scripts/"
+            f"{', '.join(scores)}): make more with the scripts in tda_{experiment.family}_scripts/"
         )
     return [write_table(experiment, "correlations", aligned(table))]
 

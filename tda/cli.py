@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tda import paths
 from tda.errors import UserError
-from tda.experiments import RANDOMNESS, Experiment, Run, task
+from tda.experiments import RANDOMNESS, VIT, Experiment, Run, task, vit_name
 from tda.stages.context import Options, choose_device
 from tda.stages.runner import Stage, run_stage
 
-COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers",
+COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers", "model", "augment",
           "device", "jobs", "memory_gb", "chunk", "tf32")  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def run_script(
     Args:
         doc: the script's docstring, shown by ``--help``.
         stage: what the script computes.
-        family: ``cnn``; models are ``cnn2`` and ``cnn3``.
+        family: ``cnn``, with the flag ``--layers``, or ``vit``, with ``--model`` and ``--augment``.
         add_flags: adds the method's own flags.
     """
     guarded(lambda: _run(doc, stage, family, add_flags or (lambda _: None)))
@@ -43,11 +43,10 @@ def guarded(main: Callable[[], None]) -> None:
 
 
 def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
-    flags = _parse(doc, add_flags)
+    flags = _parse(doc, _FAMILIES[family], add_flags)
     task(flags.task)
-    experiment = Experiment(
-        f"{family}{flags.layers}", flags.task, flags.num_per_class, flags.randomness
-    )
+    model = f"cnn{flags.layers}" if family == "cnn" else vit_name(flags.model)
+    experiment = Experiment(model, flags.task, flags.num_per_class, flags.randomness)
     own = {name: value for name, value in vars(flags).items() if name not in COMMON}
     device = choose_device(flags.device, flags.seed_id)
     if flags.tf32 and not device.startswith("cuda"):
@@ -58,6 +57,8 @@ def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
         memory_gb=flags.memory_gb,
         chunk=flags.chunk,
         tf32=flags.tf32,
+        pretrained="" if family == "cnn" else flags.model,
+        augment="none" if family == "cnn" else flags.augment,
         method=tuple(
             (name, tuple(value) if isinstance(value, list) else value)
             for name, value in sorted(own.items())
@@ -67,11 +68,11 @@ def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
     run_stage(stage, command, experiment, _chosen_runs(experiment, flags.seed_id), options)
 
 
-def _parse(doc: str, add_flags: Callable) -> Namespace:
+def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="mnist3", help="mnist3, cifar10, or a new subset's name")
     parser.add_argument("--num_per_class", type=_count, default=10, help="size per class")
-    parser.add_argument("--layers", type=int, choices=(2, 3), default=2, help="convolutions")
+    add_family(parser)
     parser.add_argument(
         "--randomness", choices=RANDOMNESS, default="init",
         help="what differs between runs: initialisation and order (init), order (batch), "
@@ -85,6 +86,25 @@ def _parse(doc: str, add_flags: Callable) -> Namespace:
     parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in training, on a GPU")
     add_flags(parser)
     return parser.parse_args()
+
+
+def _add_cnn(parser: ArgumentParser) -> None:
+    parser.add_argument("--layers", type=int, choices=(2, 3), default=2, help="convolutions")
+
+
+def _add_vit(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=VIT,
+        help="hub id or local folder of a ViT image classifier, or vit_small, which comes with "
+        "the project; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--augment", choices=("none", "random_resized_crop"), default="none",
+        help="random crops of the training images, drawn once per run",
+    )  # fmt: skip
+
+
+_FAMILIES: dict[str, Callable[[ArgumentParser], None]] = {"cnn": _add_cnn, "vit": _add_vit}
 
 
 def _from_repository(script: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tda.ensemble import output
 from tda.filters import Filter
 from tda.gradients import SampleGradients
 
@@ -31,8 +32,7 @@ class GaussNewton:
     def of(cls, gradients: SampleGradients) -> "GaussNewton":
         """From the Jacobian's inner products with itself and with the test gradients."""
         objective, data = gradients.objective, gradients.train_data
-        with torch.no_grad():
-            output_NK = gradients.network(data.x).double()
+        output_NK = output(gradients.network, gradients.theta_P[None], data.x)[0].double()
         root_NKK = objective.hessian_root(output_NK) / len(data.y) ** 0.5
         coordinates_NK = objective.gradient_in_root(output_NK, data.y) * len(data.y) ** 0.5
         gram = gradients.jacobian.inner(gradients.jacobian).double()

@@ -4,6 +4,7 @@ Importing this file does not import torch, so that figures start fast; :func:`lo
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,18 @@ class Data:
     """One subset as a network takes it.
 
     Attributes:
-        x: float32 [N, C, H, W], pixels in [0, 1] less the task's mean, over its std.
+        x: float32 [N, ...]: for a CNN [N, C, H, W], pixels in [0, 1] less the task's mean, over
+            its std; for a ViT what :meth:`tda.networks.vit.ViT.prepare` makes of them.
         y: int64 [N], labels.
         index: int64 [N], the numbers in the original split, in the order of the index list.
+        crops: int64 [N, 4], the part of each image that x shows (top, left, height, width), or
+            None: all of it.
     """
 
     x: "Tensor"
     y: "Tensor"
     index: np.ndarray
+    crops: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +58,16 @@ class Split:
     exact: bool
 
 
-def load(experiment: Experiment, device: str = "cpu") -> Split:
+Inputs = Callable[[np.ndarray, str], tuple["Tensor", np.ndarray | None]]
+
+
+def load(experiment: Experiment, device: str = "cpu", inputs: Inputs | None = None) -> Split:
     """Training and test subset of an experiment as tensors.
 
     Args:
         experiment: names the task and the training subset.
         device: where the tensors go.
+        inputs: makes x and crops of uint8 pixels and the split's name; None: normalised pixels.
 
     Raises:
         UserError: data are missing, damaged, or not those of the task; unknown subset size.
@@ -71,8 +80,8 @@ def load(experiment: Experiment, device: str = "cpu") -> Split:
             f"run `{prepare_command(experiment.task)}`"
         )
     return Split(
-        train=_tensors(train, task, device),
-        test=_tensors(test, task, device),
+        train=_tensors(train, "train", device, inputs or _normalised(task, device)),
+        test=_tensors(test, "test", device, inputs or _normalised(task, device)),
         hash=fingerprint(train, test)[:16],
         exact=train.exact,
     )
@@ -121,13 +130,20 @@ def _no_such_size(experiment: Experiment) -> str:
     )
 
 
-def _tensors(images: Images, task: Task, device: str) -> Data:
+def _tensors(images: Images, split: str, device: str, inputs: Inputs) -> Data:
     import torch
 
-    pixels_NCHW = images.pixels.reshape(*images.pixels.shape[:3], -1).transpose(0, 3, 1, 2)
-    x_NCHW = torch.tensor(np.ascontiguousarray(pixels_NCHW), device=device).float().div(255)
-    return Data(
-        x=x_NCHW.sub(task.mean).div(task.std),
-        y=torch.tensor(images.label, device=device),
-        index=images.index,
-    )
+    x, crops = inputs(images.pixels, split)
+    return Data(x, torch.tensor(images.label, device=device), images.index, crops)
+
+
+def _normalised(task: Task, device: str) -> Inputs:
+    """What a CNN takes."""
+    import torch
+
+    def inputs(pixels: np.ndarray, _split: str) -> tuple["Tensor", None]:
+        pixels_NCHW = pixels.reshape(*pixels.shape[:3], -1).transpose(0, 3, 1, 2)
+        x_NCHW = torch.tensor(np.ascontiguousarray(pixels_NCHW), device=device).float().div(255)
+        return x_NCHW.sub(task.mean).div(task.std), None
+
+    return inputs

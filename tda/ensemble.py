@@ -6,7 +6,6 @@ the same computation; only the :class:`Members` differ. On a GPU the copies run 
 faster way there. Both go through the same training loop.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch.func import functional_call, vmap
 from tda.data import Data
 from tda.experiments import Recipe
 from tda.objective import Objective
-from tda.parameters import Parameters, channels_last_copy
+from tda.parameters import Parameters, channels_last_copy, private_copy
 
 EVALUATION_BATCH = {False: 30, True: 100}  # images; on a CPU what stays in the cache; only speed
 
@@ -32,11 +31,13 @@ class Members:
         order: positions of training examples, per epoch [R E N] or [1 E N].
         weight: weight of every example in the loss [R N]; 0 removes it and nothing else, as the
             mean still divides by the size of the batch.
+        dropout_seed: draws the masks of all steps, the same for all members; None: no dropout.
     """
 
     initial: Tensor
     order: Tensor
     weight: Tensor
+    dropout_seed: int | None = None
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -46,7 +47,8 @@ class Members:
             *(
                 tensor if len(tensor) == 1 < len(self) else tensor[members]
                 for tensor in (self.initial, self.order, self.weight)
-            )
+            ),
+            self.dropout_seed,
         )
 
 
@@ -128,6 +130,7 @@ def _train_chunk(
     copies: "_Single | _Stacked", objective: Objective, data: Data, recipe: Recipe, members: Members
 ) -> Tensor:
     copies.start(members.initial, len(members))
+    copies.network.train(members.dropout_seed is not None)
     optimizer = _optimizer(copies.leaves(), recipe)
     num_steps = recipe.epochs * -(-members.order.shape[-1] // recipe.batch_size)
     step, kept = 0, []
@@ -136,7 +139,9 @@ def _train_chunk(
             for group in optimizer.param_groups if recipe.linear_decay else ():
                 group["lr"] = recipe.lr * (1 - step / num_steps)
             optimizer.zero_grad()
-            loss_RB = objective.loss(copies(data.x[batch]), data.y[batch])
+            with dropout_masks(members.dropout_seed, step, data.x.device):
+                output_RBK = copies(data.x[batch])
+            loss_RB = objective.loss(output_RBK, data.y[batch])
             weight_RB = members.weight.gather(1, batch.expand(len(members), -1))
             (weight_RB * loss_RB).sum().div(batch.shape[1]).backward()
             optimizer.step()
@@ -144,6 +149,21 @@ def _train_chunk(
         if epoch >= recipe.epochs - recipe.keep:
             kept.append(copies.vector())
     return torch.stack(kept)
+
+
+@contextmanager
+def dropout_masks(seed: int | None, step: int, device: torch.device) -> Iterator[None]:
+    """Masks depend on the seed and the step alone: a run without z_j meets those of its base run.
+
+    The global generators are as before afterwards.
+    """
+    if seed is None:
+        yield
+        return
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed((seed * 1_000_003 + step) % 2**63)
+        yield
 
 
 def _optimizer(leaves: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
@@ -175,7 +195,7 @@ class _Stacked:
     """R copies at once; inputs with a leading 1 are shared by all of them."""
 
     def __init__(self, network: nn.Module):
-        self.network = copy.deepcopy(network)
+        self.network = private_copy(network)
         self.layout = Parameters(network)
 
     def start(self, theta: Tensor, members: int = 1) -> None:
@@ -193,6 +213,7 @@ class _Stacked:
         forward = vmap(
             lambda named, x: functional_call(self.network, named, (x,)),
             in_dims=(0, None if shared else 0),
+            randomness="same",  # of dropout
         )
         return forward(self.named, x[0] if shared else x)
 

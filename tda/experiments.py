@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from tda import paths
 from tda.errors import UserError
@@ -9,11 +10,12 @@ from tda.errors import UserError
 RANDOMNESS = ("init", "batch", "init_only", "crossed")
 METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")
 HELPFUL_SIGN = {"loo": 1, "ats": -1, "influence": -1, "grad_dot": 1, "grad_cos": 1}
-VARIANTS = {  # result folder: script and flag of what the released code does otherwise
-    "loo_published": "loo.py --variant published",
-    "ats_sgd": "ats.py --optimizer sgd",
-    "influence_lissa": "influence.py --solver lissa",
+VARIANTS = {  # result folder: stage and flag of what the released code does otherwise
+    "loo_published": "loo --variant published",
+    "ats_sgd": "ats --optimizer sgd",
+    "influence_lissa": "influence --solver lissa",
 }
+VIT = "google/vit-base-patch16-224-in21k"
 CROSSED_SEEDS = 4  # the crossed design is a grid of 4 initialisations x 4 orders
 
 
@@ -24,7 +26,7 @@ class Task:
     Attributes:
         name: folder under ``data/``.
         classes: labels that occur; every network has ten outputs all the same.
-        epochs: length of a CNN's training run.
+        epochs: length of a training run.
         num_per_class: training subset sizes of the paper, per class.
         mean, std: normalisation of pixels in [0, 1], equal in all channels.
     """
@@ -83,6 +85,21 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Low-rank adaptation (Hu et al. 2022): W x becomes W x + (alpha / r) B A dropout(x).
+
+    Attributes:
+        r: rank of B A.
+        alpha: see the equation.
+        dropout: probability; on in training, off in every score.
+    """
+
+    r: int = 16
+    alpha: int = 16
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
 class Run:
     """One training run: which seed draws the initial parameters, which the order of the data."""
 
@@ -93,7 +110,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A model, a task, a training set size, and what varies between runs."""
+    """A model, a task, a training set size, and what varies between runs.
+
+    The model is ``cnn2``, ``cnn3`` or the name of a pretrained ViT (:func:`vit_name`).
+    """
 
     model: str
     task: str
@@ -102,7 +122,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """``<model>_<task>_<n>pc[_<randomness>]``; DE-Init, the paper's default, has no suffix."""
+        """``<model>_<task>_<n>pc[_<randomness>]``; DE-Init, the released default, has no suffix."""
         suffix = "" if self.randomness == "init" else f"_{self.randomness}"
         return f"{self.model}_{self.task}_{self.num_per_class}pc{suffix}"
 
@@ -113,7 +133,7 @@ class Experiment:
         Raises:
             UserError: the name does not follow the pattern.
         """
-        pattern = rf"(\w+)_([a-z0-9]+)_(\d+)pc(?:_({'|'.join(RANDOMNESS)}))?"
+        pattern = rf"([\w.-]+)_([a-z0-9]+)_(\d+)pc(?:_({'|'.join(RANDOMNESS)}))?"
         match = re.fullmatch(pattern, name)
         if not match:
             raise UserError(
@@ -123,13 +143,39 @@ class Experiment:
         return cls(match[1], match[2], int(match[3]), match[4] or "init")
 
     @property
+    def family(self) -> str:
+        """``cnn`` or ``vit``: which scripts run it."""
+        return "cnn" if re.fullmatch(r"cnn\d", self.model) else "vit"
+
+    @property
     def recipe(self) -> Recipe:
         """Hyperparameters of section 4 and the appendix."""
-        return Recipe(epochs=task(self.task).epochs)
+        return Recipe(epochs=task(self.task).epochs, linear_decay=self.family == "vit")
+
+    @property
+    def flags(self) -> str:
+        """The flags by which a stage script is asked for this experiment."""
+        model = f"--layers {self.model[3:]}" if self.family == "cnn" else f"--model {self.source}"
+        return (
+            f"--task {self.task} --num_per_class {self.num_per_class} {model} "
+            f"--randomness {self.randomness}"
+        )
+
+    @property
+    def source(self) -> str:
+        """Where a pretrained model comes from, as far as its name tells: see :func:`vit_name`."""
+        return self.model.replace("--", "/")
+
+    def script(self, stage: str) -> str:
+        """The script of a stage (``train``, ``loo``, ``ats``, ...), from the project's folder."""
+        if stage == "train":
+            return {"cnn": "train_cnn.py", "vit": "finetune_vit_lora.py"}[self.family]
+        return f"tda_{self.family}_scripts/{stage}.py"
 
     def settings(self) -> dict:
         """What a result of this experiment depends on."""
-        return {**asdict(self), **asdict(self.recipe)}
+        adapters = {"lora": asdict(Lora())} if self.family == "vit" else {}
+        return {**asdict(self), **asdict(self.recipe), **adapters}
 
     def runs(self) -> list[Run]:
         """All training runs, in the order that ``--seed_id`` counts.
@@ -152,6 +198,25 @@ class Experiment:
         ]
 
 
+def vit_name(source: str) -> str:
+    """A pretrained model's name in experiments: ``/`` of a hub id becomes ``--``.
+
+    A local folder is called by its own name, without the folders above it; what its weights are
+    is part of every result's settings.
+
+    Raises:
+        UserError: the name would not be one of a ViT, or has letters that no file name should.
+    """
+    folder = Path(source).expanduser()
+    name = folder.resolve().name if folder.is_dir() else source.replace("/", "--")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.fullmatch(r"cnn\d", name):
+        raise UserError(
+            f"--model {source!r} gives the name {name!r}: rename the folder to letters, digits, "
+            "'-', '.' and '_', not beginning with a mark, and not like a CNN"
+        )
+    return name
+
+
 PAPER_GRID = (
     *(Experiment("cnn2", "mnist3", n) for n in (10, 20, 50)),  # experiments 1-3
     *(Experiment("cnn2", "cifar10", n) for n in (10, 20, 50)),  # 4-6
@@ -159,6 +224,15 @@ PAPER_GRID = (
     Experiment("cnn2", "cifar10", 50, "batch"),  # 8
     Experiment("cnn3", "mnist3", 50),
     Experiment("cnn3", "cifar10", 50),
+)
+VIT_GRID = (
+    Experiment(vit_name(VIT), "mnist3", 50, "batch"),  # 9
+    Experiment(vit_name(VIT), "cifar10", 50, "batch"),  # 10
+)
+VIT_SMALL_GRID = tuple(
+    Experiment("vit_small", task_name, size, randomness)
+    for task_name, size in (("mnist3", 10), ("mnist3", 50), ("cifar10", 10))
+    for randomness in ("init", "batch")
 )
 
 

@@ -111,7 +111,11 @@ def capture(network: nn.Module, x_B: Tensor, cotangents: Cotangents) -> Rows:
         For each layer L gradients of each of the B examples.
     """
     calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    layers = {name: m for name, m in network.named_modules() if type(m) in _HOOKED}
+    layers = {
+        name: module
+        for name, module in network.named_modules()
+        if type(module) in _HOOKED and any(p.requires_grad for p in module.parameters())
+    }
     hooks = [
         layer.register_forward_hook(
             lambda _, inputs, output, name=name: calls.setdefault(name, []).append(

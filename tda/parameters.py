@@ -55,6 +55,12 @@ class Parameters:
             network.get_parameter(name).copy_(value)
 
 
+def private_copy(network: nn.Module) -> nn.Module:
+    """A copy with trainable parameters and buffers of its own; frozen parameters are shared."""
+    frozen = {id(p): p for p in network.parameters() if not p.requires_grad}
+    return copy.deepcopy(network, frozen)
+
+
 def channels_last_copy(network: nn.Module) -> nn.Module:
-    """A copy whose convolutions are in channels-last layout, the faster one on a CPU."""
-    return copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """A private copy with convolutions in channels-last layout, the faster one on a CPU."""
+    return private_copy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

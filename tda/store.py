@@ -235,12 +235,7 @@ _SCORE_DIMS = ("seed", "checkpoint", "train", "test")
 
 def command(experiment: Experiment, method: str) -> str:
     """The stage command that makes the scores (or predictions) of an experiment."""
-    family, layers = ("cnn", experiment.model[-1]) if experiment.model[:3] == "cnn" else ("vit", "")
-    trainer = "train_cnn.py" if family == "cnn" else "finetune_vit_lora.py"
-    scored = f"tda_{family}_scripts/{VARIANTS.get(method, f'{method}.py')}"
-    script = trainer if method == "predictions" else scored
-    model = f"--layers {layers}" if layers else f"--model {experiment.model}"
-    return (
-        f"python {script} --task {experiment.task} --num_per_class {experiment.num_per_class} "
-        f"{model} --randomness {experiment.randomness}"
-    )
+    if method == "predictions":
+        return f"python {experiment.script('train')} {experiment.flags}"
+    script, *own = VARIANTS.get(method, method).split(maxsplit=1)
+    return " ".join(["python", experiment.script(script), *own, experiment.flags])

@@ -10,7 +10,7 @@ _BUILDERS = {"cnn2": cnn2, "cnn3": cnn3}
 
 
 def build(model: str, task_name: str, seed: int) -> nn.Module:
-    """A network whose initial parameters are drawn with ``seed`` (global generator untouched).
+    """A CNN whose initial parameters are drawn with ``seed`` (global generator untouched).
 
     Raises:
         UserError: no such model.

@@ -14,6 +14,7 @@ from tda.ensemble import Members, data_order
 from tda.errors import UserError
 from tda.experiments import Experiment, Run
 from tda.memory import budget_bytes, members_that_fit
+from tda.networks import pretrained
 from tda.objective import Classification
 from tda.parameters import Parameters
 
@@ -28,6 +29,8 @@ class Options:
         memory_gb: what all workers together may take; None: most of what is free.
         chunk: members trained together; None: what fits on a GPU, 1 on a CPU.
         tf32: TensorFloat-32 in training, never in scores.
+        pretrained: where a ViT's weights are from: hub id, local folder, or ``vit_small``.
+        augment: ``none``, or random crops of a ViT's training images, drawn once per run.
         method: the method's own flags, as sorted pairs.
     """
 
@@ -36,6 +39,8 @@ class Options:
     memory_gb: float | None = None
     chunk: int | None = None
     tf32: bool = False
+    pretrained: str = ""
+    augment: str = "none"
     method: tuple[tuple[str, object], ...] = ()
 
     def __getitem__(self, flag: str):
@@ -51,13 +56,17 @@ class Context:
         self._chunk: int | None = None
         self.objective = Classification()
         self.device = torch.device(options.device)
-        self.split = data.load(experiment, options.device)
+        crop_seed = None if options.augment == "none" else run.order
+        self.split = _split(experiment, options.device, options.pretrained, crop_seed)
 
     @cached_property
     def network(self) -> torch.nn.Module:
         """The run's network with its initial parameters."""
-        experiment = self.experiment
-        network = networks.build(experiment.model, experiment.task, self.run.init)
+        experiment, seed = self.experiment, self.run.init
+        if experiment.family == "cnn":
+            network = networks.build(experiment.model, experiment.task, seed)
+        else:
+            network = pretrained.lora_vit(self.options.pretrained, seed)
         return network.to(self.device)
 
     @cached_property
@@ -79,7 +88,15 @@ class Context:
             "run": self.run.name,
             "data_hash": self.split.hash,
             "tf32": self.options.tf32,
+            **self._pretrained_settings,
         }
+
+    @property
+    def _pretrained_settings(self) -> dict:
+        if self.experiment.family == "cnn":
+            return {}
+        weights = pretrained.fingerprint(self.options.pretrained)
+        return {"pretrained": weights, "augment": self.options.augment}
 
     @property
     def memory_bytes(self) -> float:
@@ -103,7 +120,8 @@ class Context:
         """Members with the run's order that start from its initialisation or from given θ."""
         initial_P = self.layout.read(self.network) if initial_P is None else initial_P
         order = data_order(self.run.order, len(self.split.train.y), self.recipe.epochs)
-        return Members(initial_P[None], order.to(self.device), weight_RN)
+        dropout_seed = None if self.experiment.family == "cnn" else self.run.order
+        return Members(initial_P[None], order.to(self.device), weight_RN, dropout_seed)
 
     def labelled(self, values: Tensor | np.ndarray, dims: tuple[str, ...]) -> xr.DataArray:
         """An array with a leading dim ``seed`` of length 1 and the coordinates of its dims."""
@@ -131,10 +149,26 @@ class Context:
         return coordinates
 
 
+@lru_cache(maxsize=1)
+def _split(
+    experiment: Experiment, device: str, source: str, crop_seed: int | None
+) -> data.Split:
+    """The data of an experiment, prepared once for all runs (with crops, once for each)."""
+    if experiment.family == "cnn":
+        return data.load(experiment, device)
+    return data.load(experiment, device, pretrained.Inputs(source, device, crop_seed))
+
+
 @lru_cache(maxsize=2)
 def context(experiment: Experiment, run: Run, options: Options) -> Context:
     """The context of a run, kept while its parts are computed."""
     return Context(experiment, run, options)
+
+
+def forget() -> None:
+    """Read files anew: they may have changed since an earlier stage in this process."""
+    context.cache_clear()
+    _split.cache_clear()
 
 
 def choose_device(requested: str | None, seed_id: int | None) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tda import posterior
 from tda.ensemble import losses
+from tda.errors import UserError
 from tda.methods.ats import additional_training_step, step_recipe
 from tda.methods.loo import removals, retrained_losses
 from tda.stages.context import Context, Options
@@ -20,7 +21,12 @@ OPTIMIZERS = ("adam", "sgd")
 
 
 def add_loo_flags(parser: ArgumentParser) -> None:
-    """``--variant``."""
+    """``--variant``, ``--loo_ids``."""
+    parser.add_argument(
+        "--loo_ids", type=int, nargs=2, metavar=("FIRST", "LAST"),
+        help="retrain without training examples FIRST to LAST - 1 only (counted from 0 in the "
+        "index list), to spread a run over several jobs; the last of them joins the parts",
+    )  # fmt: skip
     parser.add_argument(
         "--variant", choices=VARIANTS, default="scratch",
         help="scratch: retrain from the run's own initialisation; published: train on from each "
@@ -60,6 +66,17 @@ class LeaveOneOut(_InParts):
     def num_items(self, context: Context) -> int:
         """The base run and one retraining for each training example."""
         return 1 + len(context.split.train.y)
+
+    def wanted_items(self, context: Context) -> range:
+        """Those of ``--loo_ids``; the base run is with example 0."""
+        num_train = len(context.split.train.y)
+        first, last = context.options["loo_ids"] or (0, num_train)
+        if not 0 <= first < last <= num_train:
+            raise UserError(
+                f"--loo_ids {first} {last} must be two numbers FIRST < LAST between 0 and "
+                f"{num_train}, the number of training examples"
+            )
+        return range(first + 1 if first else 0, last + 1)
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         weight_RN = removals(len(context.split.train.y), items).to(context.device)

@@ -28,7 +28,7 @@ from tda import paths, store
 from tda.errors import UserError
 from tda.experiments import Experiment, Run
 from tda.memory import halving
-from tda.stages.context import Context, Options, context, default_jobs
+from tda.stages.context import Context, Options, context, default_jobs, forget
 
 
 class Stage:
@@ -57,6 +57,10 @@ class Stage:
     def num_items(self, context: Context) -> int:
         """How many items the work of a run has."""
         return 1
+
+    def wanted_items(self, context: Context) -> range:
+        """Items that this command is to compute, of those that the run has."""
+        return range(self.num_items(context))
 
     def part_size(self, context: Context) -> int:
         """Items in a part: what is lost when the stage is killed."""
@@ -99,27 +103,29 @@ def run_stage(
             or a file cannot be written.
     """
     settle_process()
-    context.cache_clear()  # files may have changed since an earlier stage in this process
+    forget()
     job = _Job(stage, command, experiment, options)
     todo, started = [], {}
     for run in runs:
         if job.is_done(run):
             continue
         started[run] = job.parts(run)
-        todo += [part for part in started[run] if not job.part_is_done(part)]
+        todo += [
+            part for part in started[run] if job.is_wanted(part) and not job.part_is_done(part)
+        ]
     if not started:
         print(f"{stage.name} {experiment.name}: nothing to do, all {len(runs)} runs are there")
         return
     left = Counter(part.run for part in todo)
     for run in started.keys() - left.keys():
-        job.finish(run, started[run])
+        job.join(run, started[run])
     num_items = sum(len(part.items) for part in todo)
     with tqdm(total=num_items, desc=f"{stage.name} {experiment.name}", unit=stage.unit) as bar:
         for part in _computed(job, todo):
             bar.update(len(part.items))
             left[part.run] -= 1
             if not left[part.run]:
-                job.finish(part.run, started[part.run])
+                job.join(part.run, started[part.run])
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,10 @@ class _Job:
         count, size = self.stage.num_items(of_run), self.stage.part_size(of_run)
         starts = range(0, count, size)
         return [Part(run, range(start, min(start + size, count))) for start in starts]
+
+    def is_wanted(self, part: Part) -> bool:
+        wanted = self.stage.wanted_items(self.context(part.run))
+        return part.items.start < wanted.stop and wanted.start < part.items.stop
 
     def part_files(self, part: Part) -> dict[str, Path]:
         return {
@@ -189,6 +199,18 @@ class _Job:
             settings = self.part_settings(part.run, output)
             store.write_scores(file, results[output], settings, seconds=seconds)
         return part
+
+    def join(self, run: Run, parts: list[Part]) -> None:
+        """Finish a run if all of its parts are there: other jobs may be at the rest."""
+        missing = sum(not self.part_is_done(part) for part in parts)
+        if missing and not self.is_done(run):
+            tqdm.write(f"run {run.name}: {missing} of {len(parts)} parts are left to other jobs")
+        elif not missing:
+            try:
+                self.finish(run, parts)
+            except UserError:
+                if not self.is_done(run):  # else another job has joined them at the same moment
+                    raise
 
     def finish(self, run: Run, parts: list[Part]) -> None:
         """Join a run's parts to its score files, then remove them."""

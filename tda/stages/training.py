@@ -46,4 +46,6 @@ class Training(Stage):
             )
             for name, subset in (("train", split.train), ("test", split.test))
         }
+        if split.train.crops is not None:
+            logits["crop"] = context.labelled(split.train.crops, ("train", "box"))
         return {"predictions": xr.Dataset(logits)}

@@ -1,0 +1,15 @@
+"""Posterior samples of a ViT with LoRA: runs that differ in seeds, and their last five epochs.
+
+    python finetune_vit_lora.py --model vit_small --task mnist3 --num_per_class 10
+
+Reads   data/mnist3/                                 images and index lists
+Writes  models/vit_small/mnist3_10pc/<seed>/epoch_*.safetensors
+        results/vit_small_mnist3_10pc/predictions/<seed>.nc
+Takes   10 s on 2 CPU cores (ten seeds)
+"""
+
+from tda.cli import run_script
+from tda.stages.training import Training
+
+if __name__ == "__main__":
+    run_script(__doc__, Training(), "vit")

@@ -1,0 +1,171 @@
+"""Pretrained vision transformers: found, loaded once, adapted by LoRA, fed with images."""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tda import paths
+from tda.errors import UserError
+from tda.experiments import Lora
+from tda.networks.vit import ViT
+from tda.torchvision_operators import import_torchvision
+
+NUM_CLASSES = 10
+TARGETS = ("q_proj", "v_proj", "query", "value")  # in transformers from version 5.2x on, and before
+_BATCH = 64  # images prepared at a time; changes only the speed
+
+
+def lora_vit(source: str, seed: int) -> ViT:
+    """A pretrained ViT with fresh adapters and a fresh head, which alone are trainable.
+
+    Args:
+        source: hub id, local folder, or ``vit_small``.
+        seed: of the adapters' and the head's initial parameters (global generator untouched).
+
+    Raises:
+        UserError: the model cannot be loaded, or is no ViT image classifier.
+    """
+    pretrained = _pretrained(source)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return adapted(pretrained)
+
+
+def adapted(pretrained: nn.Module) -> ViT:
+    """LoRA on query and value of every block and a new ten-way head; the rest is shared, frozen."""
+    import_torchvision()
+    from peft import LoraConfig, get_peft_model
+
+    from tda.parameters import private_copy
+
+    lora = Lora()
+    model = private_copy(pretrained.requires_grad_(False))
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    config = LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none",
+        target_modules=[name for name in TARGETS if name in names],
+    )  # fmt: skip
+    with warnings.catch_warnings():  # peft asks for every attribute, deprecated ones, too
+        warnings.simplefilter("ignore", FutureWarning)
+        model = get_peft_model(model, config).get_base_model()
+    model.classifier = nn.Linear(model.config.hidden_size, NUM_CLASSES)
+    nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
+    nn.init.zeros_(model.classifier.bias)
+    return ViT(model)
+
+
+def fingerprint(source: str) -> str:
+    """Hash of the pretrained weights, for results' settings."""
+    return _fingerprint(_folder(source))
+
+
+class Inputs:
+    """Images become what :class:`~tda.networks.vit.ViT` takes, by the model's own processor.
+
+    Args:
+        source: hub id, local folder, or ``vit_small``.
+        device: where the tensors go.
+        crop_seed: None, or draw a random resized crop of every training image with this seed.
+    """
+
+    def __init__(self, source: str, device: str, crop_seed: int | None = None):
+        self.network = ViT(_pretrained(source)).to(device)
+        self.processor = _load(source, transformers().AutoImageProcessor)
+        self.device, self.crop_seed = device, crop_seed
+
+    def __call__(self, pixels: np.ndarray, split: str) -> tuple[Tensor, np.ndarray | None]:
+        """Prepared images [N T 4D] of uint8 pixels [N H W] or [N H W 3], and crops [N 4]."""
+        rgb_N3HW = torch.from_numpy(pixels.reshape(*pixels.shape[:3], -1).copy()).movedim(-1, 1)
+        rgb_N3HW = rgb_N3HW.expand(-1, 3, -1, -1)
+        crops_N4 = None
+        if split == "train" and self.crop_seed is not None:
+            crops_N4 = random_crops(len(rgb_N3HW), rgb_N3HW.shape[-2:], self.crop_seed)
+            size = self.processor.size
+            rgb_N3HW = resized_crops(rgb_N3HW, crops_N4, (size["height"], size["width"]))
+        with torch.no_grad():
+            prepared = [self._prepare(batch) for batch in rgb_N3HW.split(_BATCH)]
+        return torch.cat(prepared), crops_N4
+
+    def _prepare(self, rgb_B3HW: Tensor) -> Tensor:
+        pixels = self.processor(rgb_B3HW, return_tensors="pt")["pixel_values"]
+        return self.network.prepare(pixels.to(self.device))
+
+
+def random_crops(count: int, size: tuple[int, int], seed: int) -> np.ndarray:
+    """Boxes [N 4] (top, left, height, width) of torchvision's ``RandomResizedCrop``."""
+    transform = import_torchvision().transforms.RandomResizedCrop
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        image = torch.empty(3, *size)  # only its size is looked at
+        boxes = [
+            transform.get_params(image, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+            for _ in range(count)
+        ]
+    return np.array(boxes, dtype=np.int64)
+
+
+def resized_crops(rgb_N3HW: Tensor, crops_N4: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """Each image's crop at the model's size [N 3 H W]."""
+    resized_crop: Callable = import_torchvision().transforms.functional.resized_crop
+    return torch.stack(
+        [
+            resized_crop(image, *map(int, box), list(size), antialias=True)
+            for image, box in zip(rgb_N3HW, crops_N4, strict=True)
+        ]
+    )
+
+
+def transformers() -> Any:
+    """The package, imported when needed: that takes seconds."""
+    import_torchvision()  # transformers imports it, and that has to work without a GPU, too
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def _folder(source: str) -> str:
+    """What ``from_pretrained`` is given."""
+    own = paths.REPOSITORY / "models" / source
+    if source == "vit_small" and own.is_dir():
+        return str(own)
+    local = Path(source).expanduser()
+    return str(local.resolve()) if local.is_dir() else source
+
+
+def _pretrained(source: str) -> nn.Module:
+    return _classifier(_folder(source))
+
+
+@cache
+def _classifier(source: str) -> nn.Module:
+    model = _load(source, transformers().ViTForImageClassification)
+    return model.float().eval().requires_grad_(False)
+
+
+@cache
+def _fingerprint(source: str) -> str:
+    digest = hashlib.sha256()
+    for name, p in _classifier(source).vit.named_parameters():
+        digest.update(name.encode() + p.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _load(source: str, kind: Any) -> Any:
+    folder = _folder(source)
+    try:
+        return kind.from_pretrained(folder)
+    except Exception as error:  # transformers, huggingface_hub and safetensors raise their own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(
+            f"the model {source!r} cannot be loaded ({reason}): --model takes a ViT image "
+            "classifier's hub id or local folder; --model vit_small needs no download"
+        ) from error

@@ -1,0 +1,14 @@
+"""Leave-one-out retraining of the ViT: the ground truth.
+
+    python tda_vit_scripts/loo.py --model vit_small --task mnist3 --num_per_class 10
+
+Reads   data/mnist3/                                 (--variant published: models/ too)
+Writes  results/vit_small_mnist3_10pc/scores/loo/<seed>.nc
+Takes   1.5 minutes on 2 CPU cores (ten seeds)
+"""
+
+from tda.cli import run_script
+from tda.stages.retraining import LeaveOneOut, add_loo_flags
+
+if __name__ == "__main__":
+    run_script(__doc__, LeaveOneOut(), "vit", add_loo_flags)
