@@ -1,16 +1,16 @@
 # make reproduce: CNN2 on MNIST3 with 10 images per class, ten seeds, all methods, tables, figures
+# make reproduce_vit: the same with the small ViT that comes with the project, and LoRA
 # make test:      the whole test suite
-# Both make their own virtual environment from req.txt first.
+# Each makes its own virtual environment from req.txt first.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
-EXPERIMENT := cnn2_mnist3_10pc
 BIN := .venv/bin
 
-.PHONY: reproduce test check benchmark
-reproduce: .venv/installed
-	$(BIN)/snakemake --cores $(CORES) reproduce
-	@$(BIN)/python analysis/summary.py --experiment $(EXPERIMENT)
+.PHONY: reproduce reproduce_vit test check benchmark
+reproduce reproduce_vit: .venv/installed
+	$(BIN)/snakemake --cores $(CORES) $@
+	@$(BIN)/python analysis/summary.py --experiment $(if $(filter %_vit,$@),vit_small,cnn2)_mnist3_10pc
 
 test: .venv/installed
 	$(BIN)/python -m pytest

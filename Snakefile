@@ -1,8 +1,11 @@
 """The order of work: which stage reads what another one wrote.
 
     snakemake --cores 2 reproduce               what `make reproduce` does: cnn2_mnist3_10pc
+    snakemake --cores 2 reproduce_vit           what `make reproduce_vit` does: vit_small_mnist3_10pc
     snakemake --cores 2 cnn2_mnist3_50pc        one experiment: scores, tables, figures
-    snakemake --cores 2 paper                   the whole grid of the paper
+    snakemake --cores 2 paper                   the paper's grid of CNNs: experiments 1-8, CNN3
+    snakemake --cores 2 paper_vit               experiments 9 and 10: downloads a ViT-B/16
+    snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 --config experiment=NAME -- NAME     any other experiment
 
@@ -13,12 +16,21 @@ finished when they are stopped (hence `update`), and use the cores that they are
 import sys
 
 from tda import paths
-from tda.experiments import METHODS, PAPER_GRID, RANDOMNESS, VARIANTS, Experiment
+from tda.experiments import (
+    METHODS,
+    PAPER_GRID,
+    RANDOMNESS,
+    VARIANTS,
+    VIT_GRID,
+    VIT_SMALL_GRID,
+    Experiment,
+)
 
-SMALL = Experiment("cnn2", "mnist3", 10)
+SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
 EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS]
 ASKED = [Experiment.parse(name) for name in str(config.get("experiment", "")).split()]
-EXPERIMENTS = list(dict.fromkeys([*PAPER_GRID, *EXTRA, *ASKED]))
+GRIDS = {"paper": PAPER_GRID, "paper_vit": VIT_GRID, "vit_small": VIT_SMALL_GRID}
+EXPERIMENTS = list(dict.fromkeys([*sum(GRIDS.values(), ()), *EXTRA, *ASKED]))
 
 TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy", "damping")
 FIGURES = {  # script: the table that it draws
@@ -42,12 +54,9 @@ wildcard_constraints:
     figure="|".join(FIGURES),
 
 
-def flags(experiment):
-    """The flags of a CNN's stage script."""
-    return (
-        f"--task {experiment.task} --num_per_class {experiment.num_per_class} "
-        f"--layers {experiment.model[3:]} --randomness {experiment.randomness}"
-    )
+def stage(experiment, name, own=""):
+    """The command of a stage script, without the path of Python."""
+    return " ".join([experiment.script(name), *own.split(), experiment.flags])
 
 
 def predictions(experiment):
@@ -88,10 +97,19 @@ rule reproduce:
         [paths.drawn(None, f"{figure}.small") for figure in COMPARISONS],
 
 
-rule paper:
+rule reproduce_vit:
     input:
-        [paths.results(experiment.name) / "summary.md" for experiment in PAPER_GRID],
-        [paths.drawn(None, f"{figure}.paper") for figure in COMPARISONS],
+        paths.results(SMALL_VIT.name) / "summary.md",
+        [paths.drawn(None, f"{figure}.small_vit") for figure in COMPARISONS],
+
+
+for grid, experiments in GRIDS.items():
+
+    rule:
+        name: grid
+        input:
+            [paths.results(experiment.name) / "summary.md" for experiment in experiments],
+            [paths.drawn(None, f"{figure}.{grid}") for figure in COMPARISONS],
 
 
 rule deviations:
@@ -106,7 +124,7 @@ rule deviations:
         "{PYTHON} analysis/deviations.py --experiment {params.name}"
 
 
-for variant, command in VARIANTS.items():
+for variant, script_and_flag in VARIANTS.items():
 
     rule:
         name: variant
@@ -115,10 +133,10 @@ for variant, command in VARIANTS.items():
         output:
             update(scores(SMALL, variant)),
         params:
-            command=f"{command} {flags(SMALL)}",
+            command=stage(SMALL, *script_and_flag.split(maxsplit=1)),
         threads: workflow.cores
         shell:
-            "{PYTHON} tda_cnn_scripts/{params.command} --jobs {threads}"
+            "{PYTHON} {params.command} --jobs {threads}"
 
 
 for experiment in EXPERIMENTS:
@@ -136,10 +154,10 @@ for experiment in EXPERIMENTS:
             update(predictions(experiment)),
             update(checkpoints(experiment)),
         params:
-            flags=flags(experiment),
+            command=stage(experiment, "train"),
         threads: workflow.cores
         shell:
-            "{PYTHON} train_cnn.py {params.flags} --jobs {threads}"
+            "{PYTHON} {params.command} --jobs {threads}"
 
     rule:
         name: f"loo_{experiment.name}"
@@ -148,10 +166,10 @@ for experiment in EXPERIMENTS:
         output:
             update(scores(experiment, "loo")),
         params:
-            flags=flags(experiment),
+            command=stage(experiment, "loo"),
         threads: workflow.cores
         shell:
-            "{PYTHON} tda_cnn_scripts/loo.py {params.flags} --jobs {threads}"
+            "{PYTHON} {params.command} --jobs {threads}"
 
     rule:
         name: f"ats_{experiment.name}"
@@ -160,10 +178,10 @@ for experiment in EXPERIMENTS:
         output:
             update(scores(experiment, "ats")),
         params:
-            flags=flags(experiment),
+            command=stage(experiment, "ats"),
         threads: workflow.cores
         shell:
-            "{PYTHON} tda_cnn_scripts/ats.py {params.flags} --jobs {threads}"
+            "{PYTHON} {params.command} --jobs {threads}"
 
     rule:
         name: f"gradients_{experiment.name}"
@@ -172,11 +190,10 @@ for experiment in EXPERIMENTS:
         output:
             update(scores(experiment, "influence", "grad_dot", "grad_cos")),
         params:
-            flags=flags(experiment),
+            command=stage(experiment, "influence", "--also grad_dot grad_cos"),
         threads: workflow.cores
         shell:
-            "{PYTHON} tda_cnn_scripts/influence.py {params.flags} --also grad_dot grad_cos"
-            " --jobs {threads}"
+            "{PYTHON} {params.command} --jobs {threads}"
 
     rule:
         name: f"tables_{experiment.name}"
@@ -212,7 +229,7 @@ rule figure:
         "{PYTHON} analysis/{wildcards.figure}.py --experiment {wildcards.experiment}"
 
 
-for group, members in {"small": [SMALL], "paper": PAPER_GRID}.items():
+for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.items():
 
     rule:
         name: f"comparisons_{group}"

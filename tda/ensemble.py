@@ -43,13 +43,11 @@ class Members:
         return len(self.weight)
 
     def __getitem__(self, members: Tensor) -> "Members":
-        return Members(
-            *(
-                tensor if len(tensor) == 1 < len(self) else tensor[members]
-                for tensor in (self.initial, self.order, self.weight)
-            ),
-            self.dropout_seed,
+        initial, order, weight = (
+            tensor if len(tensor) == 1 < len(self) else tensor[members]
+            for tensor in (self.initial, self.order, self.weight)
         )
+        return Members(initial, order, weight, self.dropout_seed)
 
 
 def data_order(seed: int, num_train: int, epochs: int) -> Tensor:

@@ -42,6 +42,12 @@ def checkpoint(experiment, run: str, epoch: int) -> Path:
     return folder / run / f"epoch_{epoch:02d}.safetensors"
 
 
+def pretrained(name: str) -> Path:
+    """Folder of a pretrained model: a generated one first, else the project's."""
+    generated = root() / "models" / name
+    return generated if (generated / "config.json").exists() else REPOSITORY / "models" / name
+
+
 def results(experiment_name: str) -> Path:
     """Folder of everything that is known about one experiment."""
     return root() / "results" / experiment_name

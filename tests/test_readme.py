@@ -26,5 +26,5 @@ def test_links_lead_somewhere(link):
 
 @pytest.mark.parametrize("script", sorted(set(re.findall(r"`((?:\w+/)?\w+\.py)\b", README))))
 def test_scripts_exist(script):
-    folders = ("", "tda_cnn_scripts", "analysis")
+    folders = ("", "tda_cnn_scripts", "tda_vit_scripts", "analysis")
     assert any((paths.REPOSITORY / folder / script).exists() for folder in folders)

@@ -8,7 +8,7 @@ import pytest
 from stage_scripts import SMALL, STAGES, make_subset
 
 from tda import paths
-from tda.experiments import PAPER_GRID, Experiment
+from tda.experiments import PAPER_GRID, VIT_GRID, VIT_SMALL_GRID, Experiment
 
 
 def snakemake(*arguments):
@@ -28,9 +28,9 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_paper_is_its_grid_of_experiments():
-    plan = snakemake("--dry-run", "paper")
-    for experiment in PAPER_GRID:
+def test_the_grids_are_their_experiments():
+    plan = snakemake("--dry-run", "paper", "paper_vit", "vit_small")
+    for experiment in (*PAPER_GRID, *VIT_GRID, *VIT_SMALL_GRID):
         for stage in ("train", "loo", "ats", "gradients", "summary"):
             assert f"{stage}_{experiment.name}" in plan
 

@@ -7,21 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from tda.experiments import PAPER_GRID, VIT_GRID
 from tda.figures.style import caption, label, ordered, panels, short, styled
 
 KINDS = ("pearson", "spearman")
 STATISTICS = {"mean": "means", "std": "standard deviations", "p": "p-values"}
-FIGURE_NUMBERS = {  # experiments 1-10 of the paper's grid are figures 8-17
-    "cnn2_mnist3_10pc": 8,
-    "cnn2_mnist3_20pc": 9,
-    "cnn2_mnist3_50pc": 10,
-    "cnn2_cifar10_10pc": 11,
-    "cnn2_cifar10_20pc": 12,
-    "cnn2_cifar10_50pc": 13,
-    "cnn2_mnist3_50pc_batch": 14,
-    "cnn2_cifar10_50pc_batch": 15,
-    "vit_mnist3_50pc_batch": 16,
-    "vit_cifar10_50pc_batch": 17,
+FIGURE_NUMBERS = {  # experiments 1-10 of the paper are its figures 8-17
+    experiment.name: number
+    for number, experiment in enumerate((*PAPER_GRID[:8], *VIT_GRID), start=8)
 }
 MAIN_TEXT = "cnn2_mnist3_50pc"  # experiment 3 is shown in the main text too, as figure 5
 SIGNS = (

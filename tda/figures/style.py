@@ -14,12 +14,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tda import store
-from tda.experiments import METHODS, Experiment
+from tda.experiments import METHODS, VIT, Experiment, vit_name
 
 Inputs = ParamSpec("Inputs")
 
 DPI = 150
-MODELS = {"cnn2": "CNN2", "cnn3": "CNN3", "vit": "ViT+LoRA"}
+MODELS = {
+    "cnn2": "CNN2",
+    "cnn3": "CNN3",
+    vit_name(VIT): "ViT-B/16+LoRA",
+    "vit_small": "small ViT+LoRA",
+}
 TASKS = {"mnist3": "MNIST3", "cifar10": "CIFAR10", "mnist": "MNIST"}
 RANDOMNESS = {
     "init": "DE-Init",

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def lora_vit(source: str, seed: int) -> ViT:
         return adapted(pretrained)
 
 
-def adapted(pretrained: nn.Module) -> ViT:
+def adapted(pretrained: Any) -> ViT:
     """LoRA on query and value of every block and a new ten-way head; the rest is shared, frozen."""
     import_torchvision()
     from peft import LoraConfig, get_peft_model
@@ -46,7 +46,7 @@ def adapted(pretrained: nn.Module) -> ViT:
     from tda.parameters import private_copy
 
     lora = Lora()
-    model = private_copy(pretrained.requires_grad_(False))
+    model: Any = private_copy(pretrained.requires_grad_(False))
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     config = LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none",
@@ -98,7 +98,7 @@ class Inputs:
         return self.network.prepare(pixels.to(self.device))
 
 
-def random_crops(count: int, size: tuple[int, int], seed: int) -> np.ndarray:
+def random_crops(count: int, size: Sequence[int], seed: int) -> np.ndarray:
     """Boxes [N 4] (top, left, height, width) of torchvision's ``RandomResizedCrop``."""
     transform = import_torchvision().transforms.RandomResizedCrop
     with torch.random.fork_rng(devices=[]):
@@ -134,19 +134,18 @@ def transformers() -> Any:
 
 def _folder(source: str) -> str:
     """What ``from_pretrained`` is given."""
-    own = paths.REPOSITORY / "models" / source
-    if source == "vit_small" and own.is_dir():
-        return str(own)
+    if source == "vit_small":
+        return str(paths.pretrained(source))
     local = Path(source).expanduser()
     return str(local.resolve()) if local.is_dir() else source
 
 
-def _pretrained(source: str) -> nn.Module:
+def _pretrained(source: str) -> Any:
     return _classifier(_folder(source))
 
 
 @cache
-def _classifier(source: str) -> nn.Module:
+def _classifier(source: str) -> Any:
     model = _load(source, transformers().ViTForImageClassification)
     return model.float().eval().requires_grad_(False)
 

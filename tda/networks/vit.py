@@ -10,8 +10,9 @@ forward pass is this file's, equal to theirs and shorter in two places:
   :math:`\\sum_t a_t W_V x_t = W_V \\sum_t a_t x_t`.
 """
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tda.errors import UserError
@@ -38,7 +39,7 @@ class ViT(nn.Module):
         UserError: the model is no such classifier, or has dropout of its own.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
         config = model.config
         if config.model_type != "vit" or not hasattr(model, "classifier"):
@@ -52,7 +53,7 @@ class ViT(nn.Module):
             )
         from transformers.activations import ACT2FN
 
-        self.model = model
+        self.model: Any = model
         self.activation = ACT2FN[config.hidden_act]
         self.num_heads = config.num_attention_heads
 
@@ -132,7 +133,7 @@ class ViT(nn.Module):
         return self._split(by_head_BHD).diagonal(dim1=-3, dim2=-2).mT.flatten(-2)
 
 
-def part(block: nn.Module, name: str) -> nn.Module:
+def part(block: nn.Module, name: str) -> Any:
     """A block's layer under its name of new or old transformers."""
     new, old = PARTS[name]
     try:
@@ -145,12 +146,12 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _frozen(layer: nn.Module) -> nn.Module:
+def _frozen(layer: Any) -> Any:
     """The pretrained layer below a LoRA layer."""
     return getattr(layer, "base_layer", layer)
 
 
-def _adapter(layer: nn.Module, inputs: Tensor, weights_BHT: Tensor | None = None) -> Tensor | float:
+def _adapter(layer: Any, inputs: Tensor, weights_BHT: Tensor | None = None) -> Tensor | float:
     """What LoRA adds to a layer's output, s B A dropout(x); of weighted sums of x if given."""
     if not hasattr(layer, "lora_A"):
         return 0.0

@@ -150,9 +150,7 @@ class Context:
 
 
 @lru_cache(maxsize=1)
-def _split(
-    experiment: Experiment, device: str, source: str, crop_seed: int | None
-) -> data.Split:
+def _split(experiment: Experiment, device: str, source: str, crop_seed: int | None) -> data.Split:
     """The data of an experiment, prepared once for all runs (with crops, once for each)."""
     if experiment.family == "cnn":
         return data.load(experiment, device)
