@@ -55,7 +55,7 @@ def test_deviations_need_the_published_variants(tmp_path):
     commands = log.read_text()
     for command in (
         "loo.py --variant published", "influence.py --solver lissa", "ats.py --optimizer sgd",
-        "influence.py --task", "loo.py --task", "ats.py --task",
+        "influence.py --also", "loo.py --task", "ats.py --task",
     ):  # fmt: skip
         assert commands.count(f"tda_cnn_scripts/{command}") == 1
 
