@@ -1,0 +1,294 @@
+"""The ViT with LoRA against transformers and peft in float64, and its way from folder to input."""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_vit import SIZE, OldNames, adapted_vit, images, other_model, save, tiny_vit
+
+from tda.data import Data
+from tda.ensemble import Members, data_order, output, train
+from tda.errors import UserError
+from tda.experiments import Recipe
+from tda.gradients import capture, loss_cotangents, output_cotangents
+from tda.networks.pretrained import (
+    Inputs,
+    adapted,
+    fingerprint,
+    lora_vit,
+    random_crops,
+    resized_crops,
+    transformers,
+)
+from tda.networks.vit import ViT
+from tda.objective import Classification
+from tda.parameters import Parameters
+from tda.rows import Factored, Formed
+from tda.torchvision_operators import import_torchvision
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+HEADS = (2, 3)
+every_depth = pytest.mark.parametrize("layers", [1, 2, 3])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(save(tmp_path_factory.mktemp("models") / "tiny", layers=2))
+
+
+def logits(network, pixels):
+    return network(network.prepare(pixels))
+
+
+@every_depth
+@pytest.mark.parametrize("heads", HEADS)
+def test_logits_are_those_of_transformers(layers, heads):
+    model = tiny_vit(layers, heads)
+    torch.testing.assert_close(logits(ViT(model), images(5)), model(images(5)).logits, **CLOSE)
+
+
+@every_depth
+@pytest.mark.parametrize("heads", HEADS)
+def test_logits_with_adapters_are_those_of_peft(layers, heads):
+    network = adapted_vit(layers, heads)
+    plain = tiny_vit(layers, heads)
+    plain.classifier = network.model.classifier
+    expected = network.model(images(5)).logits
+    assert not torch.allclose(expected, plain(images(5)).logits, atol=0.1)  # adapters do something
+    torch.testing.assert_close(logits(network, images(5)), expected, **CLOSE)
+
+
+@every_depth
+def test_layers_are_found_under_the_names_of_older_transformers(layers):
+    model = tiny_vit(layers)
+    old = OldNames(model)
+    torch.testing.assert_close(logits(ViT(old), images(4)), model(images(4)).logits, **CLOSE)
+    network, expected = adapted(old).double().eval(), adapted_vit(layers)
+    names = Parameters(network).shapes
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in names if "lora" in name} == {
+        "query",
+        "value",
+    }
+    Parameters(network).write(network, Parameters(expected).read(expected))
+    torch.testing.assert_close(logits(network, images(4)), logits(expected, images(4)), **CLOSE)
+
+
+def test_vit_base_has_the_parameters_of_the_paper():
+    with torch.device("meta"):
+        model = transformers().ViTForImageClassification(
+            transformers().ViTConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        )
+        assert Parameters(adapted(model)).count == 597_514
+
+
+def test_adapters_and_head_alone_are_trainable(folder):
+    network = lora_vit(folder, seed=1)
+    shapes = Parameters(network).shapes
+    assert {name.rpartition(".")[2] for name in shapes} == {"weight", "bias"}
+    for name in shapes:
+        assert "lora_" in name or name.startswith("model.classifier.")
+    adapters = [name for name in shapes if "lora_" in name]
+    assert len(adapters) == 2 * 2 * 2  # A and B of query and value of two blocks
+    assert shapes["model.classifier.weight"] == (10, 12)
+
+
+def test_the_seed_alone_determines_adapters_and_head(folder):
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    first, other = (lora_vit(folder, seed) for seed in (1, 2))
+    assert torch.get_rng_state().equal(before)
+    torch.manual_seed(12)
+    again = lora_vit(folder, 1)
+    layout = Parameters(first)
+    assert layout.read(first).equal(layout.read(again))
+    for name in layout.shapes:
+        same = first.get_parameter(name).equal(other.get_parameter(name))
+        assert same == ("lora_B" in name or name.endswith("bias"))  # these start at zero
+
+
+def test_frozen_parameters_are_shared_and_trainable_ones_are_not(folder):
+    first, second = (dict(lora_vit(folder, 1).named_parameters()) for _ in range(2))
+    for name, p in first.items():
+        assert (second[name] is p) == (not p.requires_grad)
+
+
+def explicit_gradients(network, outputs):
+    """Gradients [B L P] of outputs [B L] in the trainable parameters, one after the other."""
+    leaves = [p for p in network.parameters() if p.requires_grad]
+    rows = [torch.autograd.grad(scalar, leaves, retain_graph=True) for scalar in outputs.flatten()]
+    gradients = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+    return gradients.unflatten(0, outputs.shape)
+
+
+def formed(network, captured):
+    """Gradients [B L P] of captured rows; a bias follows its weight, within rows as in θ."""
+    named = {}
+    for name, rows in captured.items():
+        layer = network.get_submodule(name)
+        if isinstance(rows, Factored):
+            outer = rows.delta[..., None] * rows.activation[:, None, None]
+            weight, bias = outer[..., : layer.in_features], outer[..., layer.in_features :]
+            rows = Formed(torch.cat([weight.flatten(2), bias.flatten(2)], dim=-1))
+        named[name] = rows.values
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in Parameters(network).shapes)
+    return torch.cat([named[name] for name in layers], dim=-1)
+
+
+@every_depth
+def test_gradients_of_each_example_are_those_of_peft(layers):
+    network, y = adapted_vit(layers), torch.tensor([3, 0, 9, 3])
+    cotangents = loss_cotangents(Classification(), y)
+    rows = formed(network, capture(network, network.prepare(images(4)), cotangents))
+    loss_B = [
+        Classification().loss(network.model(pixels[None]).logits, label[None])
+        for pixels, label in zip(images(4), y, strict=True)
+    ]
+    torch.testing.assert_close(rows, explicit_gradients(network, torch.stack(loss_B)), **CLOSE)
+
+
+@every_depth
+def test_jacobians_of_each_example_are_those_of_peft(layers):
+    network = adapted_vit(layers)
+    rows = formed(network, capture(network, network.prepare(images(3)), output_cotangents))
+    output_BK = torch.cat([network.model(pixels[None]).logits for pixels in images(3)])
+    torch.testing.assert_close(rows, explicit_gradients(network, output_BK), **CLOSE)
+
+
+def test_gradients_of_fresh_adapters_are_those_of_peft():
+    network = adapted(tiny_vit()).double().eval()  # lora_B = 0: gradients in lora_A are 0
+    rows = formed(network, capture(network, network.prepare(images(3)), output_cotangents))
+    output_BK = torch.cat([network.model(pixels[None]).logits for pixels in images(3)])
+    torch.testing.assert_close(rows, explicit_gradients(network, output_BK), **CLOSE)
+    assert rows.abs().sum() > 0
+
+
+def test_stacked_members_have_the_outputs_of_single_ones():
+    network = adapted_vit()
+    theta_RP = torch.randn(3, Parameters(network).count, dtype=torch.float64) / 3
+    x = network.prepare(images(5))
+    single, stacked = (output(network, theta_RP, x, stacked=flag) for flag in (False, True))
+    torch.testing.assert_close(single, stacked, **CLOSE)
+
+
+@every_depth
+def test_stacked_members_train_like_single_ones_with_the_same_dropout(layers):
+    network = adapted_vit(layers)
+    data = Data(network.prepare(images(7)), torch.arange(7), np.arange(7))
+    weight_RN = torch.rand(4, 7, generator=torch.Generator().manual_seed(1)).double()
+    theta_1P = Parameters(network).read(network)[None]
+    recipe = Recipe(epochs=2, batch_size=3, lr=0.01, linear_decay=True, keep=1)
+    members = Members(theta_1P, data_order(5, 7, 2), weight_RN, dropout_seed=6)
+    single, stacked = (
+        torch.cat([theta for _, theta in train(network, Classification(), data, recipe, members,
+                                               chunk=chunk)], dim=1)
+        for chunk in (1, 3)
+    )  # fmt: skip
+    torch.testing.assert_close(single, stacked, **CLOSE)
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(UserError, match=r"images are \(12, 8\), the model takes \(8, 8\)"):
+        ViT(tiny_vit()).prepare(torch.zeros(1, 3, 12, 8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("where", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
+def test_a_model_with_dropout_of_its_own_is_refused(where):
+    model = tiny_vit()
+    setattr(model.config, where, 0.1)
+    with pytest.raises(UserError, match=f"set .*{where}.* to 0 in its config.json"):
+        ViT(model)
+
+
+def test_a_model_that_is_no_vit_is_refused():
+    with pytest.raises(UserError, match="type 'deit': --model takes a ViT image classifier"):
+        ViT(other_model("deit"))
+
+
+@pytest.mark.parametrize("found", ["no/such-model", "empty folder", "broken weights", "deit"])
+def test_a_model_that_cannot_be_loaded_is_named_with_a_remedy(found, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    source = found
+    if found != "no/such-model":
+        source = str(tmp_path / "model")
+        Path(source).mkdir()
+    if found == "broken weights":
+        shutil.copytree(folder, source, dirs_exist_ok=True)
+        (tmp_path / "model" / "model.safetensors").write_bytes(b"x")
+    if found == "deit":
+        package = transformers()
+        package.DeiTConfig(hidden_size=12, num_hidden_layers=1).save_pretrained(source)
+    with pytest.raises(UserError, match="--model vit_small needs no download") as refused:
+        lora_vit(source, seed=1)
+    assert repr(source) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_fingerprint_is_that_of_the_weights(folder, tmp_path):
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    assert fingerprint(str(moved)) == fingerprint(folder)
+    same_weights = save(tmp_path / "two_heads", layers=2, heads=2)
+    assert fingerprint(str(same_weights)) == fingerprint(folder)
+    assert fingerprint(str(save(tmp_path / "deeper", layers=3))) != fingerprint(folder)
+
+
+PIXELS = {
+    "gray": np.random.default_rng(1).integers(0, 256, (5, 28, 28), dtype=np.uint8),
+    "colour": np.random.default_rng(2).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(PIXELS))
+def test_inputs_are_prepared_images_of_the_models_processor(kind, folder):
+    x, crops = Inputs(folder, "cpu")(PIXELS[kind], "train")
+    processor = transformers().AutoImageProcessor.from_pretrained(folder)
+    rgb = [Image.fromarray(image).convert("RGB") for image in PIXELS[kind]]
+    expected = processor(rgb, return_tensors="pt")["pixel_values"]
+    assert expected.shape == (5, 3, SIZE, SIZE)
+    network = lora_vit(folder, seed=1)
+    assert crops is None
+    torch.testing.assert_close(x, network.prepare(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_training_images_alone_are_cropped(folder):
+    pixels = PIXELS["colour"]
+    cropping, plain = Inputs(folder, "cpu", crop_seed=4), Inputs(folder, "cpu")
+    (train_x, crops), (test_x, none) = (cropping(pixels, split) for split in ("train", "test"))
+    assert none is None
+    assert test_x.equal(plain(pixels, "test")[0])
+    np.testing.assert_array_equal(crops, random_crops(5, (32, 32), 4))
+    cut = [
+        Image.fromarray(image[top : top + height, left : left + width]).resize((SIZE, SIZE), 2)
+        for image, (top, left, height, width) in zip(pixels, crops, strict=True)
+    ]
+    expected, _ = plain(np.stack(cut), "train")
+    error = (train_x - expected).abs().mean() / expected.abs().mean()
+    assert error < 0.01  # PIL rounds pixels otherwise
+    assert (train_x - test_x).abs().mean() / expected.abs().mean() > 0.05
+
+
+def test_crops_are_those_of_torchvision():
+    transform = import_torchvision().transforms.RandomResizedCrop((SIZE, SIZE), antialias=True)
+    image = torch.from_numpy(PIXELS["colour"][0]).movedim(-1, 0)
+    for seed in range(5):
+        box = random_crops(1, (32, 32), seed)
+        cropped = resized_crops(image[None], box, (SIZE, SIZE))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            assert cropped[0].equal(transform(image))
+
+
+def test_crops_lie_inside_the_image_and_depend_on_the_seed_alone():
+    before = torch.get_rng_state()
+    top, left, height, width = (crops := random_crops(500, (28, 30), 7)).T
+    assert torch.get_rng_state().equal(before)
+    assert min(top.min(), left.min()) >= 0
+    assert min(height.min(), width.min()) >= 1
+    assert (top + height).max() <= 28
+    assert (left + width).max() <= 30
+    assert len(np.unique(crops, axis=0)) > 450
+    np.testing.assert_array_equal(crops, random_crops(500, (28, 30), 7))
+    assert not np.array_equal(crops, random_crops(500, (28, 30), 8))
