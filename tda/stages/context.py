@@ -140,8 +140,9 @@ class Context:
             "seed": [int(run.name) if run.name.isdigit() else run.name],
             "init": ("seed", [run.init]),
             "order": ("seed", [run.order]),
-            "checkpoint": self.recipe.kept_epochs,
         }
+        if "checkpoint" in dims:
+            coordinates["checkpoint"] = self.recipe.kept_epochs
         for dim, subset in subsets.items():
             if dim in dims:
                 coordinates[dim] = subset.index
