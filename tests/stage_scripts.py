@@ -11,6 +11,7 @@ from tda.experiments import Experiment
 TASK, NUM_PER_CLASS = "mnist3s7", 4
 SMALL = Experiment("cnn2", TASK, NUM_PER_CLASS)
 FLAGS = ("--task", TASK, "--num_per_class", str(NUM_PER_CLASS), "--jobs", "1")
+TRAINING = ("train_cnn", "finetune_vit_lora")
 STAGES = ("loo", "ats", "influence", "grad_dot", "grad_cos")
 
 
@@ -20,15 +21,15 @@ def make_subset():
     preparation.new_subset("mnist3", str(source), 7, [NUM_PER_CLASS], 10)
 
 
-def script(name):
-    """Path of a script of the CNN."""
-    folder = "" if name == "train_cnn" else "tda_cnn_scripts"
+def script(name, family="cnn"):
+    """Path of a script: training stands at the top, other stages in a folder of each family."""
+    folder = "" if name in TRAINING else f"tda_{family}_scripts"
     return paths.REPOSITORY / folder / f"{name}.py"
 
 
-def run(name, *flags, small=True):
+def run(name, *flags, small=True, family="cnn"):
     """Run a script with the small subset's flags; returns its exit status."""
-    arguments = [str(script(name)), *(FLAGS if small else ()), *map(str, flags)]
+    arguments = [str(script(name, family)), *(FLAGS if small else ()), *map(str, flags)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", arguments)
         try:
@@ -38,6 +39,6 @@ def run(name, *flags, small=True):
     return 0
 
 
-def score_file(method, run_id=0):
-    """Score file of one run of the small experiment."""
-    return paths.scores(SMALL.name, method, SMALL.runs()[run_id].name)
+def score_file(method, run_id=0, experiment=SMALL):
+    """Score file of one run of a small experiment."""
+    return paths.scores(experiment.name, method, experiment.runs()[run_id].name)

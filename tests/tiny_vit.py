@@ -10,7 +10,7 @@ from tda.networks.pretrained import adapted, transformers
 SIZE, HIDDEN = 8, 12  # pixels a side, in patches of 4; features
 
 
-def tiny_vit(layers=2, heads=3, **config):
+def tiny_vit(layers=2, heads=3, seed=1, **config):
     """A random transformers model in evaluation mode, in float64; all parameters matter."""
     package = transformers()
     settings = package.ViTConfig(
@@ -21,7 +21,7 @@ def tiny_vit(layers=2, heads=3, **config):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = package.ViTForImageClassification(settings)
-    return shaken(model.double().eval(), seed=1)
+    return shaken(model.double().eval(), seed)
 
 
 def shaken(module, seed, std=0.3):
@@ -47,11 +47,13 @@ def images(count, seed=3):
     return torch.randn(count, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
 
 
-def save(folder, size=SIZE, layers=1, **config):
+def save(folder, layers=1, **config):
     """A random tiny ViT and its processor as ``from_pretrained`` reads them."""
     tiny_vit(layers, **config).float().save_pretrained(folder)
     processor = transformers().ViTImageProcessor(
-        size={"height": size, "width": size}, image_mean=[0.4, 0.5, 0.6], image_std=[0.5, 0.3, 0.4]
+        size={"height": SIZE, "width": SIZE},
+        image_mean=[0.4, 0.5, 0.6],
+        image_std=[0.5, 0.3, 0.4],
     )
     processor.save_pretrained(folder)
     return folder
