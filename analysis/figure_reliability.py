@@ -41,6 +41,7 @@ NOTE = (
 def analyse(experiment: Experiment) -> list[Path]:
     """Draw one experiment."""
     table = aligned(sources.read_table(experiment, "reliability"))
+    table = table[table["scope"] == "all_pairs"]
     alone = table["reference"].isna()
     runs = "/".join(str(n) for n in sorted(table["n_seeds"].unique()))
     rows = pd.concat(

@@ -18,7 +18,7 @@ from tda.figures.sources import read_table
 
 HEADER = (
     "method", "mean p", "p < .05", "q < .05", "same sign",
-    "Pearson with LOO", "Spearman with LOO", "split-half",
+    "Pearson with LOO", "Spearman with LOO", "split-half", "within labels",
 )  # fmt: skip
 
 
@@ -46,17 +46,14 @@ def introduction(experiment: Experiment, test: pd.Series) -> str:
         f"{test['n_pairs']} train-test pairs; test accuracy {test_accuracy}, "
         f"train accuracy {train_accuracy}. p: Student's t over seeds (mean .5 if no pair had an "
         "effect); q: Benjamini-Hochberg; correlations of mean scores over all pairs, signed so "
-        "that positive means agreement; intervals: 95 %, over seeds."
+        "that positive means agreement; within labels: Pearson with LOO of scores less their mean "
+        "over all pairs with the same two labels; intervals: 95 %, over seeds."
     )
 
 
 def row(experiment: Experiment, test: pd.Series) -> tuple[str, ...]:
     """One method's cells."""
     method = test["method"]
-    reliability = read_table(experiment, "reliability")
-    half = reliability[
-        (reliability["method"] == method) & (reliability["quantity"] == "split_half")
-    ]
     return (
         method,
         interval(test[["mean_p", "mean_p_low", "mean_p_high"]].clip(0, 1)),
@@ -64,8 +61,18 @@ def row(experiment: Experiment, test: pd.Series) -> tuple[str, ...]:
         f"{test['share_q_below_05']:.0%}",
         f"{test['sign_agreement']:.0%}",
         *(with_loo(experiment, method, kind) for kind in ("pearson", "spearman")),
-        "" if half.empty else interval(half.iloc[0][["value", "low", "high"]]),
+        from_reliability(experiment, method, "split_half", "all_pairs"),
+        from_reliability(experiment, method, "correlation", "within_labels"),
     )
+
+
+def from_reliability(experiment: Experiment, method: str, quantity: str, scope: str) -> str:
+    """A quantity of a method, alone or with LOO."""
+    table = read_table(experiment, "reliability")
+    found = table[
+        (table["method"] == method) & (table["quantity"] == quantity) & (table["scope"] == scope)
+    ]
+    return "" if found.empty else aligned_interval(found.iloc[0])
 
 
 def with_loo(experiment: Experiment, method: str, kind: str) -> str:
@@ -78,9 +85,12 @@ def with_loo(experiment: Experiment, method: str, kind: str) -> str:
         & (table["kind"] == kind)
         & (table["scope"] == "all_pairs")
     ]
-    if found.empty:
-        return ""
-    value, low, high, aligned = found.iloc[0][["value", "low", "high", "aligned"]]
+    return "" if found.empty else aligned_interval(found.iloc[0])
+
+
+def aligned_interval(found: pd.Series) -> str:
+    """In the sign at which positive means that both methods find the same examples helpful."""
+    value, low, high, aligned = found[["value", "low", "high", "aligned"]]
     return interval((aligned, *((low, high) if aligned == value else (-high, -low))))
 
 

@@ -157,7 +157,8 @@ def test_correlations_are_in_the_papers_signs_and_aligned(monkeypatch):
 @pytest.mark.usefixtures("full")
 def test_reliability_of_signal_is_high_and_of_noise_is_none(monkeypatch):
     call(monkeypatch, "reliability")
-    rows = read("reliability").set_index(["method", "quantity"])
+    table = read("reliability")
+    rows = table[table["scope"] == "all_pairs"].set_index(["method", "quantity"])
     assert rows.loc[("loo", "reliability"), "value"] > 0.9
     noise = rows.loc[("grad_cos", "reliability")]
     assert noise["low"] < 0 < noise["high"]
@@ -166,6 +167,12 @@ def test_reliability_of_signal_is_high_and_of_noise_is_none(monkeypatch):
     assert with_loo["value"] == pytest.approx(-1, abs=0.05)
     assert with_loo["aligned"] == -with_loo["value"]
     assert rows.loc[("loo_published", "same_seed"), "n_seeds"] == 3
+    assert 0 < rows.loc[("loo", "label_share"), "value"] < 1
+    within = table[table["scope"] == "within_labels"].set_index(["method", "quantity"])
+    assert set(within.index) == set(rows.index) - {
+        (method, "label_share") for method in rows.index.levels[0]
+    }
+    assert within.loc[("ats", "correlation"), "value"] != with_loo["value"]
 
 
 @pytest.mark.usefixtures("full")

@@ -147,3 +147,44 @@ def test_different_seeds_or_a_single_seed_are_errors():
         statistics.agreement(a, scores(b.values, seeds=[0, 1, 2, 9]))
     with pytest.raises(ValueError, match="at least two"):
         statistics.reliability(a.isel(seed=[0]))
+
+
+def labelled(values_SNM, train_label, test_label):
+    labels = {"train_label": ("train", train_label), "test_label": ("test", test_label)}
+    return xr.DataArray(values_SNM, dims=("seed", "train", "test"), coords=labels)
+
+
+def test_within_labels_takes_off_the_mean_of_the_pairs_with_the_same_two_labels():
+    rng = np.random.default_rng(0)
+    train_label, test_label = rng.integers(0, 3, 11), rng.integers(1, 4, 9)
+    values_SNM = rng.normal(size=(2, 11, 9))
+    expected_SNM = values_SNM.copy()
+    for seed, n, m in np.ndindex(values_SNM.shape):
+        same = np.ix_(train_label == train_label[n], test_label == test_label[m])
+        expected_SNM[seed, n, m] -= values_SNM[seed][same].mean()
+    found = statistics.within_labels(labelled(values_SNM, train_label, test_label))
+    np.testing.assert_allclose(found, expected_SNM, atol=1e-14)
+
+
+def test_scores_that_only_tell_labels_apart_have_a_label_share_of_one():
+    rng = np.random.default_rng(1)
+    train_label, test_label = np.repeat([0, 1], 20), np.repeat([0, 1], 30)
+    by_label = (train_label[:, None] == test_label) * 1.0
+    noise_SNM = rng.normal(size=(6, 40, 60))
+    share = {
+        name: statistics.reliability(labelled(values, train_label, test_label))
+        .set_index("quantity")
+        .loc["label_share", "value"]
+        for name, values in {"labels": by_label + 0 * noise_SNM, "noise": noise_SNM}.items()
+    }
+    assert share["labels"] == pytest.approx(1)
+    assert share["noise"] < 0.01
+
+
+def test_scores_without_labels_have_no_label_share():
+    scores = xr.DataArray(
+        np.random.default_rng(2).normal(size=(4, 5, 6)), dims=("seed", "train", "test")
+    )
+    assert "label_share" not in set(statistics.reliability(scores)["quantity"])
+    with pytest.raises(ValueError, match="train_label"):
+        statistics.within_labels(scores)

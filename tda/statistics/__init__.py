@@ -4,6 +4,7 @@ from tda.statistics.accuracy import accuracy
 from tda.statistics.comparison import SIGNED, STATISTICS, correlations
 from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix
 from tda.statistics.intervals import Interval, jackknife_interval, t_interval
+from tda.statistics.labels import is_labelled, within_labels
 from tda.statistics.reliability import agreement, reliability
 from tda.statistics.significance import (
     benjamini_hochberg,
@@ -42,6 +43,7 @@ __all__ = [
     "crossed_shares",
     "expected_published_p",
     "expected_sign_agreement",
+    "is_labelled",
     "jackknife_interval",
     "mean_p_interval",
     "pooled_pair_share",
@@ -57,4 +59,5 @@ __all__ = [
     "student_t",
     "t_interval",
     "to_grid",
+    "within_labels",
 ]

@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from tda.statistics.intervals import Interval, fisher_z, jackknife_interval
+from tda.statistics.labels import is_labelled, within_labels
 from tda.statistics.significance import run_means
 
 _ALL_SPLITS = 1500  # up to eleven seeds; ten have 126
@@ -33,13 +34,20 @@ def reliability(scores: xr.DataArray) -> pd.DataFrame:
         ``split_half``: correlation of the mean maps of two halves of the seeds, mean over splits;
         ``reliability``: that of the mean over all seeds (Spearman-Brown);
         ``ceiling``: its root, the largest correlation that anything noise-free can have with the
-        mean map (0 where the reliability is negative).
+        mean map (0 where the reliability is negative);
+        ``label_share``: the part of the mean map's variance that the labels of the two examples
+        determine (only where scores have the coordinates train_label and test_label).
     """
     runs_SQ = _flat(scores)
+    within_SQ = _flat(within_labels(scores)) if is_labelled(scores) else None
     num_seeds = len(runs_SQ)
 
     def estimate(kept: np.ndarray) -> dict[str, float]:
-        return {"split_half": _split_half(_covariance(runs_SQ[kept], runs_SQ[kept]))}
+        half = {"split_half": _split_half(_covariance(runs_SQ[kept], runs_SQ[kept]))}
+        if within_SQ is None:
+            return half
+        total, within = (np.var(maps[kept].mean(0)) for maps in (runs_SQ, within_SQ))
+        return half | {"label_share": float(1 - within / total) if total else float("nan")}
 
     table = _with_intervals(estimate, num_seeds).set_index("quantity")
     half = table.loc["split_half"]
