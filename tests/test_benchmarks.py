@@ -1,5 +1,6 @@
 """The published algorithm computes what ours computes; tables multiply and add up as they say."""
 
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from small_networks import examples, tiny_cnn
 from tda import cli, paths
 from tda.data import Data
 from tda.ensemble import Members, losses, train
+from tda.errors import UserError
 from tda.experiments import Experiment, Recipe
 from tda.gradients import SampleGradients
 from tda.methods.ats import additional_training_step, step_recipe
@@ -29,6 +31,8 @@ import flops
 import ours
 import published
 import report
+import vit_gpu
+import vit_gradients
 
 N, M, SEED = 20, 6, 11
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.01, weight_decay=0.1, keep=2)
@@ -233,6 +237,61 @@ def test_a_table_is_published_as_markdown_and_csv(tmp_path, capsys):
     assert (tmp_path / "new" / "run.1.md").read_text() == f"{text}\nA note.\n"
     assert printed.startswith(text)
     assert (tmp_path / "new" / "run.1.csv").read_text().splitlines()[1] == "LOO,0.12345,1234.5"
+
+
+@pytest.fixture(scope="module")
+def few_images():
+    """vit_small and 5 images."""
+    case = vit_gradients.load("mnist3", 10, seed=1)
+    images = case.pixels_NCHW[:5], case.y_N[:5]
+    return vit_gradients.case_of(case.network, *images)
+
+
+def test_all_ways_to_per_example_gradients_agree_and_none_is_zero(few_images):
+    assert max(vit_gradients.differences(few_images).values()) < 1e-12
+    layout = Parameters(few_images.network)
+    for name, gradient in layout.split(vit_gradients.usual(few_images)).items():
+        assert gradient.flatten(1).norm(dim=1).min() > 1e-6, name
+
+
+def test_a_way_that_computes_something_else_is_an_error(few_images, monkeypatch):
+    def off(case):
+        return vit_gradients.by_vmap(case) + 1e-8
+
+    monkeypatch.setitem(vit_gradients.WAYS, "vmap(grad)", off)
+    with pytest.raises(UserError, match=r"differ from the usual code's \(vmap\(grad\)\)"):
+        vit_gradients.differences(few_images)
+
+
+def test_the_gpu_benchmark_runs_small_and_without_the_packages_of_the_files(tmp_path):
+    missing = '("xarray", "h5netcdf", "datasets")'
+    script = paths.REPOSITORY / "benchmarks" / "vit_gpu.py"
+    code = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({missing})); "
+        f"sys.path[:0] = [{str(script.parent)!r}, {str(paths.REPOSITORY)!r}]; "
+        f"sys.argv = ['vit_gpu.py', '--small', '--device', 'cpu', '--steps', '2']; "
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for row in ("| training | float32 | 2 |", "| Jacobians | float32 |", "cifar10_50pc_batch |"):
+        assert row in run.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_estimate_counts_every_retraining_step_and_evaluation():
+    speeds = {vit_gpu.TRAINING: 100.0, vit_gpu.EVALUATION: 50.0, vit_gpu.SINGLE_STEP: 10.0}
+    rows = [
+        {"work": work, "precision": "float32", "images/s": speed * factor}
+        for work, speed in speeds.items()
+        for factor in (0.5, 1.0)
+    ]
+    scale = vit_gpu.Scale("name", 4, 10, replace(RECIPE, epochs=25, keep=5), num_seeds=3600)
+    row = vit_gpu.hours(scale, pd.DataFrame(rows), "float32", checkpoint_s=2.0)
+    run, evaluation = 25 * 4 / 100, 5 * 10 / 50
+    parts = [run + evaluation, 5 * (run + evaluation), 4 * 5 / 10 + 5 * evaluation, 5 * 2.0]
+    assert [row[name] for name in ("train", "LOO", "ATS", "gradient methods")] == parts
+    assert row["GPU hours"] == sum(parts)
 
 
 def tiny_contexts():
