@@ -137,6 +137,7 @@ class Progress:
             self.optimizer.state[p] = {
                 key: tensors[f"{name}/{key}"].to("cpu" if key == "step" else p.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{name}/{key}" in tensors  # the last block's key bias has no gradient
             }
         self.epoch, self.seconds = state["epoch"], state["seconds"]
 
