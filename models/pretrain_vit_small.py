@@ -47,10 +47,11 @@ PROBE_IMAGES = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images uint8 [N 3 32 32] and labels [N]."""
+    """Images uint8 [N 3 32 32], labels [N], and whether these are the original pixels."""
 
     pixels: Tensor
     label: Tensor
+    exact: bool
 
 
 def main() -> None:
@@ -99,7 +100,7 @@ def decoded(
         processor(batch, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
         for batch in rgb.expand(-1, 3, -1, -1).split(1000)
     ]
-    return Labelled(torch.cat(resized).to(torch.uint8), torch.tensor(found.label))
+    return Labelled(torch.cat(resized).to(torch.uint8), torch.tensor(found.label), found.exact)
 
 
 class Progress:
@@ -244,15 +245,18 @@ def class_tokens(classifier: nn.Module, pixels: Tensor) -> np.ndarray:
 def card(progress: Progress, train: dict[str, Labelled], accuracy: dict, weights: bytes) -> str:
     """The README beside the weights."""
     parameters = sum(p.numel() for p in progress.classifier.parameters())
-    used = ", ".join(f"{len(images.label):,} of {task}" for task, images in train.items())
+    used = ", ".join(
+        f"{len(images.label):,} of {task} ({'original' if images.exact else 'JPEG re-encoded'})"
+        for task, images in train.items()
+    )
     device = next(progress.classifier.parameters()).device.type
     settings = progress.settings
     return f"""\
 # vit_small
 
-A `ViTForImageClassification` of {parameters:,} parameters ({ARCHITECTURE["num_hidden_layers"]}
-blocks, {ARCHITECTURE["hidden_size"]} wide, 32 x 32 pixels, patches of 4), so that
-`finetune_vit_lora.py --model vit_small` needs no download.
+A `ViTForImageClassification` of {parameters:,} parameters: {ARCHITECTURE["num_hidden_layers"]} \
+blocks, {ARCHITECTURE["hidden_size"]} wide, 32 x 32 pixels,
+patches of 4. With it `finetune_vit_lora.py --model vit_small` needs no download.
 
 | | |
 |---|---|
