@@ -25,7 +25,7 @@ def p_value_histograms(pairs: Mapping[str, xr.Dataset], heading: str) -> Figure:
     figure, axes = panels(len(pairs), (3.5, 2.7))
     for axis, (name, dataset) in zip(axes, pairs.items(), strict=True):
         _histogram(axis, dataset)
-        axis.set_title(name)
+        axis.set_title(name.replace(" · ", "\n", 1))
     _same_height_in_units_of_uniform(axes, [_finite(dataset["p"]) for dataset in pairs.values()])
     for axis in axes:
         axis.set_xlabel("p-value of LOO")
