@@ -1,5 +1,6 @@
 """Pretrained vision transformers: found, loaded once, adapted by LoRA, fed with images."""
 
+import copy
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -61,6 +62,14 @@ def adapted(pretrained: Any) -> ViT:
     return ViT(model)
 
 
+def moved(network: nn.Module, device: torch.device) -> Any:
+    """The network on a device. Loaded weights, which networks share, stay where they are.
+
+    So adapters are always drawn on the CPU: a seed means the same on every device.
+    """
+    return network if device.type == "cpu" else copy.deepcopy(network).to(device)
+
+
 def fingerprint(source: str) -> str:
     """Hash of the pretrained weights, for results' settings."""
     return _fingerprint(_folder(source))
@@ -76,7 +85,7 @@ class Inputs:
     """
 
     def __init__(self, source: str, device: str, crop_seed: int | None = None):
-        self.network = ViT(_pretrained(source)).to(device)
+        self.network = moved(ViT(_pretrained(source)), torch.device(device))
         self.processor = _load(source, transformers().AutoImageProcessor)
         self.device, self.crop_seed = device, crop_seed
 

@@ -64,10 +64,8 @@ class Context:
         """The run's network with its initial parameters."""
         experiment, seed = self.experiment, self.run.init
         if experiment.family == "cnn":
-            network = networks.build(experiment.model, experiment.task, seed)
-        else:
-            network = pretrained.lora_vit(self.options.pretrained, seed)
-        return network.to(self.device)
+            return networks.build(experiment.model, experiment.task, seed).to(self.device)
+        return pretrained.moved(pretrained.lora_vit(self.options.pretrained, seed), self.device)
 
     @cached_property
     def layout(self) -> Parameters:
