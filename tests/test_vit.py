@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_vit import SIZE, OldNames, adapted_vit, images, other_model, save, tiny_vit
+from tiny_vit import SIZE, OldNames, adapted_vit, images, other_model, save, scaled, tiny_vit
 
 from tda.data import Data
-from tda.ensemble import Members, data_order, output, train
+from tda.ensemble import Members, data_order, dropout_masks, output, train
 from tda.errors import UserError
 from tda.experiments import Recipe
 from tda.gradients import capture, loss_cotangents, output_cotangents
@@ -24,7 +24,7 @@ from tda.networks.pretrained import (
     resized_crops,
     transformers,
 )
-from tda.networks.vit import ViT
+from tda.networks.vit import ViT, part
 from tda.objective import Classification
 from tda.parameters import Parameters
 from tda.rows import Factored, Formed
@@ -67,7 +67,7 @@ def test_layers_are_found_under_the_names_of_older_transformers(layers):
     model = tiny_vit(layers)
     old = OldNames(model)
     torch.testing.assert_close(logits(ViT(old), images(4)), model(images(4)).logits, **CLOSE)
-    network, expected = adapted(old).double().eval(), adapted_vit(layers)
+    network, expected = scaled(adapted(old).double().eval()), adapted_vit(layers)
     names = Parameters(network).shapes
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in names if "lora" in name} == {
         "query",
@@ -188,6 +188,31 @@ def test_stacked_members_train_like_single_ones_with_the_same_dropout(layers):
         for chunk in (1, 3)
     )  # fmt: skip
     torch.testing.assert_close(single, stacked, **CLOSE)
+
+
+def test_dropout_in_training_is_that_of_peft():
+    network, x = adapted_vit(layers=1), images(5)  # later, peft draws masks for more tokens
+    prepared, without = network.prepare(x), logits(network, x)
+    network.train()
+    with dropout_masks(4, 0, torch.device("cpu")):
+        expected = network.model(x).logits
+    with dropout_masks(4, 0, torch.device("cpu")):
+        torch.testing.assert_close(network(prepared), expected, **CLOSE)
+    assert not torch.allclose(expected, without, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["query", "value"])
+@pytest.mark.parametrize("block", [0, 1, 2])
+def test_adapters_of_every_block_have_dropout_in_training(block, name):
+    network, x = adapted_vit(layers=3), images(5)
+    prepared = network.prepare(x)
+    for module in network.modules():
+        if hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"].p = 0.0
+    torch.testing.assert_close(network.train()(prepared), logits(network.eval(), x), **CLOSE)
+    part(network.model.vit.layers[block], name).lora_dropout["default"].p = 0.5
+    first, other = (network.train()(prepared) for _ in range(2))
+    assert not torch.allclose(first, other, atol=1e-3)
 
 
 def test_images_of_another_size_are_refused():

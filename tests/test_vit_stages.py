@@ -214,6 +214,16 @@ def test_random_crops_are_recorded_and_belong_to_the_run(root, tiny, monkeypatch
     assert not np.allclose(cropped["train_logit"], whole["train_logit"], atol=1e-3)
 
 
+@pytest.mark.parametrize("randomness", ["batch", "init_only"])
+def test_random_crops_vary_with_the_order_and_not_with_the_initialisation(randomness, tiny):
+    experiment = Experiment("tiny", TASK, NUM_PER_CLASS, randomness)
+    options = Options(pretrained=tiny, augment=CROPS[1])
+    first, second = (Context(experiment, each, options).split for each in experiment.runs()[:2])
+    assert np.array_equal(first.train.crops, second.train.crops) == (randomness == "init_only")
+    assert first.train.x.equal(second.train.x) == (randomness == "init_only")
+    assert first.test.x.equal(second.test.x)
+
+
 @pytest.mark.usefixtures("fresh")
 def test_random_crops_are_the_same_in_a_second_run(tiny, tmp_path, monkeypatch):
     assert run_vit(tiny, "finetune_vit_lora", "--seed_id", 0, *CROPS) == 0

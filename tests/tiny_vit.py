@@ -34,10 +34,18 @@ def shaken(module, seed, std=0.3):
 
 
 def adapted_vit(layers=2, heads=3):
-    """A tiny ViT with LoRA in float64, all of whose adapters and head are random."""
-    network = adapted(tiny_vit(layers, heads)).double().eval()
+    """A tiny ViT with LoRA in float64: adapters and head are random, alpha / r is not 1."""
+    network = scaled(adapted(tiny_vit(layers, heads)).double().eval())
     trainable = nn.ParameterList(p for p in network.parameters() if p.requires_grad)
     shaken(trainable, seed=2)
+    return network
+
+
+def scaled(network):
+    """The network, with an alpha / r that can be told from 1."""
+    for module in network.modules():
+        if hasattr(module, "lora_A"):
+            module.scaling["default"] = 0.7
     return network
 
 
