@@ -4,7 +4,7 @@
 
 Reads   models/vit_small/mnist3_10pc/                    from finetune_vit_lora.py
 Writes  results/vit_small_mnist3_10pc/scores/influence/<seed>.nc
-Takes   27 s on 2 CPU cores (ten seeds), with --also grad_dot grad_cos
+Takes   40 s on 2 CPU cores (ten seeds), with --also grad_dot grad_cos
 """
 
 from tda.cli import run_script
