@@ -34,8 +34,8 @@ from report import count, publish, seconds
 from torch import Tensor
 
 from tda.cli import guarded
-from tda.data import Data
 from tda.errors import UserError
+from tda.examples import Data
 from tda.experiments import Experiment
 from tda.stages.context import Context, Options, default_jobs
 from tda.stages.gradients import DAMPINGS

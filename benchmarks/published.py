@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from tda.data import Data
+from tda.examples import Data
 from tda.experiments import Recipe
 from tda.methods.ats import step_recipe
 from tda.methods.lissa import PUBLISHED

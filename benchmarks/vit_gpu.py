@@ -26,10 +26,10 @@ from report import count, publish, seconds
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tda.data import Data
 from tda.ensemble import Members, data_order, losses, matmul_precision, train
+from tda.examples import Data
 from tda.experiments import VIT_GRID, Recipe, seeds, task
-from tda.gradients import SampleGradients, capture, loss_cotangents, output_cotangents
+from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
 from tda.memory import budget_bytes
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
@@ -264,7 +264,7 @@ def evaluation(case: Case, members: int) -> Work:
 def gradients(case: Case, block: Data, precision: str) -> Iterator[Work]:
     """Per-example gradients of the loss, and Jacobians of the ten outputs."""
     cotangents = {
-        "gradients": loss_cotangents(Classification(), block.y),
+        "gradients": value_cotangents(Classification().loss, block.y),
         "Jacobians": output_cotangents,
     }
     for name, each in cotangents.items():

@@ -29,7 +29,7 @@ from tda import data
 from tda.cli import guarded
 from tda.errors import UserError
 from tda.experiments import Experiment
-from tda.gradients import capture, loss_cotangents
+from tda.gradients import capture, value_cotangents
 from tda.networks import pretrained
 from tda.networks.vit import ViT
 from tda.objective import Classification
@@ -122,7 +122,7 @@ def by_vmap(case: Case) -> Tensor:
 def by_hooks(case: Case) -> list[Rows]:
     """Gradients as our stages keep them: by layer, weights of single positions as factors."""
     return [
-        capture(case.network, x_B, loss_cotangents(Classification(), y_B))
+        capture(case.network, Classification(), x_B, value_cotangents(Classification().loss, y_B))
         for x_B, y_B in _blocks(case)
     ]
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tda.ensemble import output
 from tda.filters import Filter
 from tda.gradients import SampleGradients
 
@@ -32,9 +31,9 @@ class GaussNewton:
     def of(cls, gradients: SampleGradients) -> "GaussNewton":
         """From the Jacobian's inner products with itself and with the test gradients."""
         objective, data = gradients.objective, gradients.train_data
-        output_NK = output(gradients.network, gradients.theta_P[None], data.x)[0].double()
-        root_NKK = objective.hessian_root(output_NK) / len(data.y) ** 0.5
-        coordinates_NK = objective.gradient_in_root(output_NK, data.y) * len(data.y) ** 0.5
+        output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
+        root_NKK = objective.hessian_root(output_NK, y_N) / len(data) ** 0.5
+        coordinates_NK = objective.gradient_in_root(output_NK, y_N) * len(data) ** 0.5
         gram = gradients.jacobian.inner(gradients.jacobian).double()
         gram = torch.einsum("nka,nkml,mlb->namb", root_NKK, gram, root_NKK)
         test = gradients.jacobian.inner(gradients.test)[..., 0].double()

@@ -12,6 +12,7 @@ import numpy as np
 
 from tda import experiments, paths
 from tda.errors import UserError
+from tda.examples import Data
 from tda.experiments import Experiment, Task
 from tda.images import Images, fingerprint, prepare_command, read_images, read_index_list
 
@@ -21,25 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Data", "Images", "Split", "load", "read_images", "read_index_list"]
 
 SHAPES = {"mnist3": (28, 28), "mnist": (28, 28), "cifar10": (32, 32, 3)}
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """One subset as a network takes it.
-
-    Attributes:
-        x: float32 [N, ...]: for a CNN [N, C, H, W], pixels in [0, 1] less the task's mean, over
-            its std; for a ViT what :meth:`tda.networks.vit.ViT.prepare` makes of them.
-        y: int64 [N], labels.
-        index: int64 [N], the numbers in the original split, in the order of the index list.
-        crops: int64 [N, 4], the part of each image that x shows (top, left, height, width), or
-            None: all of it.
-    """
-
-    x: "Tensor"
-    y: "Tensor"
-    index: np.ndarray
-    crops: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

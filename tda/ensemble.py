@@ -6,17 +6,19 @@ the same computation; only the :class:`Members` differ. On a GPU the copies run 
 faster way there. Both go through the same training loop.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
-from tda.data import Data
+from tda.examples import Data, Examples, rows_of
 from tda.experiments import Recipe
-from tda.objective import Objective
+from tda.objective import Objective, output_at
 from tda.parameters import Parameters, channels_last_copy, private_copy
 
 EVALUATION_BATCH = {False: 30, True: 100}  # images; on a CPU what stays in the cache; only speed
@@ -82,7 +84,7 @@ def train(
     Yields:
         The members of a chunk and their parameters after the kept epochs [C R P].
     """
-    copies = _Stacked(network) if chunk > 1 else _Single(network)
+    copies = (_Stacked if chunk > 1 else _Single)(network, objective)
     for start in range(0, len(members), chunk):
         chosen = slice(start, min(start + chunk, len(members)))
         # The last chunk is filled up: kernels, and so rounding, depend on how many members it has.
@@ -92,25 +94,62 @@ def train(
         yield chosen, theta_CRP[:, : chosen.stop - chosen.start]
 
 
-def output(network: nn.Module, theta_RP: Tensor, x: Tensor, *, stacked: bool = False) -> Tensor:
+def output(
+    network: nn.Module,
+    objective: Objective,
+    theta_RP: Tensor,
+    data: Examples,
+    *,
+    stacked: bool = False,
+) -> Tensor:
     """Outputs of all members on all examples [R M K], in evaluation mode."""
-    copies = (_Stacked if stacked else _Single)(network)
+    return _evaluated(network, objective, theta_RP, data, stacked, lambda output, _: output)
+
+
+def losses(
+    network: nn.Module,
+    objective: Objective,
+    theta_RP: Tensor,
+    data: Examples,
+    *,
+    stacked: bool = False,
+) -> Tensor:
+    """Measurement (the loss, if no other is asked for) of every member on every example [R M].
+
+    In evaluation mode; the forward pass in the network's precision, the measurement in float64.
+    """
+
+    def measured(output_RBK: Tensor, y_B: Tensor) -> Tensor:
+        wide_RBK = output_RBK.double()
+        return torch.stack([objective.measure(output_BK, y_B) for output_BK in wide_RBK])
+
+    return _evaluated(network, objective, theta_RP, data, stacked, measured)
+
+
+def _evaluated(
+    network: nn.Module,
+    objective: Objective,
+    theta_RP: Tensor,
+    data: Examples,
+    stacked: bool,
+    read: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    copies = (_Stacked if stacked else _Single)(network, objective)
     copies.network.eval()
-    groups = [theta_RP] if stacked else theta_RP.split(1)
+    block = EVALUATION_BATCH[theta_RP.is_cuda]
     results = []
     with torch.no_grad(), matmul_precision(tf32=False):
-        for group in groups:
-            copies.start(group)
-            pieces = [copies(batch[None]) for batch in x.split(EVALUATION_BATCH[x.is_cuda])]
+        for group_RP in [theta_RP] if stacked else theta_RP.split(1):
+            copies.start(group_RP)
+            pieces = [read(copies(rows_of(b.x, None)), b.y) for b in blocks(data, block)]
             results.append(torch.cat(pieces, dim=1))
     return torch.cat(results)
 
 
-def losses(
-    network: nn.Module, objective: Objective, theta_RP: Tensor, data: Data, *, stacked: bool = False
-) -> Tensor:
-    """Loss of every member on every example [R M]: forward pass in float32, loss in float64."""
-    return objective.loss(output(network, theta_RP, data.x, stacked=stacked).double(), data.y)
+def blocks(data: Examples, size: int) -> Iterator[Data]:
+    """The examples, some at a time."""
+    for start in range(0, len(data), size):
+        yield data.take(slice(start, min(start + size, len(data))))
 
 
 @contextmanager
@@ -137,8 +176,8 @@ def _train_chunk(
             for group in optimizer.param_groups if recipe.linear_decay else ():
                 group["lr"] = recipe.lr * (1 - step / num_steps)
             optimizer.zero_grad()
-            with dropout_masks(members.dropout_seed, step, data.x.device):
-                output_RBK = copies(data.x[batch])
+            with dropout_masks(members.dropout_seed, step, data.y.device):
+                output_RBK = copies(rows_of(data.x, batch))
             loss_RB = objective.loss(output_RBK, data.y[batch])
             weight_RB = members.weight.gather(1, batch.expand(len(members), -1))
             (weight_RB * loss_RB).sum().div(batch.shape[1]).backward()
@@ -172,8 +211,8 @@ def _optimizer(leaves: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
 class _Single:
     """One copy at a time: the network itself, convolutions in channels-last layout."""
 
-    def __init__(self, network: nn.Module):
-        self.network = channels_last_copy(network)
+    def __init__(self, network: nn.Module, objective: Objective):
+        self.network, self.objective = channels_last_copy(network), objective
         self.layout = Parameters(network)
 
     def start(self, theta_1P: Tensor, _members: int = 1) -> None:
@@ -182,8 +221,8 @@ class _Single:
     def leaves(self) -> list[Tensor]:
         return [self.network.get_parameter(name) for name in self.layout.shapes]
 
-    def __call__(self, x_1B: Tensor) -> Tensor:
-        return self.network(x_1B[0])[None]
+    def __call__(self, x_1B: Any) -> Tensor:
+        return self.objective.output(self.network, rows_of(x_1B, 0))[None]
 
     def vector(self) -> Tensor:
         return self.layout.read(self.network)[None]
@@ -192,8 +231,8 @@ class _Single:
 class _Stacked:
     """R copies at once; inputs with a leading 1 are shared by all of them."""
 
-    def __init__(self, network: nn.Module):
-        self.network = private_copy(network)
+    def __init__(self, network: nn.Module, objective: Objective):
+        self.network, self.objective = private_copy(network), objective
         self.layout = Parameters(network)
 
     def start(self, theta: Tensor, members: int = 1) -> None:
@@ -206,14 +245,14 @@ class _Stacked:
     def leaves(self) -> list[Tensor]:
         return list(self.named.values())
 
-    def __call__(self, x: Tensor) -> Tensor:
-        shared = len(x) == 1
+    def __call__(self, x: Any) -> Tensor:
+        shared = len(next(iter(x.values())) if isinstance(x, Mapping) else x) == 1
         forward = vmap(
-            lambda named, x: functional_call(self.network, named, (x,)),
+            partial(output_at, self.network, self.objective),
             in_dims=(0, None if shared else 0),
             randomness="same",  # of dropout
         )
-        return forward(self.named, x[0] if shared else x)
+        return forward(self.named, rows_of(x, 0) if shared else x)
 
     def vector(self) -> Tensor:
         return self.layout.join({name: value.detach() for name, value in self.named.items()})

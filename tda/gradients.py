@@ -1,26 +1,31 @@
 """Per-example gradients of the loss, and Jacobians of the output, by hooks or by ``vmap``.
 
-Hooks see the input a of each linear or convolutional layer and the cotangent δ of its output; one
-backward pass per cotangent then serves all examples of a batch, and weight gradients are formed
-only where that is cheaper (see :mod:`tda.rows`). Parameters of other modules, and of layers that
-are called more than once, go through ``vmap``.
+Hooks see the input a of each layer and the cotangent δ of its output; one backward pass per
+cotangent then serves all examples of a batch, and weight gradients are formed only where that is
+cheaper (see :mod:`tda.rows`). Parameters of other modules, of layers that are called more than
+once, and those that two layers share go through ``vmap``.
 """
 
+import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
-from tda.data import Data
-from tda.objective import Objective
+from tda.ensemble import blocks, output
+from tda.errors import UserError
+from tda.examples import Data, Examples, rows_of
+from tda.objective import Measurement, Objective, output_at
 from tda.parameters import Parameters, channels_last_copy
 from tda.rows import Factored, Formed, RowBlocks, Rows
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
+_HOOKED = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.Embedding)
 
 
 class SampleGradients:
@@ -28,10 +33,13 @@ class SampleGradients:
 
     Args:
         network: the architecture; it is copied.
-        objective: gives the loss.
+        objective: gives the loss and the measurement.
         theta_P: the sample.
         train, test: examples [N ...] and [M ...].
         memory_bytes: what gradients may take; more examples are captured again when needed.
+
+    Raises:
+        UserError: batch norm has no running statistics.
     """
 
     def __init__(
@@ -40,54 +48,74 @@ class SampleGradients:
         objective: Objective,
         theta_P: Tensor,
         *,
-        train: Data,
-        test: Data,
+        train: Examples,
+        test: Examples,
         memory_bytes: float,
     ):
         self.network = channels_last_copy(network).eval()
         self.objective, self.train_data, self.test_data = objective, train, test
-        self.theta_P, self._memory_bytes = theta_P, memory_bytes
-        Parameters(network).write(self.network, theta_P)
+        self.theta_P, self.memory_bytes = theta_P, memory_bytes
+        self.layout = Parameters(network)
+        self.layout.write(self.network, theta_P)
+        _check_examples_are_apart(self.network)
+        for module in self.network.modules():
+            if hasattr(module, "inplace"):  # hooks see a layer's output; nothing may overwrite it
+                module.inplace = False  # type: ignore[assignment]
 
     @cached_property
     def train(self) -> RowBlocks:
         """∇L(z_j) of the training examples, L = 1."""
-        return self._loss_rows(self.train_data)
+        return self._rows(self.train_data, self.objective.loss)
 
     @cached_property
     def test(self) -> RowBlocks:
-        """∇L(z) of the test examples, L = 1."""
-        return self._loss_rows(self.test_data)
+        """∇g(z) of the test examples, L = 1; g is the measurement, by default the loss."""
+        return self._rows(self.test_data, self.objective.measure)
 
     @cached_property
     def jacobian(self) -> RowBlocks:
         """∇f_k(x_j) of the training examples, L = K."""
-        x = self.train_data.x
-        return self._blocks(x, lambda chosen: capture(self.network, x[chosen], output_cotangents))
+        return self._blocks(self.train_data, lambda _: output_cotangents)
 
     @cached_property
     def products_NM(self) -> Tensor:
-        """∇L(z_j)ᵀ∇L(z) [N M]."""
+        """∇L(z_j)ᵀ∇g(z) [N M]."""
         return self.train.inner(self.test)[:, 0, :, 0]
 
-    def _loss_rows(self, data: Data) -> RowBlocks:
+    @cached_property
+    def outputs_NK(self) -> Tensor:
+        """f(x_j) of the training examples."""
+        return output(self.network, self.objective, self.theta_P[None], self.train_data)[0]
+
+    @cached_property
+    def targets_N(self) -> Tensor:
+        """y_j of the training examples."""
+        if isinstance(self.train_data, Data):
+            return self.train_data.y
+        return torch.cat([batch.y for batch in blocks(self.train_data, self.train.block)])
+
+    def vectors(self, rows: Rows) -> Tensor:
+        """Rows [B L P] in the order of θ."""
+        return vectors(self.network, self.layout, rows)
+
+    def _rows(self, data: Examples, value: Measurement) -> RowBlocks:
+        return self._blocks(data, lambda batch: value_cotangents(value, batch.y))
+
+    def _blocks(self, data: Examples, cotangents: Callable[[Data], Cotangents]) -> RowBlocks:
         def rows(chosen: slice) -> Rows:
-            cotangents = loss_cotangents(self.objective, data.y[chosen])
-            return capture(self.network, data.x[chosen], cotangents)
+            batch = data.take(chosen)
+            return capture(self.network, self.objective, batch.x, cotangents(batch))
 
-        return self._blocks(data.x, rows)
-
-    def _blocks(self, x: Tensor, rows: Callable[[slice], Rows]) -> RowBlocks:
-        return RowBlocks(rows, len(x), self._memory_bytes / 3)  # train, test, jacobian
+        return RowBlocks(rows, len(data), self.memory_bytes / 3)  # train, test, jacobian
 
 
-def loss_cotangents(objective: Objective, y_B: Tensor) -> Cotangents:
-    """The loss's gradient in the output, so that rows are per-example loss gradients."""
+def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:
+    """A loss's or measurement's gradient in the output, so that rows are per-example gradients."""
 
     def cotangents(output_BK: Tensor) -> Tensor:
         # In float64: in float32, p − 1 of a confident prediction loses its digits.
         wide_BK = output_BK.detach().double().requires_grad_()
-        (gradient_BK,) = torch.autograd.grad(objective.loss(wide_BK, y_B).sum(), wide_BK)
+        (gradient_BK,) = torch.autograd.grad(value(wide_BK, y_B).sum(), wide_BK)
         return gradient_BK[None].to(output_BK.dtype)
 
     return cotangents
@@ -99,34 +127,31 @@ def output_cotangents(output_BK: Tensor) -> Tensor:
     return eye_KK[:, None].expand(-1, len(output_BK), -1)
 
 
-def capture(network: nn.Module, x_B: Tensor, cotangents: Cotangents) -> Rows:
+def capture(network: nn.Module, objective: Objective, x_B: Any, cotangents: Cotangents) -> Rows:
     """Per-example vector-Jacobian products of the network's output, by layer.
 
     Args:
         network: in evaluation mode, with its parameters in place.
-        x_B: a batch of examples.
+        objective: calls it.
+        x_B: a batch of inputs.
         cotangents: vectors [L B K] to pull back, given the output.
 
     Returns:
         For each layer L gradients of each of the B examples.
     """
-    calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    layers = {
-        name: module
-        for name, module in network.named_modules()
-        if type(module) in _HOOKED and any(p.requires_grad for p in module.parameters())
-    }
+    layers = _hooked_layers(network)
+    calls: dict[str, list[_Call]] = {}
     hooks = [
         layer.register_forward_hook(
             lambda _, inputs, output, name=name: calls.setdefault(name, []).append(
-                (inputs[0].detach(), output)
+                _Call(inputs[0].detach(), output, output._version)
             )
         )
         for name, layer in layers.items()
     ]
     try:
         with torch.enable_grad():
-            output_BK = network(x_B)
+            output_BK = objective.output(network, x_B)
     finally:
         for hook in hooks:
             hook.remove()
@@ -134,26 +159,85 @@ def capture(network: nn.Module, x_B: Tensor, cotangents: Cotangents) -> Rows:
     once = {name: found[0] for name, found in calls.items() if _is_simple(layers[name], found)}
     rows = _layer_rows(layers, once, output_BK, cotangents_LBK)
     rest = _parameters_outside(network, set(once))
-    return rows | (_vmap_rows(network, rest, x_B, cotangents_LBK) if rest else {})
+    if rest:
+        rows |= _other_rows(network, objective, rest, x_B, output_BK, cotangents_LBK)
+    return rows
+
+
+class _Call(NamedTuple):
+    """A layer's input and output in one call, and how often the output had been overwritten."""
+
+    activation: Tensor
+    output: Tensor
+    version: int
+
+
+def vectors(network: nn.Module, layout: Parameters, rows: Rows) -> Tensor:
+    """Rows [B L P] in the order of θ."""
+    named: dict[str, Tensor] = {}
+    for name, block in rows.items():
+        values_BLp = block.formed()
+        if name in layout.shapes:
+            named[name] = values_BLp.unflatten(-1, layout.shapes[name] or (1,))
+            continue
+        layer = network.get_submodule(name)
+        prefix = f"{name}." if name else ""
+        for part, value in _parts(layer, values_BLp).items():
+            named[prefix + part] = value
+    return layout.join(named)
+
+
+def _parts(layer: nn.Module, values_BLp: Tensor) -> dict[str, Tensor]:
+    """Weight and bias gradients [B L *shape] of a hooked layer's rows."""
+    weight = cast(Tensor, layer.weight)
+    bias = getattr(layer, "bias", None)
+    if bias is None:
+        flat, parts = values_BLp, {}
+    else:
+        flat, bias_BLO = values_BLp.split([weight.numel(), bias.numel()], dim=-1)
+        parts = {"bias": bias_BLO}
+    if isinstance(layer, nn.Conv2d):  # patches are [height, width, channel]
+        out, channels, height, width = weight.shape
+        parts["weight"] = flat.unflatten(-1, (out, height, width, channels)).movedim(-1, -3)
+    else:
+        parts["weight"] = flat.unflatten(-1, weight.shape)
+    return parts
+
+
+def _hooked_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Trainable layers of known kinds that share no parameter with another module."""
+    owners = Counter(
+        id(p) for _, module in network.named_modules() for p in module.parameters(recurse=False)
+    )
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if type(module) in _HOOKED
+        and any(p.requires_grad for p in module.parameters())
+        and all(owners[id(p)] == 1 for p in module.parameters())
+    }
 
 
 def _layer_rows(
     layers: dict[str, nn.Module],
-    calls: dict[str, tuple[Tensor, Tensor]],
+    calls: dict[str, _Call],
     output_BK: Tensor,
     cotangents_LBK: Tensor,
 ) -> Rows:
     if not calls:
         return {}
-    outputs = [output for _, output in calls.values()]
+    outputs = [call.output for call in calls.values()]
     pulled = [
-        torch.autograd.grad(output_BK, outputs, cotangent_BK, retain_graph=True)
+        torch.autograd.grad(
+            output_BK, outputs, cotangent_BK,
+            retain_graph=True, allow_unused=True, materialize_grads=True,
+        )
         for cotangent_BK in cotangents_LBK
-    ]
+    ]  # fmt: skip
     deltas = [_stack(delta) for delta in zip(*pulled, strict=True)]
     return {
-        name: _rows_of(layers[name], activation, delta)
-        for (name, (activation, _)), delta in zip(calls.items(), deltas, strict=True)
+        name: _rows_of(layers[name], call.activation, delta)
+        for (name, call), delta in zip(calls.items(), deltas, strict=True)
     }
 
 
@@ -164,6 +248,10 @@ def _stack(deltas: tuple[Tensor, ...]) -> Tensor:
 
 def _rows_of(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | Formed:
     """Rows of a layer from its input and its output's cotangents [B L ...]."""
+    if isinstance(layer, nn.LayerNorm):
+        return _norm_rows(layer, activation, delta)
+    if isinstance(layer, nn.Embedding):
+        return _embedding_rows(layer, activation, delta)
     if isinstance(layer, nn.Conv2d):
         activation = _patches(layer, activation)
         delta = delta.movedim(2, -1)
@@ -172,13 +260,34 @@ def _rows_of(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | 
     delta_BLTO = delta.reshape(*delta.shape[:2], -1, delta.shape[-1])
     if activation_BTI.shape[1] == 1:
         activation_BI, delta_BLO = activation_BTI[:, 0], delta_BLTO[:, :, 0]
-        if layer.bias is not None:  # a bias is a weight on a constant 1
+        has_bias = layer.bias is not None
+        if has_bias:  # a bias is a weight on a constant 1
             activation_BI = F.pad(activation_BI, (0, 1), value=1.0)
-        return Factored(activation_BI, delta_BLO)
+        return Factored(activation_BI, delta_BLO, has_bias)
     formed = [(delta_BLTO.mT @ activation_BTI[:, None]).flatten(2)]
     if layer.bias is not None:
         formed.append(delta_BLTO.sum(2))
     return Formed(torch.cat(formed, dim=-1))
+
+
+def _norm_rows(layer: nn.LayerNorm, activation: Tensor, delta: Tensor) -> Formed:
+    normed = F.layer_norm(activation, layer.normalized_shape, eps=layer.eps)
+    size = layer.weight.numel()
+    delta_BLTD = delta.reshape(*delta.shape[:2], -1, size)
+    formed = [(delta_BLTD * normed.reshape(len(normed), 1, -1, size)).sum(2)]
+    if layer.bias is not None:
+        formed.append(delta_BLTD.sum(2))
+    return Formed(torch.cat(formed, dim=-1))
+
+
+def _embedding_rows(layer: nn.Embedding, numbers: Tensor, delta: Tensor) -> Formed:
+    delta_BLTD = delta.reshape(*delta.shape[:2], -1, delta.shape[-1])
+    at_BLTD = numbers.reshape(len(numbers), 1, -1, 1).expand_as(delta_BLTD)
+    values = delta_BLTD.new_zeros(*delta_BLTD.shape[:2], *layer.weight.shape)
+    values = values.scatter_add(2, at_BLTD, delta_BLTD)
+    if layer.padding_idx is not None:  # autograd gives it no gradient either
+        values[:, :, layer.padding_idx] = 0
+    return Formed(values.flatten(2))
 
 
 def _patches(layer: nn.Conv2d, activation: Tensor) -> Tensor:
@@ -190,37 +299,84 @@ def _patches(layer: nn.Conv2d, activation: Tensor) -> Tensor:
     return patches.permute(0, 1, 2, 4, 5, 3).flatten(3)
 
 
-def _is_simple(layer: nn.Module, calls: list[tuple[Tensor, Tensor]]) -> bool:
+def _is_simple(layer: nn.Module, calls: list[_Call]) -> bool:
     """Whether the layer's rows follow from one input and one output."""
+    activation, output, version = calls[0]
+    if len(calls) > 1 or output._version != version or len(activation) != len(output):
+        return False
     trainable = {p.requires_grad for p in layer.parameters()}
-    plain = not isinstance(layer, nn.Conv2d) or (
-        layer.groups == 1
-        and layer.dilation == (1, 1)
-        and layer.padding_mode == "zeros"
-        and not isinstance(layer.padding, str)
-    )
-    return len(calls) == 1 and trainable == {True} and plain
+    plain = True
+    if isinstance(layer, nn.Conv2d):
+        plain = (
+            layer.groups == 1
+            and layer.dilation == (1, 1)
+            and layer.padding_mode == "zeros"
+            and not isinstance(layer.padding, str)
+        )
+    if isinstance(layer, nn.Embedding):
+        plain = layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+    return plain and trainable == {True}
 
 
 def _parameters_outside(network: nn.Module, covered: set[str]) -> dict[str, Tensor]:
     return {
-        name: p.detach()
+        name: p
         for name, p in network.named_parameters()
         if p.requires_grad and name.rpartition(".")[0] not in covered
     }
 
 
-def _vmap_rows(
-    network: nn.Module, named: dict[str, Tensor], x_B: Tensor, cotangents_LBK: Tensor
+def _other_rows(
+    network: nn.Module,
+    objective: Objective,
+    named: dict[str, Tensor],
+    x_B: Any,
+    output_BK: Tensor,
+    cotangents_LBK: Tensor,
 ) -> Rows:
     """Rows of any parameters: ``vmap`` over examples of vector-Jacobian products."""
 
-    def one_example(x: Tensor, cotangents_LK: Tensor) -> dict[str, Tensor]:
-        pull = vjp(lambda named: functional_call(network, named, (x[None],))[0], named)[1]
+    def one_example(x: Any, cotangents_LK: Tensor) -> dict[str, Tensor]:
+        values = {name: p.detach() for name, p in named.items()}
+        pull = vjp(lambda v: output_at(network, objective, v, rows_of(x, None))[0], values)[1]
         return vmap(pull)(cotangents_LK)[0]
 
-    gradients = vmap(one_example)(x_B, cotangents_LBK.transpose(0, 1))
+    try:
+        gradients = vmap(one_example)(x_B, cotangents_LBK.transpose(0, 1))
+    except RuntimeError as error:
+        warnings.warn(
+            f"gradients of {', '.join(named)} are taken one by one, which is slow: vmap does not "
+            f"go through this network ({str(error).splitlines()[0]})",
+            stacklevel=2,
+        )
+        gradients = _one_by_one(named, output_BK, cotangents_LBK)
     return {name: Formed(gradient.flatten(2)) for name, gradient in gradients.items()}
 
 
-_HOOKED = (nn.Linear, nn.Conv2d)
+def _one_by_one(
+    named: dict[str, Tensor], output_BK: Tensor, cotangents_LBK: Tensor
+) -> dict[str, Tensor]:
+    """Gradients [B L *shape] from the graph of a whole batch."""
+    leaves = list(named.values())
+    rows = [
+        torch.autograd.grad(
+            output_BK[b], leaves, cotangent_K,
+            retain_graph=True, allow_unused=True, materialize_grads=True,
+        )
+        for b in range(len(output_BK))
+        for cotangent_K in cotangents_LBK[:, b]
+    ]  # fmt: skip
+    sizes = (len(output_BK), len(cotangents_LBK))
+    stacked = [torch.stack(column).unflatten(0, sizes) for column in zip(*rows, strict=True)]
+    return dict(zip(named, stacked, strict=True))
+
+
+def _check_examples_are_apart(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if getattr(module, "track_running_stats", True) is False and "BatchNorm" in str(
+            type(module)
+        ):
+            raise UserError(
+                f"batch norm {name!r} has no running statistics, so that the output of one example "
+                "depends on the others: use track_running_stats=True, or group norm"
+            )

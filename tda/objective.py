@@ -1,32 +1,110 @@
-"""The seam between a model and every method: loss, and the loss's derivatives in the output."""
+"""The seam between a model and every method: output, loss, its derivatives, a measurement."""
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call, grad, hessian, vmap
+
+from tda.errors import UserError
+
+Measurement = Callable[[Tensor, Tensor], Tensor]  # outputs [B K] and targets [B ...] -> [B]
 
 
 class Objective(Protocol):
-    """What attribution must know of a loss, besides the network.
+    """What attribution must know of a model's training, besides the network.
 
     The Hessian of the loss in the output, S [K K], is given by a root R with R Rᵀ = S, and the
     loss's gradient in the output as R c. With both, Gauss-Newton curvature and gradients live in
     the same span and no pseudo-inverse is needed.
     """
 
+    def output(self, network: nn.Module, x: Any) -> Tensor:
+        """Outputs [B K] of the network on a batch of inputs."""
+
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Per-example loss [...] of output [..., K] and target [...]."""
 
-    def hessian_root(self, output_BK: Tensor) -> Tensor:
+    def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
+        """What scores explain [B], on test examples; usually the loss."""
+
+    def hessian_root(self, output_BK: Tensor, y_B: Tensor, /) -> Tensor:
         """R [B K K] with R Rᵀ the Hessian of the loss in the output."""
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """c [B K] with R c the gradient of the loss in the output."""
 
 
-class Classification:
-    """Cross-entropy of a softmax over K classes, with integer targets."""
+def output_at(network: nn.Module, objective: Objective, named: dict[str, Tensor], x: Any) -> Tensor:
+    """Outputs [B K] with some of the network's parameters replaced."""
+    holder = _Call(network, objective)
+    renamed = {f"network.{name}": value for name, value in named.items()}
+    return functional_call(holder, renamed, (x,), tie_weights=True)
+
+
+class _Call(nn.Module):
+    """A network as its objective calls it, for ``functional_call``."""
+
+    def __init__(self, network: nn.Module, objective: Objective):
+        super().__init__()
+        self.network, self.objective = network, objective
+
+    def forward(self, x: Any) -> Tensor:
+        return self.objective.output(self.network, x)
+
+
+def margin(output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Log-odds of the right class, log p_y/(1 − p_y): high is good (Park et al. 2023, eq. 4)."""
+    own_B1 = output_BK.gather(1, y_B[:, None])
+    others_BK = output_BK.scatter(1, y_B[:, None], -torch.inf)
+    return own_B1[:, 0] - others_BK.logsumexp(1)
+
+
+def log_probability(output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """log p_y of the right class: minus the cross-entropy."""
+    return output_BK.log_softmax(-1).gather(1, y_B[:, None])[:, 0]
+
+
+class _Standard:
+    """Calls a network as most are called; measures the loss unless told otherwise."""
+
+    measurement: Measurement | None
+
+    def output(self, network: nn.Module, x: Any) -> Tensor:
+        """``network(x)``, or ``network(**x)`` of a mapping; of a result its ``logits``.
+
+        A network with one output per example may leave out the last dim.
+        """
+        result = network(**x) if isinstance(x, Mapping) else network(x)
+        output = getattr(result, "logits", result)
+        if not isinstance(output, Tensor) or output.ndim not in (1, 2):
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise UserError(
+                f"the network's output is {found}; one row of outputs per example [B, K] is "
+                "needed: write an Objective whose output() makes it"
+            )
+        return output[:, None] if output.ndim == 1 else output
+
+    def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
+        """The measurement given, else the loss."""
+        return (self.measurement or self.loss)(output_BK, y_B)
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Classification(_Standard):
+    """Cross-entropy of a softmax over K classes, with integer targets.
+
+    Attributes:
+        measurement: what scores explain, such as :func:`margin`; None: the loss.
+    """
+
+    measurement: Measurement | None = None
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """−log softmax(f)_y, per example.
@@ -39,7 +117,7 @@ class Classification:
         )
         return flat.unflatten(0, output.shape[:-1])
 
-    def hessian_root(self, output_BK: Tensor) -> Tensor:
+    def hessian_root(self, output_BK: Tensor, _y_B: Tensor) -> Tensor:
         """R = diag(√p) − p √pᵀ, so that R Rᵀ = diag(p) − p pᵀ for softmax probabilities p."""
         p_BK = output_BK.softmax(-1)
         root_BK = p_BK.sqrt()
@@ -54,3 +132,111 @@ class Classification:
         root_BK = (0.5 * output_BK.log_softmax(-1)).exp()
         own_root_B1 = root_BK.gather(1, y_B[:, None])
         return root_BK.scatter_add(1, y_B[:, None], -1 / own_root_B1)
+
+
+@dataclass(frozen=True)
+class BinaryClassification(_Standard):
+    """Cross-entropy of one logit f with targets 0 and 1: softplus(f) − y f.
+
+    Attributes:
+        measurement: what scores explain; None: the loss.
+    """
+
+    measurement: Measurement | None = None
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """log(1 + e^f) − y f, per example."""
+        logit = output[..., 0]
+        return F.softplus(logit) - y * logit
+
+    def hessian_root(self, output_BK: Tensor, _y_B: Tensor) -> Tensor:
+        """R = √(p (1 − p))."""
+        return (0.5 * (F.logsigmoid(output_BK) + F.logsigmoid(-output_BK))).exp()[:, :, None]
+
+    def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
+        """c = (p − y)/√(p (1 − p)); for a target of 0 or 1 this is ± e^(± f/2)."""
+        root_B1 = self.hessian_root(output_BK, y_B)[:, :, 0]
+        return (output_BK.sigmoid() - y_B[:, None]) / root_B1
+
+
+@dataclass(frozen=True)
+class Regression(_Standard):
+    """Mean squared error, (1/K) ‖f − y‖² per example, as ``nn.MSELoss``.
+
+    Attributes:
+        measurement: what scores explain; None: the loss.
+    """
+
+    measurement: Measurement | None = None
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Mean over outputs of (f − y)²."""
+        return (output - _like(y, output)).square().mean(-1)
+
+    def hessian_root(self, output_BK: Tensor, _y_B: Tensor) -> Tensor:
+        """R = √(2/K) I."""
+        num_outputs = output_BK.shape[1]
+        eye_KK = torch.eye(num_outputs, dtype=output_BK.dtype, device=output_BK.device)
+        return (eye_KK * (2 / num_outputs) ** 0.5).expand(len(output_BK), -1, -1)
+
+    def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
+        """c = √(2/K) (f − y)."""
+        return (output_BK - _like(y_B, output_BK)) * (2 / output_BK.shape[1]) ** 0.5
+
+
+@dataclass(frozen=True)
+class FromLoss(_Standard):
+    """Any twice differentiable per-example loss; its Hessian in the output is found by autograd.
+
+    Attributes:
+        function: from outputs [B K] and targets to losses [B]; convex in the output.
+        measurement: what scores explain; None: the loss.
+    """
+
+    function: Measurement
+    measurement: Measurement | None = field(default=None)
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """The function's value, per example.
+
+        Raises:
+            UserError: it returns something else than one number per example.
+        """
+        flat = output.flatten(0, -2)
+        target = y.expand(*output.shape[:-1], *y.shape[1:]).reshape(len(flat), *y.shape[1:])
+        loss = self.function(flat, target)
+        if loss.shape != flat.shape[:1]:
+            raise UserError(
+                f"the loss has shape {tuple(loss.shape)} for {len(flat)} examples: it must give "
+                "one number per example, so use reduction='none'"
+            )
+        return loss.unflatten(0, output.shape[:-1])
+
+    def hessian_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
+        """The symmetric root of the Hessian; negative eigenvalues count as 0."""
+        values_BK, vectors_BKK = self._spectrum(output_BK, y_B)
+        return vectors_BKK * values_BK.sqrt()[:, None] @ vectors_BKK.mT
+
+    def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
+        """R⁺ times the gradient, which must be in the span of the Hessian."""
+        gradient_BK = vmap(grad(self._one))(output_BK, y_B)
+        values_BK, vectors_BKK = self._spectrum(output_BK, y_B)
+        tiny = values_BK.amax(1, keepdim=True) * 1e-12
+        inverse_BK = torch.where(values_BK > tiny, values_BK, torch.inf).rsqrt()
+        return (vectors_BKK @ (inverse_BK[:, :, None] * (vectors_BKK.mT @ gradient_BK[..., None])))[
+            ..., 0
+        ]
+
+    def _one(self, output_K: Tensor, y: Tensor) -> Tensor:
+        return self.function(output_K[None], y[None])[0]
+
+    def _spectrum(self, output_BK: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
+        values_BK, vectors_BKK = torch.linalg.eigh(vmap(hessian(self._one))(output_BK, y_B))
+        return values_BK.clamp(min=0), vectors_BKK
+
+
+def _like(y: Tensor, output: Tensor) -> Tensor:
+    """Targets [..., K], of targets that may lack the dim of a single output."""
+    if y.ndim == 1 and output.shape[-1] != 1:
+        raise UserError(f"targets [B] do not fit {output.shape[-1]} outputs: give targets [B, K]")
+    return y[:, None] if y.ndim == 1 else y

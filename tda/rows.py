@@ -18,10 +18,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Factored:
-    """Gradients δ aᵀ [B L O I] by their factors: ``activation`` [B I], ``delta`` [B L O]."""
+    """Gradients δ aᵀ [B L O I] by their factors: ``activation`` [B I], ``delta`` [B L O].
+
+    With ``bias`` the last input is a constant 1, whose weights are the layer's bias.
+    """
 
     activation: Tensor
     delta: Tensor
+    bias: bool = False
 
     def inner(self, other: Any) -> Tensor:
         """Inner products [A L B L'] with the same layer's gradients of other examples."""
@@ -33,6 +37,12 @@ class Factored:
     def squared_norms(self) -> Tensor:
         """Squared norms [B L]."""
         return self.delta.square().sum(-1) * self.activation.square().sum(-1)[:, None]
+
+    def formed(self) -> Tensor:
+        """The gradients [B L p]: weights [O I] flattened, then the bias."""
+        size = self.activation.shape[1] - self.bias
+        weight = torch.einsum("blo,bi->bloi", self.delta, self.activation[:, :size]).flatten(2)
+        return torch.cat([weight, self.delta], dim=-1) if self.bias else weight
 
     def nbytes(self) -> int:
         """Memory of both factors."""
@@ -52,6 +62,10 @@ class Formed:
     def squared_norms(self) -> Tensor:
         """Squared norms [B L]."""
         return self.values.square().sum(-1)
+
+    def formed(self) -> Tensor:
+        """The gradients [B L p]."""
+        return self.values
 
     def nbytes(self) -> int:
         """Memory of the gradients."""

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tda.data import Data
+from tda.examples import Data
 
 
 class WithStrangers(nn.Module):

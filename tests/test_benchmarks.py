@@ -11,9 +11,9 @@ import torch
 from small_networks import examples, tiny_cnn
 
 from tda import cli, paths
-from tda.data import Data
 from tda.ensemble import Members, losses, train
 from tda.errors import UserError
+from tda.examples import Data
 from tda.experiments import Experiment, Recipe
 from tda.gradients import SampleGradients
 from tda.methods.ats import additional_training_step, step_recipe

@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from stage_scripts import FLAGS, NUM_PER_CLASS, SMALL, STAGES, make_subset, run, score_file, script
 
-from tda import data, networks, paths, posterior, store
+from tda import checkpoints, data, networks, paths, store
 from tda.ensemble import losses
 from tda.objective import Classification
 from tda.parameters import Parameters
@@ -88,7 +88,7 @@ def test_the_base_run_of_loo_is_the_posterior_bit_for_bit():
     settings = json.loads(read("grad_dot").attrs["settings"])
     settings.pop("method")
     settings.pop("posterior")
-    theta_CP = posterior.load(SMALL, experiment_run, Parameters(network), settings)
+    theta_CP = checkpoints.load(SMALL, experiment_run, Parameters(network), settings)
     base_CM = losses(network, Classification(), theta_CP, data.load(SMALL).test)
     np.testing.assert_array_equal(read("loo")["test_loss"][0], base_CM)
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from tiny_vit import SIZE, OldNames, adapted_vit, images, other_model, save, scaled, tiny_vit
 
-from tda.data import Data
 from tda.ensemble import Members, data_order, dropout_masks, output, train
 from tda.errors import UserError
+from tda.examples import Data
 from tda.experiments import Recipe
-from tda.gradients import capture, loss_cotangents, output_cotangents
+from tda.gradients import capture, output_cotangents, value_cotangents
 from tda.networks.pretrained import (
     Inputs,
     adapted,
@@ -116,6 +116,10 @@ def test_frozen_parameters_are_shared_and_trainable_ones_are_not(folder):
         assert (second[name] is p) == (not p.requires_grad)
 
 
+def rows_at(network, prepared, cotangents):
+    return capture(network, Classification(), prepared, cotangents)
+
+
 def explicit_gradients(network, outputs):
     """Gradients [B L P] of outputs [B L] in the trainable parameters, one after the other."""
     leaves = [p for p in network.parameters() if p.requires_grad]
@@ -141,8 +145,8 @@ def formed(network, captured):
 @every_depth
 def test_gradients_of_each_example_are_those_of_peft(layers):
     network, y = adapted_vit(layers), torch.tensor([3, 0, 9, 3])
-    cotangents = loss_cotangents(Classification(), y)
-    rows = formed(network, capture(network, network.prepare(images(4)), cotangents))
+    cotangents = value_cotangents(Classification().loss, y)
+    rows = formed(network, rows_at(network, network.prepare(images(4)), cotangents))
     loss_B = [
         Classification().loss(network.model(pixels[None]).logits, label[None])
         for pixels, label in zip(images(4), y, strict=True)
@@ -153,14 +157,14 @@ def test_gradients_of_each_example_are_those_of_peft(layers):
 @every_depth
 def test_jacobians_of_each_example_are_those_of_peft(layers):
     network = adapted_vit(layers)
-    rows = formed(network, capture(network, network.prepare(images(3)), output_cotangents))
+    rows = formed(network, rows_at(network, network.prepare(images(3)), output_cotangents))
     output_BK = torch.cat([network.model(pixels[None]).logits for pixels in images(3)])
     torch.testing.assert_close(rows, explicit_gradients(network, output_BK), **CLOSE)
 
 
 def test_gradients_of_fresh_adapters_are_those_of_peft():
     network = adapted(tiny_vit()).double().eval()  # lora_B = 0: gradients in lora_A are 0
-    rows = formed(network, capture(network, network.prepare(images(3)), output_cotangents))
+    rows = formed(network, rows_at(network, network.prepare(images(3)), output_cotangents))
     output_BK = torch.cat([network.model(pixels[None]).logits for pixels in images(3)])
     torch.testing.assert_close(rows, explicit_gradients(network, output_BK), **CLOSE)
     assert rows.abs().sum() > 0
@@ -169,8 +173,10 @@ def test_gradients_of_fresh_adapters_are_those_of_peft():
 def test_stacked_members_have_the_outputs_of_single_ones():
     network = adapted_vit()
     theta_RP = torch.randn(3, Parameters(network).count, dtype=torch.float64) / 3
-    x = network.prepare(images(5))
-    single, stacked = (output(network, theta_RP, x, stacked=flag) for flag in (False, True))
+    x = Data(network.prepare(images(5)), torch.zeros(5), np.arange(5))
+    single, stacked = (
+        output(network, Classification(), theta_RP, x, stacked=flag) for flag in (False, True)
+    )
     torch.testing.assert_close(single, stacked, **CLOSE)
 
 

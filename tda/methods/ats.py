@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tda.data import Data
 from tda.ensemble import Members, losses, train
+from tda.examples import Data
 from tda.experiments import Recipe
 from tda.objective import Objective
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tda.data import Data
 from tda.ensemble import Members, losses, train
+from tda.examples import Data
 from tda.experiments import Recipe
 from tda.objective import Objective
 

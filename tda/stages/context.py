@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tda import data, networks, posterior
+from tda import checkpoints, data, networks
 from tda.ensemble import Members, data_order
 from tda.errors import UserError
 from tda.experiments import Experiment, Run
@@ -75,7 +75,7 @@ class Context:
     @cached_property
     def posterior(self) -> Tensor:
         """θ of the run's checkpoints [C P]."""
-        loaded = posterior.load(self.experiment, self.run, self.layout, self.training_settings)
+        loaded = checkpoints.load(self.experiment, self.run, self.layout, self.training_settings)
         return loaded.to(self.device)
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from tda import posterior
+from tda import checkpoints
 from tda.gradients import SampleGradients
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
@@ -70,7 +70,7 @@ class GradientScores(Stage):
             "influence": {"damping": _dampings(context.options)},
             "influence_lissa": {"lissa": vars(_lissa(context.options))},
         }
-        fingerprint = posterior.fingerprint(context.posterior)
+        fingerprint = checkpoints.fingerprint(context.posterior)
         return {"method": output, "posterior": fingerprint, **own.get(output, {})}
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:

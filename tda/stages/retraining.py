@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tda import posterior
+from tda import checkpoints
 from tda.ensemble import losses
 from tda.errors import UserError
 from tda.methods.ats import additional_training_step, step_recipe
@@ -61,7 +61,7 @@ class LeaveOneOut(_InParts):
     def settings(self, context: Context, output: str) -> dict:
         if output == "loo":
             return {"method": output}
-        return {"method": output, "posterior": posterior.fingerprint(context.posterior)}
+        return {"method": output, "posterior": checkpoints.fingerprint(context.posterior)}
 
     def num_items(self, context: Context) -> int:
         """The base run and one retraining for each training example."""
@@ -104,7 +104,7 @@ class AdditionalStep(_InParts):
         return ("ats_sgd" if options["optimizer"] == "sgd" else "ats",)
 
     def settings(self, context: Context, output: str) -> dict:
-        return {"method": output, "posterior": posterior.fingerprint(context.posterior)}
+        return {"method": output, "posterior": checkpoints.fingerprint(context.posterior)}
 
     def num_items(self, context: Context) -> int:
         """One step for each training example."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 import xarray as xr
 
-from tda import paths, posterior
+from tda import checkpoints, paths
 from tda.ensemble import output, train
 from tda.stages.context import Context, Options
 from tda.stages.runner import Stage
@@ -27,7 +27,7 @@ class Training(Stage):
 
     def is_complete(self, context: Context) -> bool:
         """Whether the checkpoints that the predictions come from are there too."""
-        return posterior.is_saved(context.experiment, context.run, context.training_settings)
+        return checkpoints.is_saved(context.experiment, context.run, context.training_settings)
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         split = context.split
@@ -37,12 +37,13 @@ class Training(Stage):
             tf32=context.options.tf32,
         )  # fmt: skip
         theta_CP = next(trained)[1][:, 0]
-        posterior.save(
+        checkpoints.save(
             context.experiment, context.run, theta_CP, context.layout, context.training_settings
         )
         logits = {
             f"{name}_logit": context.labelled(
-                output(context.network, theta_CP, subset.x), ("checkpoint", name, "output")
+                output(context.network, context.objective, theta_CP, subset),
+                ("checkpoint", name, "output"),
             )
             for name, subset in (("train", split.train), ("test", split.test))
         }

@@ -1,4 +1,4 @@
-"""Samples of the posterior over parameters: runs (seeds) x checkpoints of the last epochs."""
+"""An experiment's samples of the posterior on disk: runs (seeds) x checkpoints."""
 
 import hashlib
 import json

@@ -1,0 +1,65 @@
+"""Products of curvature matrices with vectors, without forming the matrices."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from tda.examples import Data
+from tda.gradients import SampleGradients
+from tda.objective import output_at
+
+Products = Callable[[Tensor], Tensor]  # vectors [V P] -> C v [V P]
+
+
+def hessian_products(gradients: SampleGradients, data: Data) -> Products:
+    """Products with the Hessian of a batch's mean loss, by double backward passes.
+
+    Vectors go one by one: batched double backward fails in channels-last convolutions (torch
+    2.13).
+    """
+    theta_P, output_BK = _graph(gradients, data)
+    with sdpa_kernel(SDPBackend.MATH):  # faster kernels of attention have no second derivative
+        loss = gradients.objective.loss(output_BK, data.y).mean()
+        (gradient_P,) = torch.autograd.grad(loss, theta_P, create_graph=True)
+
+    def products(vectors_VP: Tensor) -> Tensor:
+        return torch.stack(
+            [
+                torch.autograd.grad(gradient_P, theta_P, vector_P, retain_graph=True)[0]
+                for vector_P in vectors_VP
+            ]
+        )
+
+    return products
+
+
+def gauss_newton_products(gradients: SampleGradients, data: Data) -> Products:
+    r"""Products with :math:`\frac{1}{B}\sum_b J_b^\top S_b J_b`, S the Hessian in the output.
+
+    J v is the derivative of Jᵀu in u (Pearlmutter's trick, backward twice), so that any network
+    that can be trained will do: four passes a vector.
+    """
+    theta_P, output_BK = _graph(gradients, data)
+    wide_BK = output_BK.detach().double()
+    root_BKK = gradients.objective.hessian_root(wide_BK, data.y).to(output_BK.dtype)
+    in_output_BKK = root_BKK @ root_BKK.mT / len(data)
+    u_BK = torch.zeros_like(output_BK, requires_grad=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        (pulled_P,) = torch.autograd.grad(output_BK, theta_P, u_BK, create_graph=True)
+
+    def product(vector_P: Tensor) -> Tensor:
+        (pushed_BK,) = torch.autograd.grad(pulled_P, u_BK, vector_P, retain_graph=True)
+        weighted_BK = (in_output_BKK @ pushed_BK[..., None])[..., 0]
+        return torch.autograd.grad(output_BK, theta_P, weighted_BK, retain_graph=True)[0]
+
+    return lambda vectors_VP: torch.stack([product(vector_P) for vector_P in vectors_VP])
+
+
+def _graph(gradients: SampleGradients, data: Data) -> tuple[Tensor, Tensor]:
+    """θ as a leaf, and the outputs [B K] that it gives."""
+    theta_P = gradients.theta_P.detach().clone().requires_grad_()
+    named = gradients.layout.split(theta_P)
+    with sdpa_kernel(SDPBackend.MATH):
+        return theta_P, output_at(gradients.network, gradients.objective, named, data.x)
