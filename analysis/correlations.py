@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from tda import statistics
-from tda.analysis import comparable_scores, helpful_sign, main, methods, write_table
+from tda.analysis import comparable_scores, main, methods, write_table
 from tda.errors import UserError
-from tda.experiments import Experiment
+from tda.experiments import Experiment, helpful_sign
 
 
 def analyse(experiment: Experiment) -> list[Path]:

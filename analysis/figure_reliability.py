@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from tda import paths
-from tda.analysis import helpful_sign, main
-from tda.experiments import Experiment
+from tda.analysis import main
+from tda.experiments import Experiment, helpful_sign
 from tda.figures import estimates, sources, style
 
 ALONE = {

@@ -26,8 +26,8 @@ import pandas as pd
 import xarray as xr
 
 from tda import statistics
-from tda.analysis import comparable_scores, helpful_sign, main, methods, write_table
-from tda.experiments import Experiment
+from tda.analysis import comparable_scores, main, methods, write_table
+from tda.experiments import Experiment, helpful_sign
 
 REFERENCE = "loo"
 

@@ -10,12 +10,11 @@ from tda.gradients import SampleGradients
 from tda.methods.ats import additional_training_step, step_recipe
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
-from tda.methods.influence import influence
 from tda.methods.lissa import PUBLISHED, lissa_influence
 from tda.methods.loo import removals, retrained_losses
 from tda.stages.context import Context
 from tda.stages.context import context as context_of
-from tda.stages.gradients import DAMPINGS
+from tda.stages.gradients import DAMPINGS, influence_scores
 
 
 def train_run_of(key: tuple) -> Tensor:
@@ -69,7 +68,7 @@ def additional_steps(context: Context, theta_CP: Tensor) -> list[Tensor]:
 
 def influence_exact(context: Context, theta_CP: Tensor) -> list[Tensor]:
     """Damped Gauss-Newton influence of one run, with all default dampings."""
-    return [influence(_gradients(context, theta_P), DAMPINGS) for theta_P in theta_CP]
+    return [influence_scores(_gradients(context, theta_P), DAMPINGS) for theta_P in theta_CP]
 
 
 def influence_lissa(context: Context, theta_CP: Tensor) -> list[Tensor]:

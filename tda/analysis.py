@@ -12,7 +12,7 @@ import xarray as xr
 
 from tda import paths, store
 from tda.errors import UserError
-from tda.experiments import HELPFUL_SIGN, Experiment
+from tda.experiments import HELPFUL_SIGN, Experiment, base_method
 
 
 def main(
@@ -159,22 +159,8 @@ def methods(experiment: Experiment) -> list[str]:
             f"{folder} has no scores: make them with the stage scripts, `make reproduce` does all"
         )
     order = list(HELPFUL_SIGN)
-    place = {method: order.index(base) for method in found if (base := _base(method))}
+    place = {method: order.index(base) for method in found if (base := base_method(method))}
     return sorted(found, key=lambda method: (place.get(method, len(order)), method))
-
-
-def helpful_sign(method: str) -> int:
-    """Sign of the scores of helpful training examples; a variant has that of its method.
-
-    Raises:
-        UserError: the method is unknown.
-    """
-    base = _base(method)
-    if base is None:
-        raise UserError(
-            f"the sign of {method!r} is unknown: add it to HELPFUL_SIGN in tda/experiments.py"
-        )
-    return HELPFUL_SIGN[base]
 
 
 def write_table(experiment: Experiment, name: str, table: pd.DataFrame) -> Path:
@@ -203,9 +189,3 @@ def _experiments(names: list[str] | None) -> list[Experiment]:
     if not found:
         raise UserError(f"{paths.root() / 'results'} has no scores yet: run `make reproduce`")
     return found
-
-
-def _base(method: str) -> str | None:
-    """The method of a variant: ``ats`` of ``ats_sgd``."""
-    bases = [base for base in HELPFUL_SIGN if method == base or method.startswith(f"{base}_")]
-    return max(bases, key=len, default=None)

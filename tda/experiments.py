@@ -19,6 +19,26 @@ VIT = "google/vit-base-patch16-224-in21k"
 CROSSED_SEEDS = 4  # the crossed design is a grid of 4 initialisations x 4 orders
 
 
+def helpful_sign(method: str) -> int:
+    """Sign of the scores of helpful training examples; a variant has that of its method.
+
+    Raises:
+        UserError: the method is unknown.
+    """
+    base = base_method(method)
+    if base is None:
+        raise UserError(
+            f"the sign of {method!r} is unknown: add it to HELPFUL_SIGN in tda/experiments.py"
+        )
+    return HELPFUL_SIGN[base]
+
+
+def base_method(method: str) -> str | None:
+    """The method of a variant: ``ats`` of ``ats_sgd``."""
+    bases = [base for base in HELPFUL_SIGN if method == base or method.startswith(f"{base}_")]
+    return max(bases, key=len, default=None)
+
+
 @dataclass(frozen=True)
 class Task:
     """A classification data set.

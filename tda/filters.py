@@ -17,6 +17,41 @@ def ridge(damping: float) -> Filter:
     return lambda s: 1.0 / (s + damping)
 
 
+def unrolled(rate: float, steps: float) -> Filter:
+    r"""Gradient descent stopped after T steps of rate η: :math:`\phi(s) = (1-(1-\eta s)^T)/s`.
+
+    The exact effect of a gradient on what T steps of gradient descent on the quadratic model
+    reach. T → 0 gives ηT (Grad-Dot), T → ∞ gives 1/s (undamped influence). Where η s > 2 gradient
+    descent would diverge; there it is taken as the flow, :math:`(1-e^{-\eta T s})/s`.
+
+    Args:
+        rate: :math:`\eta`.
+        steps: :math:`T`; only η T matters while η s is small.
+    """
+
+    def phi(s: Tensor) -> Tensor:
+        # log1p and expm1: (1 − ηs)^T loses all digits of small s.
+        decay = torch.where(rate * s < 1, torch.log1p(-(rate * s).clamp(max=1 - 1e-9)), -rate * s)
+        safe = torch.where(s == 0, torch.ones_like(s), s)
+        return torch.where(s == 0, rate * steps, -torch.expm1(steps * decay) / safe)
+
+    return phi
+
+
+def flow(horizon: float) -> Filter:
+    r"""Gradient flow for a time ηT: :math:`\phi(s) = (1 - e^{-\eta T s})/s`.
+
+    Args:
+        horizon: :math:`\eta T`, the sum of the training's learning rates.
+    """
+
+    def phi(s: Tensor) -> Tensor:
+        safe = torch.where(s == 0, torch.ones_like(s), s)
+        return torch.where(s == 0, horizon, -torch.expm1(-horizon * s) / safe)
+
+    return phi
+
+
 def lissa(damping: float, scale: float, steps: int) -> Filter:
     r"""LiSSA's filter :math:`(1 - (1 - (s + \lambda)/c)^{K+1})/(s + \lambda)`.
 

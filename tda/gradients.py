@@ -56,6 +56,7 @@ class SampleGradients:
         self.objective, self.train_data, self.test_data = objective, train, test
         self.theta_P, self.memory_bytes = theta_P, memory_bytes
         self.layout = Parameters(network)
+        self.kept: dict[str, Any] = {}  # what several methods need, such as a curvature matrix
         self.layout.write(self.network, theta_P)
         _check_examples_are_apart(self.network)
         for module in self.network.modules():

@@ -63,3 +63,6 @@ def _graph(gradients: SampleGradients, data: Data) -> tuple[Tensor, Tensor]:
     named = gradients.layout.split(theta_P)
     with sdpa_kernel(SDPBackend.MATH):
         return theta_P, output_at(gradients.network, gradients.objective, named, data.x)
+
+
+PRODUCTS = {"gauss_newton": gauss_newton_products, "hessian": hessian_products}

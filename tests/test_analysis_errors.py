@@ -17,7 +17,7 @@ from score_files import (
 
 from tda import analysis, paths, store
 from tda.errors import UserError
-from tda.experiments import Experiment
+from tda.experiments import Experiment, helpful_sign
 
 pytestmark = pytest.mark.usefixtures("root")
 SIGNAL = np.random.default_rng(0).normal(size=(NUM_TRAIN, NUM_TEST))
@@ -89,10 +89,10 @@ def test_one_method_alone_has_nothing_to_correlate_with(monkeypatch, capsys):
 
 
 def test_a_variant_has_the_sign_of_its_method_and_a_stranger_has_none():
-    assert analysis.helpful_sign("influence_lissa") == analysis.helpful_sign("influence") == -1
-    assert analysis.helpful_sign("grad_dot") == analysis.helpful_sign("loo_published") == 1
+    assert helpful_sign("influence_lissa") == helpful_sign("influence") == -1
+    assert helpful_sign("grad_dot") == helpful_sign("loo_published") == 1
     with pytest.raises(UserError, match="HELPFUL_SIGN"):
-        analysis.helpful_sign("grad")
+        helpful_sign("grad")
 
 
 def test_scripts_start_without_torch():

@@ -85,7 +85,7 @@ class Case:
         return Members(self.theta[None], torch.stack(epochs)[None], weight)
 
     def additional_training_step(self):
-        return additional_training_step(
+        return -additional_training_step(
             self.network, Classification(), self.theta, step_recipe(self.recipe, "adam"),
             examples=self.data, test=self.test,
         )  # fmt: skip
@@ -124,7 +124,7 @@ def test_published_gradient_scores_are_ours(case):
 
 def test_published_influence_is_our_lissa_batch_by_batch(case):
     theirs = published.influence(case.checkpoint, range(M))
-    own = lissa_influence(case.gradients, PUBLISHED)
+    own = -lissa_influence(case.gradients, PUBLISHED)
     # As strict as this because the Hessian is divided by 1e4: without it little would change.
     torch.testing.assert_close(theirs, own, rtol=1e-10, atol=1e-16)
 
@@ -139,7 +139,7 @@ def test_both_sides_agree_on_real_images_to_rounding(dtype, rounding):
         "grad_dot": grad_dot(case.gradients),
         "grad_cos": grad_cos(case.gradients),
         "ats": case.additional_training_step(),
-        "influence_lissa": lissa_influence(case.gradients, PUBLISHED),
+        "influence_lissa": -lissa_influence(case.gradients, PUBLISHED),
     }
     for method, scores in own.items():
         error = (theirs[method].double() - scores.double()).abs().max() / scores.abs().max()

@@ -157,5 +157,5 @@ def test_an_additional_step_is_the_published_formula(network, network_name, opti
         if optimizer == "adam":  # a fresh Adam step has the size lr in every coordinate
             direction = direction / (direction.abs() + 1e-8)
         expected = losses_on(network, theta - recipe.lr * direction, test)
-        expected = expected - losses_on(network, theta, test)
+        expected = losses_on(network, theta, test) - expected
         torch.testing.assert_close(scores[j], expected, rtol=1e-6, atol=1e-9)

@@ -7,8 +7,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tda.analysis import helpful_sign
 from tda.data import Images
+from tda.experiments import helpful_sign
 from tda.figures.gallery import Row, Tile
 from tda.figures.style import label, measurement, probability
 

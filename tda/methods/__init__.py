@@ -1,1 +1,42 @@
-"""Attribution methods, a file each: posterior, objective and data become scores."""
+"""Attribution methods, a file each: gradients of a sample of θ become scores [N M].
+
+Positive = helpful in all of them. Each is ∇g(z)ᵀ φ(C) ∇L(z_j), or says what else it is.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tda.methods.conjugate_gradients import cg_influence
+from tda.methods.grad_cos import grad_cos
+from tda.methods.grad_dot import grad_dot
+from tda.methods.influence import hessian_influence, influence
+from tda.methods.lissa import lissa
+from tda.methods.low_rank import low_rank_influence
+from tda.methods.representer import representer_points
+from tda.methods.tracin import tracin
+from tda.methods.unrolled import flow_influence, unrolled_influence
+
+Combine = Callable[[list[Tensor]], Tensor]  # scores of a run's checkpoints -> [N M]
+
+
+def total(scores: list[Tensor]) -> Tensor:
+    """The sum over checkpoints."""
+    return torch.stack(scores).sum(0)
+
+
+METHODS: dict[str, tuple[Callable[..., Any], Combine | None]] = {
+    "grad_dot": (grad_dot, None),
+    "grad_cos": (grad_cos, None),
+    "tracin": (tracin, total),
+    "influence": (influence, None),
+    "influence_hessian": (hessian_influence, None),
+    "influence_cg": (cg_influence, None),
+    "influence_lissa": (lissa, None),
+    "influence_low_rank": (low_rank_influence, None),
+    "unrolled": (unrolled_influence, None),
+    "flow": (flow_influence, None),
+    "representer": (representer_points, None),
+}

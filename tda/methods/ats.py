@@ -30,9 +30,10 @@ def additional_training_step(
     test: Data,
     chunk: int = 1,
 ) -> Tensor:
-    r"""Scores [N M]: :math:`L(z; \theta_{+j}) - L(z; \theta)`; negative = helpful.
+    r"""Scores [N M]: :math:`g(z; \theta) - g(z; \theta_{+j})`; positive = helpful.
 
-    Pruthi et al. 2020; Nguyen et al. 2023, section 2. N gradients, N·M forward passes.
+    Pruthi et al. 2020; Nguyen et al. 2023, section 2, with the sign turned. N gradients, N·M
+    forward passes.
 
     Args:
         network: the architecture.
@@ -55,4 +56,4 @@ def additional_training_step(
         losses(network, objective, theta_1RP[0], test, stacked=stacked)
         for _, theta_1RP in train(network, objective, examples, recipe, members, chunk=chunk)
     ]
-    return torch.cat(stepped) - base_1M
+    return base_1M - torch.cat(stepped)

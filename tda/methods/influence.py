@@ -1,25 +1,47 @@
-"""Influence functions: what an infinitesimal up-weighting of z_j does to the loss on z."""
+"""Influence functions: what an infinitesimal up-weighting of z_j does to the measurement on z."""
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
-from tda.curvature import GaussNewton
-from tda.filters import ridge
+from tda.curvature import explicit_hessian, gauss_newton
+from tda.filters import Filter
 from tda.gradients import SampleGradients
 
 
-def influence(gradients: SampleGradients, dampings: Sequence[float]) -> Tensor:
-    r"""Scores [D N M]: :math:`-\nabla L(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`.
+def influence(gradients: SampleGradients, damping: float) -> Tensor:
+    r"""Scores [N M]: :math:`\nabla g(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
 
-    Negative = helpful (Koh and Liang 2017, equation 2). C is the Gauss-Newton matrix of the mean
-    training loss, solved exactly by its dual, for all dampings from one eigendecomposition.
+    C is the exact Gauss-Newton matrix of the mean training loss, solved by Cholesky, itself or its
+    dual, whichever is smaller (Koh and Liang 2017, equation 2, with the sign turned; Martens 2020
+    on Gauss-Newton). Costs N·K + N + M vector-Jacobian products and min(N·K, P)² numbers.
 
     Args:
-        gradients: of one sample of θ. Costs N·K + M vector-Jacobian products.
-        dampings: λ of the equation, one result each. The training's weight decay is part of the
-            curvature of what was trained; add it to λ if you want it.
+        gradients: of one sample of θ.
+        damping: λ. The training's weight decay is part of the curvature of what was trained; add
+            it to λ if you want it.
     """
-    curvature = GaussNewton.of(gradients)
-    return torch.stack([-curvature.bilinear(ridge(damping)) for damping in dampings])
+    return gauss_newton(gradients).solve(damping)
+
+
+def filtered_influence(gradients: SampleGradients, phi: Filter) -> Tensor:
+    r"""Scores [N M]: :math:`\nabla g(z)^\top \phi(C) \nabla L(z_j)`; positive = helpful.
+
+    C as in :func:`influence`. One eigendecomposition serves all filters of a sample of θ.
+
+    Args:
+        gradients: of one sample of θ.
+        phi: from :mod:`tda.filters`.
+    """
+    return gauss_newton(gradients).bilinear(phi)
+
+
+def hessian_influence(gradients: SampleGradients, damping: float) -> Tensor:
+    r"""Scores [N M]: :math:`\nabla g(z)^\top (H + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
+
+    H is the exact Hessian of the mean training loss, formed: for small models (Koh and Liang 2017,
+    equation 2). Costs P Hessian-vector products, P² numbers and a solution of P equations.
+
+    Args:
+        gradients: of one sample of θ.
+        damping: λ. H may be indefinite; λ must not be one of its negative eigenvalues' size.
+    """
+    return explicit_hessian(gradients).solve(damping)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tda.errors import UserError
 from tda.gradients import SampleGradients
-from tda.products import hessian_products
+from tda.products import PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,51 @@ class Lissa:
         scale: c, must exceed half the largest eigenvalue of H + d c I.
         batch_size: examples whose mean loss gives H_b.
         steps: number of steps; None is one pass over the training examples.
+        curvature: ``hessian`` or ``gauss_newton`` in the place of H.
     """
 
     damping: float
     scale: float
     batch_size: int
     steps: int | None
+    curvature: str = "hessian"
 
 
 PUBLISHED = Lissa(damping=0.005, scale=1e4, batch_size=8, steps=None)  # λ = 50 in 4 to 63 steps
 
 
-def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Tensor:
-    r"""Scores [N M]: :math:`-(v/c)^\top \nabla L(z_j)` with v from :class:`Lissa` at ∇L(z).
+def lissa(
+    gradients: SampleGradients,
+    damping: float,
+    *,
+    scale: float,
+    steps: int | None = None,
+    batch_size: int = 8,
+    curvature: str = "gauss_newton",
+) -> Tensor:
+    r"""Scores [N M]: :math:`\nabla g(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`, approximately.
 
-    Negative = helpful (Koh and Liang 2017, section 3). The recursion is linear and each H_b
+    Positive = helpful. See :func:`lissa_influence`; here λ is that of the equation, :math:`d c`.
+
+    Args:
+        gradients: of one sample of θ.
+        damping: λ.
+        scale: c, must exceed half the largest eigenvalue of C + λ I, else the sum diverges.
+        steps: number of steps; None is one pass over the training examples. About
+            :math:`c / (s + \lambda)` are needed for an eigenvalue s to be inverted.
+        batch_size: examples a step.
+        curvature: ``gauss_newton`` or ``hessian``.
+    """
+    if curvature not in PRODUCTS:
+        raise UserError(f"curvature={curvature!r} is unknown: choose one of {', '.join(PRODUCTS)}")
+    settings = Lissa(damping / scale, scale, batch_size, steps, curvature)
+    return lissa_influence(gradients, settings)
+
+
+def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Tensor:
+    r"""Scores [N M]: :math:`(v/c)^\top \nabla L(z_j)` with v from :class:`Lissa` at ∇g(z).
+
+    Positive = helpful (Koh and Liang 2017, section 3). The recursion is linear and each H_b
     symmetric, so it is run on the training side, with the batches in reversed order: N and not M
     vectors, and the same result. Costs steps · N Hessian-vector products of batches.
 
@@ -47,11 +78,11 @@ def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Tensor:
     vectors_NP = torch.cat([gradients.vectors(rows)[:, 0] for _, rows in gradients.train])
     sum_NP = vectors_NP.clone()
     for batch in reversed(_batches(len(gradients.train_data), settings)):
-        products = hessian_products(gradients, gradients.train_data.take(batch))
+        products = PRODUCTS[settings.curvature](gradients, gradients.train_data.take(batch))
         vectors_NP = (1 - settings.damping) * vectors_NP - products(vectors_NP) / settings.scale
         sum_NP += vectors_NP
     test = [sum_NP @ gradients.vectors(rows)[:, 0].T for _, rows in gradients.test]
-    return -torch.cat(test, dim=1) / settings.scale
+    return torch.cat(test, dim=1) / settings.scale
 
 
 def _batches(num_train: int, settings: Lissa) -> list[Tensor]:

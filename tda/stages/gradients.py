@@ -7,14 +7,17 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
 from tda import checkpoints
+from tda.curvature import gauss_newton
+from tda.experiments import helpful_sign
+from tda.filters import ridge
 from tda.gradients import SampleGradients
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
-from tda.methods.influence import influence
 from tda.methods.lissa import PUBLISHED, Lissa, lissa_influence
 from tda.stages.context import Context, Options
 from tda.stages.runner import Stage
@@ -25,7 +28,7 @@ DIMS = {"influence": ("damping", "train", "test")}
 SCORES: dict[str, Callable[[SampleGradients, Options], Tensor]] = {
     "grad_dot": lambda gradients, _: grad_dot(gradients),
     "grad_cos": lambda gradients, _: grad_cos(gradients),
-    "influence": lambda gradients, options: influence(gradients, _dampings(options)),
+    "influence": lambda gradients, options: influence_scores(gradients, _dampings(options)),
     "influence_lissa": lambda gradients, options: lissa_influence(gradients, _lissa(options)),
 }
 
@@ -88,9 +91,16 @@ def _scores(context: Context, theta_P: Tensor, wanted: tuple[str, ...]) -> dict[
         train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
     )  # fmt: skip
     return {
-        output: SCORES[output](gradients, context.options).float().cpu().numpy()
+        output: helpful_sign(output)
+        * SCORES[output](gradients, context.options).float().cpu().numpy()
         for output in wanted
     }
+
+
+def influence_scores(gradients: SampleGradients, dampings: list[float]) -> Tensor:
+    """[D N M], all from one eigendecomposition."""
+    curvature = gauss_newton(gradients)
+    return torch.stack([curvature.bilinear(ridge(damping)) for damping in dampings])
 
 
 def _dataset(context: Context, output: str, scores: list[np.ndarray]) -> xr.Dataset:

@@ -10,6 +10,7 @@ from torch import Tensor
 from tda import checkpoints
 from tda.ensemble import losses
 from tda.errors import UserError
+from tda.experiments import helpful_sign
 from tda.methods.ats import additional_training_step, step_recipe
 from tda.methods.loo import removals, retrained_losses
 from tda.stages.context import Context, Options
@@ -122,7 +123,9 @@ class AdditionalStep(_InParts):
             )
             for theta_P in context.posterior
         ]  # fmt: skip
-        score = context.labelled(torch.stack(scores).float(), ("checkpoint", "item", "test"))
+        score = context.labelled(
+            helpful_sign("ats") * torch.stack(scores).float(), ("checkpoint", "item", "test")
+        )
         (output,) = self.outputs(context.options)
         return {output: xr.Dataset({"score": score.assign_coords(item=list(items))})}
 

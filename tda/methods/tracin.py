@@ -1,0 +1,17 @@
+"""TracIn: Grad-Dot summed over the checkpoints of a run, weighted by learning rates."""
+
+from torch import Tensor
+
+from tda.gradients import SampleGradients
+
+
+def tracin(gradients: SampleGradients, rate: float) -> Tensor:
+    r"""One checkpoint's part [N M] of :math:`\sum_c \eta_c \nabla g(z)^\top \nabla L(z_j)`.
+
+    Positive = helpful (Pruthi et al. 2020, TracInCP, section 3.2). N + M gradients a checkpoint.
+
+    Args:
+        gradients: of one checkpoint.
+        rate: η_c, the training's learning rate there.
+    """
+    return gradients.products_NM * rate

@@ -1,0 +1,35 @@
+"""Unrolled gradient descent as a filter: between Grad-Dot and the influence function."""
+
+from torch import Tensor
+
+from tda.curvature import gauss_newton
+from tda.filters import flow, unrolled
+from tda.gradients import SampleGradients
+
+
+def unrolled_influence(gradients: SampleGradients, rate: float, steps: float) -> Tensor:
+    r"""Scores [N M]: :math:`\nabla g^\top C^{-1} (I - (I - \eta C)^T) \nabla L_j`; + = helpful.
+
+    What T steps of gradient descent of rate η do with an up-weighted z_j, in the quadratic model
+    with the Gauss-Newton matrix C of the sample (Bae et al. 2024, SOURCE, equation 12 with one
+    segment). T → 0 is η T Grad-Dot, T → ∞ the undamped influence function; a ridge of λ = 1/(ηT)
+    is close to it. Costs as :func:`tda.methods.influence.filtered_influence`.
+
+    Args:
+        gradients: of one sample of θ.
+        rate: η. Where η s > 2, gradient flow takes the place of steps.
+        steps: T.
+    """
+    return gauss_newton(gradients).bilinear(unrolled(rate, steps))
+
+
+def flow_influence(gradients: SampleGradients, horizon: float) -> Tensor:
+    r"""Scores [N M]: :math:`\nabla g^\top C^{-1} (I - e^{-\tau C}) \nabla L_j`; + = helpful.
+
+    :func:`unrolled_influence` for small steps, where only τ = η T = Σ_t η_t matters.
+
+    Args:
+        gradients: of one sample of θ.
+        horizon: τ, from the recorded training: no tuning.
+    """
+    return gauss_newton(gradients).bilinear(flow(horizon))

@@ -1,0 +1,297 @@
+"""Samples of the posterior over parameters of anyone's model: runs (seeds) x checkpoints."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tda.ensemble import Members, data_order, train
+from tda.errors import UserError
+from tda.examples import Data, examples
+from tda.experiments import Recipe
+from tda.objective import Objective
+from tda.parameters import Parameters, private_copy
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """How samples came about: what retraining and replay need.
+
+    Attributes:
+        recipe: hyperparameters.
+        initial: θ at the start [P], by seed.
+        order: positions of training examples [1 E N], by seed.
+        dropout: whether the network has dropout, whose masks then follow from the seed.
+    """
+
+    recipe: Recipe
+    initial: Mapping[int, Tensor]
+    order: Mapping[int, Tensor]
+    dropout: bool = False
+
+    def members(self, seed: int, weight_RN: Tensor, device: torch.device) -> Members:
+        """Members that repeat the run of a seed with other weights of the examples."""
+        initial_1P, order = self.initial[seed][None].to(device), self.order[seed].to(device)
+        return Members(initial_1P, order, weight_RN.to(device), seed if self.dropout else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Samples of θ, loaded one at a time.
+
+    Make one with :meth:`from_checkpoints`, :meth:`of_networks` or :func:`train_posterior`.
+
+    Attributes:
+        build: makes the network, with any values of the parameters that samples hold.
+        samples: by seed, for each checkpoint a file or its named tensors.
+        checkpoints: names of the checkpoints, such as epochs.
+        learning_rates: η of the training at each checkpoint, where known (for TracIn).
+        horizons: Σ_t η_t up to each checkpoint, where known (for damping="horizon").
+        training: where the library has trained the samples itself.
+    """
+
+    build: Callable[[], nn.Module]
+    samples: Mapping[int, Sequence[State | Path]]
+    checkpoints: tuple[int, ...]
+    learning_rates: tuple[float, ...] | None = None
+    horizons: tuple[float, ...] | None = None
+    training: Training | None = None
+
+    @classmethod
+    def from_checkpoints(
+        cls,
+        build: Callable[[], nn.Module],
+        files: Mapping[int, Sequence[str | Path]],
+        *,
+        checkpoints: Sequence[int] | None = None,
+        learning_rates: Sequence[float] | None = None,
+        horizons: Sequence[float] | None = None,
+    ) -> "Posterior":
+        """Samples in safetensors files of named parameters (a ``state_dict``, or its trained part).
+
+        Args:
+            build: makes the network; frozen parameters that files lack keep its values.
+            files: by seed, one file per checkpoint, in the order of training.
+            checkpoints: names of the checkpoints; default 0, 1, ...
+            learning_rates: η of the training at each checkpoint.
+            horizons: Σ_t η_t from the start of training to each checkpoint.
+
+        Raises:
+            UserError: no files, unequal numbers of them, or a file of another kind or missing.
+        """
+        samples = {seed: [Path(file) for file in own] for seed, own in files.items()}
+        for path in (path for own in samples.values() for path in own):
+            if path.suffix != ".safetensors":
+                raise UserError(
+                    f"{path} is no .safetensors file; pickles are not loaded: write it with "
+                    "safetensors.torch.save_file(network.state_dict(), path)"
+                )
+            if not path.exists():
+                raise UserError(f"{path} does not exist: give the path of a checkpoint")
+        return cls._of(build, samples, checkpoints, learning_rates, horizons)
+
+    @classmethod
+    def of_networks(
+        cls, networks: Mapping[int, Sequence[nn.Module]], **recorded: Sequence[float]
+    ) -> "Posterior":
+        """Samples that are networks in memory: by seed, one per checkpoint.
+
+        Args:
+            networks: of one architecture.
+            recorded: ``checkpoints``, ``learning_rates``, ``horizons`` of :meth:`from_checkpoints`.
+        """
+        samples = {
+            seed: [dict(network.state_dict(keep_vars=False)) for network in own]
+            for seed, own in networks.items()
+        }
+        first = next((own[0] for own in networks.values() if own), None)
+        if first is None:
+            raise UserError("a posterior needs at least one network")
+        return cls._of(
+            lambda: private_copy(first), samples, recorded.get("checkpoints"),
+            recorded.get("learning_rates"), recorded.get("horizons"),
+        )  # fmt: skip
+
+    @classmethod
+    def _of(cls, build, samples, checkpoints, learning_rates, horizons) -> "Posterior":
+        counts = {len(own) for own in samples.values()}
+        if len(counts) != 1 or counts == {0}:
+            raise UserError(
+                f"every seed needs the same number of checkpoints, at least one; there are "
+                f"{sorted(counts) or 'no seeds'}"
+            )
+        (count,) = counts
+        known = {"checkpoints": checkpoints, "learning_rates": learning_rates, "horizons": horizons}
+        for name, values in known.items():
+            if values is not None and len(values) != count:
+                raise UserError(f"{name} has {len(values)} values for {count} checkpoints")
+        return cls(
+            build, samples, tuple(range(count)) if checkpoints is None else tuple(checkpoints),
+            learning_rates and tuple(map(float, learning_rates)),
+            horizons and tuple(map(float, horizons)),
+        )  # fmt: skip
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Names of the runs."""
+        return tuple(self.samples)
+
+    def network(self, seed: int, checkpoint: int, parameters: str | None = None) -> nn.Module:
+        """The network of one sample, in evaluation mode.
+
+        Args:
+            seed: of the run.
+            checkpoint: its place in the run, counted from 0.
+            parameters: patterns such as ``"head.*|*.bias"``; what they match is attributed
+                through, everything else is frozen. None: what requires a gradient.
+
+        Raises:
+            UserError: the sample is of another network, or damaged, or not finite.
+        """
+        network = self.build()
+        if parameters is not None:
+            select(network, parameters)
+        _load(network, self.samples[seed][checkpoint], f"seed {seed}, checkpoint {checkpoint}")
+        return network.eval()
+
+
+def train_posterior(
+    build: Callable[[], nn.Module],
+    objective: Objective,
+    data: object,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    same_init: bool = False,
+) -> Posterior:
+    """Train a deep ensemble and keep the last checkpoints of every run.
+
+    Args:
+        build: makes a network with random parameters (the generator is seeded before each call).
+        objective: gives the loss.
+        data: training examples, as :func:`tda.examples.examples` takes them.
+        recipe: hyperparameters; ``keep`` is the number of checkpoints.
+        seeds: one run each: initialisation and order of the data.
+        same_init: all runs start at the first seed's initialisation; only the order differs.
+
+    Raises:
+        UserError: the network has batch norm, whose statistics are no parameters.
+    """
+    networks = {seed: _seeded(build, seeds[0] if same_init else seed) for seed in seeds}
+    template = networks[seeds[0]]
+    _refuse_batch_norm(template)
+    layout, sample = Parameters(template), next(template.parameters())
+    held = in_memory(data, sample.device, sample.dtype)
+    orders = {seed: data_order(seed, len(held), recipe.epochs) for seed in seeds}
+    initial = {seed: layout.read(network) for seed, network in networks.items()}
+    training = Training(recipe, initial, orders, _has_dropout(template))
+    samples: dict[int, list[State]] = {}
+    for seed in seeds:
+        weight_1N = torch.ones(1, len(held), dtype=sample.dtype)
+        members = training.members(seed, weight_1N, sample.device)
+        _, theta_C1P = next(train(template, objective, held, recipe, members))
+        samples[seed] = [layout.split(theta_P) for theta_P in theta_C1P[:, 0]]
+    made = Posterior(lambda: private_copy(template), samples, tuple(recipe.kept_epochs))
+    rates, horizons = recorded(recipe, len(held))
+    return replace(made, learning_rates=rates, horizons=horizons, training=training)
+
+
+def recorded(recipe: Recipe, num_train: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """η at the kept checkpoints, and Σ_t η_t up to them."""
+    per_epoch = -(-num_train // recipe.batch_size)
+    total = recipe.epochs * per_epoch
+    rates = [recipe.lr * (1 - step / total if recipe.linear_decay else 1) for step in range(total)]
+    ends = [epoch * per_epoch for epoch in recipe.kept_epochs]
+    return tuple(rates[end - 1] for end in ends), tuple(sum(rates[:end]) for end in ends)
+
+
+def in_memory(data: object, device: torch.device, dtype: torch.dtype) -> Data:
+    """All examples as tensors."""
+    found = examples(data, device, dtype)
+    return found.take(slice(None))
+
+
+def select(network: nn.Module, patterns: str) -> None:
+    """Require gradients of the parameters that match one of the patterns, and of no others.
+
+    Raises:
+        UserError: none matches.
+    """
+    wanted = patterns.split("|")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in wanted))
+    if not any(p.requires_grad for p in network.parameters()):
+        names = [name for name, _ in network.named_parameters()]
+        raise UserError(
+            f"parameters={patterns!r} matches none of {', '.join(names[:8])}"
+            f"{', ...' if len(names) > 8 else ''}"
+        )
+
+
+@torch.no_grad()
+def _load(network: nn.Module, sample: State | Path, where: str) -> None:
+    """Copy a sample's tensors into the network."""
+    if isinstance(sample, Path):
+        where = str(sample)
+        try:
+            sample = load_file(sample)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{where} is damaged or no safetensors file ({error})") from error
+    own = dict(network.state_dict(keep_vars=True))
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    unknown = sorted(set(sample) - set(own))
+    missing = sorted(
+        name for name in set(own) - set(sample) - frozen if not _is_redundant(name, own, sample)
+    )
+    if unknown or missing:
+        raise UserError(
+            f"{where} does not fit the network that build makes: "
+            + " and ".join(
+                f"{what} {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+                for what, names in (("unknown are", unknown), ("missing are", missing))
+                if names
+            )
+        )
+    for name, value in sample.items():
+        if value.shape != own[name].shape:
+            raise UserError(
+                f"{where} does not fit the network that build makes: {name} has shape "
+                f"{tuple(value.shape)}, the network's {tuple(own[name].shape)}"
+            )
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UserError(f"{where}: {name} has values that are not finite (did it diverge?)")
+        own[name].copy_(value)
+
+
+def _is_redundant(name: str, own: Mapping[str, Tensor], sample: State) -> bool:
+    """A second name of a tied parameter that the sample holds, or a count of batches."""
+    if name.endswith("num_batches_tracked"):
+        return True
+    return any(own[other].data_ptr() == own[name].data_ptr() for other in sample if other in own)
+
+
+def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()
+
+
+def _has_dropout(network: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p for m in network.modules())
+
+
+def _refuse_batch_norm(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UserError(
+                f"{name!r} is batch norm: its running statistics are not among the parameters that "
+                "are trained here; use group norm, or train the network yourself and give its "
+                "checkpoints to Posterior.from_checkpoints"
+            )
