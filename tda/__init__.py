@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tda.attribution import attribute, group_scores, self_influence
+    from tda.experiments import Recipe
     from tda.methods import METHODS
     from tda.objective import BinaryClassification, Classification, FromLoss, Objective, Regression
     from tda.posterior import Posterior, train_posterior
+    from tda.retraining import additional_step, leave_group_out, leave_one_out, retrained
 
 _HOME = {  # loaded when first asked for: figures and tables need no torch
     "attribute": "attribution",
@@ -24,6 +26,11 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "Objective": "objective",
     "Regression": "objective",
     "Posterior": "posterior",
+    "Recipe": "experiments",
+    "additional_step": "retraining",
+    "leave_group_out": "retraining",
+    "leave_one_out": "retraining",
+    "retrained": "retraining",
     "train_posterior": "posterior",
 }
 __all__ = list(_HOME)

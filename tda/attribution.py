@@ -18,7 +18,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda.errors import UserError
-from tda.examples import Data, Examples, examples
+from tda.examples import Examples, examples, labels
 from tda.gradients import SampleGradients
 from tda.memory import budget_bytes
 from tda.methods import METHODS
@@ -65,8 +65,8 @@ def attribute(
         scores = []
         for sample in _samples(posterior, objective, (train, test), seed, parameters, memory_gb):
             result = function(sample.gradients, **_arguments(function, sample, settings))
-            scores.append(_checked(result, sample))
-        runs.append(combine(scores) if combine else torch.stack(scores))
+            scores.append(result if combine else _checked(result, sample))
+        runs.append(_checked(combine(scores), sample) if combine else torch.stack(scores))
     return _labelled(torch.stack(runs), posterior, sample.gradients, method, settings)
 
 
@@ -242,10 +242,7 @@ def _labelled(
         coords["checkpoint"] = list(posterior.checkpoints)
     else:
         dims = ("seed", "train", "test")
-    for dim, data in (("train", gradients.train_data), ("test", gradients.test_data)):
-        coords[dim] = data.index
-        if isinstance(data, Data) and data.y.ndim == 1 and not data.y.is_floating_point():
-            coords[f"{dim}_label"] = (dim, data.y.cpu().numpy())
+    coords |= labels("train", gradients.train_data) | labels("test", gradients.test_data)
     name = method if isinstance(method, str) else method.__name__
     attrs = {
         "method": name,

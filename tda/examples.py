@@ -95,6 +95,14 @@ def rows_of(x: Any, chosen: Any) -> Any:
     return x[chosen]
 
 
+def labels(dim: str, data: Examples) -> dict[str, Any]:
+    """Coordinates of a dim of examples: their names, and their targets where these are classes."""
+    coordinates: dict[str, Any] = {dim: data.index}
+    if isinstance(data, Data) and data.y.ndim == 1 and not data.y.is_floating_point():
+        coordinates[f"{dim}_label"] = (dim, data.y.cpu().numpy())
+    return coordinates
+
+
 def examples(source: Any, device: "torch.device", dtype: "torch.dtype") -> Examples:
     """What users have as what methods take.
 

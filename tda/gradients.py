@@ -8,7 +8,7 @@ once, and those that two layers share go through ``vmap``.
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -105,7 +105,8 @@ class SampleGradients:
     def _blocks(self, data: Examples, cotangents: Callable[[Data], Cotangents]) -> RowBlocks:
         def rows(chosen: slice) -> Rows:
             batch = data.take(chosen)
-            return capture(self.network, self.objective, batch.x, cotangents(batch))
+            checked = _finite(cotangents(batch), batch)
+            return capture(self.network, self.objective, batch.x, checked)
 
         return RowBlocks(rows, len(data), self.memory_bytes / 3)  # train, test, jacobian
 
@@ -120,6 +121,21 @@ def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:
         return gradient_BK[None].to(output_BK.dtype)
 
     return cotangents
+
+
+def _finite(cotangents: Cotangents, batch: Data) -> Cotangents:
+    """The same cotangents, of outputs that are numbers."""
+
+    def checked(output_BK: Tensor) -> Tensor:
+        finite_B = output_BK.isfinite().all(1)
+        if not finite_B.all():
+            raise UserError(
+                f"the network's output for example {batch.index[int((~finite_B).nonzero()[0, 0])]} "
+                "is not finite: look for NaN or infinite inputs there, and for a diverged network"
+            )
+        return cotangents(output_BK)
+
+    return checked
 
 
 def output_cotangents(output_BK: Tensor) -> Tensor:
@@ -142,12 +158,18 @@ def capture(network: nn.Module, objective: Objective, x_B: Any, cotangents: Cota
     """
     layers = _hooked_layers(network)
     calls: dict[str, list[_Call]] = {}
+    count = len(next(iter(x_B.values())) if isinstance(x_B, Mapping) else x_B)
+
+    def record(name: str, inputs: tuple, output: Tensor) -> Tensor:
+        activation = inputs[0].detach()
+        if len(output) == 1 < count:  # shared by all examples, as positions are: one copy each
+            output = output.expand(count, *output.shape[1:])
+            activation = activation.expand(count, *activation.shape[1:])
+        calls.setdefault(name, []).append(_Call(activation, output, output._version))
+        return output
+
     hooks = [
-        layer.register_forward_hook(
-            lambda _, inputs, output, name=name: calls.setdefault(name, []).append(
-                _Call(inputs[0].detach(), output, output._version)
-            )
-        )
+        layer.register_forward_hook(lambda _, inputs, out, name=name: record(name, inputs, out))
         for name, layer in layers.items()
     ]
     try:
@@ -157,7 +179,9 @@ def capture(network: nn.Module, objective: Objective, x_B: Any, cotangents: Cota
         for hook in hooks:
             hook.remove()
     cotangents_LBK = cotangents(output_BK.detach())
-    once = {name: found[0] for name, found in calls.items() if _is_simple(layers[name], found)}
+    once = {
+        name: found[0] for name, found in calls.items() if _is_simple(layers[name], found, count)
+    }
     rows = _layer_rows(layers, once, output_BK, cotangents_LBK)
     rest = _parameters_outside(network, set(once))
     if rest:
@@ -300,10 +324,10 @@ def _patches(layer: nn.Conv2d, activation: Tensor) -> Tensor:
     return patches.permute(0, 1, 2, 4, 5, 3).flatten(3)
 
 
-def _is_simple(layer: nn.Module, calls: list[_Call]) -> bool:
+def _is_simple(layer: nn.Module, calls: list[_Call], count: int) -> bool:
     """Whether the layer's rows follow from one input and one output."""
     activation, output, version = calls[0]
-    if len(calls) > 1 or output._version != version or len(activation) != len(output):
+    if len(calls) > 1 or output._version != version or not len(activation) == len(output) == count:
         return False
     trainable = {p.requires_grad for p in layer.parameters()}
     plain = True

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, hessian, vmap
+from torch.func import functional_call, grad, jacrev, vmap
 
 from tda.errors import UserError
 
@@ -40,19 +40,25 @@ class Objective(Protocol):
 
 def output_at(network: nn.Module, objective: Objective, named: dict[str, Tensor], x: Any) -> Tensor:
     """Outputs [B K] with some of the network's parameters replaced."""
-    holder = _Call(network, objective)
+    holder = AsCalled(network, objective)
     renamed = {f"network.{name}": value for name, value in named.items()}
     return functional_call(holder, renamed, (x,), tie_weights=True)
 
 
-class _Call(nn.Module):
-    """A network as its objective calls it, for ``functional_call``."""
+def innermost(objective: Any) -> Any:
+    """The objective within one that only measures something else."""
+    return getattr(objective, "objective", objective)
+
+
+class AsCalled(nn.Module):
+    """A network as its objective calls it."""
 
     def __init__(self, network: nn.Module, objective: Objective):
         super().__init__()
         self.network, self.objective = network, objective
 
     def forward(self, x: Any) -> Tensor:
+        """Outputs [B K]."""
         return self.objective.output(self.network, x)
 
 
@@ -228,10 +234,10 @@ class FromLoss(_Standard):
         ]
 
     def _one(self, output_K: Tensor, y: Tensor) -> Tensor:
-        return self.function(output_K[None], y[None])[0]
+        return self.loss(output_K[None], y[None])[0]
 
     def _spectrum(self, output_BK: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
-        values_BK, vectors_BKK = torch.linalg.eigh(vmap(hessian(self._one))(output_BK, y_B))
+        values_BK, vectors_BKK = torch.linalg.eigh(vmap(jacrev(grad(self._one)))(output_BK, y_B))
         return values_BK.clamp(min=0), vectors_BKK
 
 
