@@ -3,8 +3,16 @@
 from tda.statistics.accuracy import accuracy
 from tda.statistics.comparison import SIGNED, STATISTICS, correlations
 from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix
+from tda.statistics.evaluation import (
+    compare,
+    detection_auc,
+    evaluate,
+    linear_datamodelling_score,
+    loo_correlation,
+)
 from tda.statistics.intervals import Interval, jackknife_interval, t_interval
 from tda.statistics.labels import is_labelled, within_labels
+from tda.statistics.pairs import pair_reliability
 from tda.statistics.reliability import agreement, reliability
 from tda.statistics.significance import (
     benjamini_hochberg,
@@ -37,15 +45,21 @@ __all__ = [
     "accuracy",
     "agreement",
     "benjamini_hochberg",
+    "compare",
     "correlation_matrix",
     "correlations",
     "crossed_components",
     "crossed_shares",
+    "detection_auc",
+    "evaluate",
     "expected_published_p",
     "expected_sign_agreement",
     "is_labelled",
     "jackknife_interval",
+    "linear_datamodelling_score",
+    "loo_correlation",
     "mean_p_interval",
+    "pair_reliability",
     "pooled_pair_share",
     "pooled_pair_variance",
     "published_p",
