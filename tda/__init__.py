@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tda.attribution import attribute, group_scores, self_influence
     from tda.experiments import Recipe
+    from tda.figures.overview import show
     from tda.methods import METHODS
     from tda.objective import BinaryClassification, Classification, FromLoss, Objective, Regression
     from tda.posterior import Posterior, train_posterior
     from tda.retraining import additional_step, leave_group_out, leave_one_out, retrained
+    from tda.statistics import compare, evaluate
+    from tda.statistics.pairs import pair_reliability as reliability
 
 _HOME = {  # loaded when first asked for: figures and tables need no torch
     "attribute": "attribution",
@@ -31,6 +34,10 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "leave_group_out": "retraining",
     "leave_one_out": "retraining",
     "retrained": "retraining",
+    "compare": "statistics",
+    "evaluate": "statistics",
+    "reliability": "statistics.pairs",
+    "show": "figures.overview",
     "train_posterior": "posterior",
 }
 __all__ = list(_HOME)
@@ -39,4 +46,5 @@ __all__ = list(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'tda' has no attribute {name!r}")
-    return getattr(import_module(f"tda.{_HOME[name]}"), name)
+    own_name = {"reliability": "pair_reliability"}.get(name, name)
+    return getattr(import_module(f"tda.{_HOME[name]}"), own_name)
