@@ -178,7 +178,7 @@ def _train_chunk(
             optimizer.zero_grad()
             with dropout_masks(members.dropout_seed, step, data.y.device):
                 output_RBK = copies(rows_of(data.x, batch))
-            loss_RB = objective.loss(output_RBK, data.y[batch])
+            loss_RB = _losses(objective, output_RBK, data.y[batch])
             weight_RB = members.weight.gather(1, batch.expand(len(members), -1))
             (weight_RB * loss_RB).sum().div(batch.shape[1]).backward()
             optimizer.step()
@@ -186,6 +186,13 @@ def _train_chunk(
         if epoch >= recipe.epochs - recipe.keep:
             kept.append(copies.vector())
     return torch.stack(kept)
+
+
+def _losses(objective: Objective, output_RBK: Tensor, y: Tensor) -> Tensor:
+    """Losses [R B] for targets [1 B ...], shared by the members, or [R B ...]."""
+    if len(y) == 1:
+        return objective.loss(output_RBK, y[0])
+    return vmap(objective.loss)(output_RBK, y)
 
 
 @contextmanager

@@ -25,7 +25,8 @@ from tda.parameters import Parameters, channels_last_copy
 from tda.rows import Factored, Formed, RowBlocks, Rows
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
-_HOOKED = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.Embedding)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_HOOKED = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.Embedding, *_BATCH_NORMS)
 
 
 class SampleGradients:
@@ -274,7 +275,11 @@ def _stack(deltas: tuple[Tensor, ...]) -> Tensor:
 def _rows_of(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | Formed:
     """Rows of a layer from its input and its output's cotangents [B L ...]."""
     if isinstance(layer, nn.LayerNorm):
-        return _norm_rows(layer, activation, delta)
+        normed = F.layer_norm(activation, layer.normalized_shape, eps=layer.eps)
+        return _scale_rows(layer, normed, delta)
+    if isinstance(layer, _BATCH_NORMS):
+        normed = F.batch_norm(activation, layer.running_mean, layer.running_var, eps=layer.eps)
+        return _scale_rows(layer, normed.movedim(1, -1), delta.movedim(2, -1))
     if isinstance(layer, nn.Embedding):
         return _embedding_rows(layer, activation, delta)
     if isinstance(layer, nn.Conv2d):
@@ -295,11 +300,11 @@ def _rows_of(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | 
     return Formed(torch.cat(formed, dim=-1))
 
 
-def _norm_rows(layer: nn.LayerNorm, activation: Tensor, delta: Tensor) -> Formed:
-    normed = F.layer_norm(activation, layer.normalized_shape, eps=layer.eps)
-    size = layer.weight.numel()
-    delta_BLTD = delta.reshape(*delta.shape[:2], -1, size)
-    formed = [(delta_BLTD * normed.reshape(len(normed), 1, -1, size)).sum(2)]
+def _scale_rows(layer: nn.Module, normed: Tensor, delta: Tensor) -> Formed:
+    """Rows of an elementwise weight and bias on normed inputs [B ... D]."""
+    weight = cast(Tensor, layer.weight)
+    delta_BLTD = delta.reshape(*delta.shape[:2], -1, weight.numel())
+    formed = [(delta_BLTD * normed.reshape(len(normed), 1, -1, weight.numel())).sum(2)]
     if layer.bias is not None:
         formed.append(delta_BLTD.sum(2))
     return Formed(torch.cat(formed, dim=-1))
@@ -367,7 +372,8 @@ def _other_rows(
         return vmap(pull)(cotangents_LK)[0]
 
     try:
-        gradients = vmap(one_example)(x_B, cotangents_LBK.transpose(0, 1))
+        with torch.no_grad():  # of the parameters that are not differentiated here
+            gradients = vmap(one_example)(x_B, cotangents_LBK.transpose(0, 1))
     except RuntimeError as error:
         warnings.warn(
             f"gradients of {', '.join(named)} are taken one by one, which is slow: vmap does not "

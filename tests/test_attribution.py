@@ -31,8 +31,9 @@ def mlp():
 
 def cnn():
     network = nn.Sequential(
-        nn.Conv2d(1, 3, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(12, 3)
+        nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(12, 3)
     )
+    network[1].running_mean.uniform_()
     return network, lambda count, seed: normal((count, 1, 3, 3), seed), 3
 
 

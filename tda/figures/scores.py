@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from tda.figures.style import REFERENCE, caption, colour, label, panels, probability, styled
 
 NOTE = (
-    "Dots: seeds. Black: mean ± standard error. Below: training image → test image, "
+    "Dots: seeds. Black: mean ± standard error. Below: training example → test example, "
     "p (Student t), q (Benjamini-Hochberg over all pairs)."
 )
 Pair = tuple[int, int]
