@@ -10,6 +10,7 @@ leave-one-out, g(z; θ without z_j) − g(z; θ), which is the scale of ``loo``.
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def attribute(
     method: Method = "influence",
     parameters: str | None = None,
     memory_gb: float | None = None,
+    scratch: str | Path | None = None,
     **settings: Any,
 ) -> xr.DataArray:
     """Scores of all training examples for all test examples, by every sample of θ.
@@ -50,6 +52,8 @@ def attribute(
             :class:`tda.gradients.SampleGradients` (and the settings) to scores [N M].
         parameters: patterns of the parameters to attribute through, such as ``"head.*"``.
         memory_gb: what gradients may take; default: most of what is free.
+        scratch: a folder for gradients and scores of one sample that do not fit into memory_gb;
+            None: gradients are computed again when needed.
         settings: of the method. ``damping="horizon"`` is λ = 1/Σ_t η_t of the training.
 
     Returns:
@@ -63,7 +67,8 @@ def attribute(
     runs = []
     for seed in posterior.seeds:
         scores = []
-        for sample in _samples(posterior, objective, (train, test), seed, parameters, memory_gb):
+        limits = (memory_gb, scratch)
+        for sample in _samples(posterior, objective, (train, test), seed, parameters, limits):
             result = function(sample.gradients, **_arguments(function, sample, settings))
             scores.append(result if combine else _checked(result, sample))
         runs.append(_checked(combine(scores), sample) if combine else torch.stack(scores))
@@ -143,7 +148,7 @@ def _samples(
     data: tuple[Any, Any],
     seed: int,
     parameters: str | None,
-    memory_gb: float | None,
+    limits: tuple[float | None, str | Path | None],
 ) -> Iterator[_Sample]:
     placed: list[Examples] | None = None
     for place in range(len(posterior.checkpoints)):
@@ -152,9 +157,13 @@ def _samples(
         placed = placed or [examples(source, theta_P.device, theta_P.dtype) for source in data]
         gradients = SampleGradients(
             network, objective, theta_P, train=placed[0], test=placed[1],
-            memory_bytes=budget_bytes(memory_gb, theta_P.device),
+            memory_bytes=budget_bytes(limits[0], theta_P.device), scratch=limits[1],
         )  # fmt: skip
-        yield _Sample(gradients, posterior, seed, place)
+        try:
+            yield _Sample(gradients, posterior, seed, place)
+        finally:
+            if gradients.scratch:
+                gradients.scratch.close()
 
 
 def _theta(network: nn.Module) -> Tensor:

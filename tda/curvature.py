@@ -18,6 +18,7 @@ from tda.errors import UserError
 from tda.filters import Filter
 from tda.gradients import SampleGradients
 from tda.products import PRODUCTS, Products, hessian_products
+from tda.scratch import empty
 
 
 class Curvature(Protocol):
@@ -143,9 +144,11 @@ def between(gradients: SampleGradients, conditioned: Callable[[Tensor], Tensor])
     """∇L(z_j)ᵀ F(∇g(z)) for all pairs [N M], float64; F from [P M] to [P M]."""
     test = [gradients.vectors(rows)[:, 0].double() for _, rows in gradients.test]
     conditioned_PM = conditioned(torch.cat(test).T)
-    return torch.cat(
-        [gradients.vectors(rows)[:, 0].double() @ conditioned_PM for _, rows in gradients.train]
-    )
+    sizes = (len(gradients.train_data), len(gradients.test_data))
+    scores_NM = empty(sizes, conditioned_PM, gradients.scratch, gradients.memory_bytes / 6)
+    for chosen, rows in gradients.train:
+        scores_NM[chosen] = gradients.vectors(rows)[:, 0].double() @ conditioned_PM
+    return scores_NM
 
 
 def training_products(gradients: SampleGradients, curvature: str, block: int = 256) -> Products:

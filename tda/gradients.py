@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -23,6 +24,7 @@ from tda.examples import Data, Examples, rows_of
 from tda.objective import Measurement, Objective, output_at
 from tda.parameters import Parameters, channels_last_copy
 from tda.rows import Factored, Formed, RowBlocks, Rows
+from tda.scratch import Scratch
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -37,7 +39,8 @@ class SampleGradients:
         objective: gives the loss and the measurement.
         theta_P: the sample.
         train, test: examples [N ...] and [M ...].
-        memory_bytes: what gradients may take; more examples are captured again when needed.
+        memory_bytes: what gradients may take; changes only the speed.
+        scratch: a folder for gradients that do not fit; None: they are captured again when needed.
 
     Raises:
         UserError: batch norm has no running statistics.
@@ -52,10 +55,12 @@ class SampleGradients:
         train: Examples,
         test: Examples,
         memory_bytes: float,
+        scratch: str | Path | None = None,
     ):
         self.network = channels_last_copy(network).eval()
         self.objective, self.train_data, self.test_data = objective, train, test
         self.theta_P, self.memory_bytes = theta_P, memory_bytes
+        self.scratch = None if scratch is None else Scratch(scratch)
         self.layout = Parameters(network)
         self.kept: dict[str, Any] = {}  # what several methods need, such as a curvature matrix
         self.layout.write(self.network, theta_P)
@@ -109,7 +114,8 @@ class SampleGradients:
             checked = _finite(cotangents(batch), batch)
             return capture(self.network, self.objective, batch.x, checked)
 
-        return RowBlocks(rows, len(data), self.memory_bytes / 3)  # train, test, jacobian
+        share = self.memory_bytes / 3  # train, test, jacobian
+        return RowBlocks(rows, len(data), share, self.scratch)
 
 
 def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:

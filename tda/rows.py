@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tda.scratch import Scratch, empty
+
 
 @dataclass(frozen=True)
 class Factored:
@@ -33,6 +35,11 @@ class Factored:
             _contract(self.delta, other.delta)
             * (self.activation @ other.activation.T)[:, None, :, None]
         )
+
+    @property
+    def size(self) -> int:
+        """Number of parameters p."""
+        return self.delta.shape[-1] * self.activation.shape[-1]
 
     def squared_norms(self) -> Tensor:
         """Squared norms [B L]."""
@@ -58,6 +65,11 @@ class Formed:
     def inner(self, other: Any) -> Tensor:
         """Inner products [A L B L']."""
         return _contract(self.values, other.values)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters p."""
+        return self.values.shape[-1]
 
     def squared_norms(self) -> Tensor:
         """Squared norms [B L]."""
@@ -88,46 +100,93 @@ def squared_norms(rows: Rows) -> Tensor:
 
 
 class RowBlocks:
-    """Rows of many examples, captured block by block, kept only when all of them fit.
+    """Rows of many examples, captured block by block, kept in memory or on disk, or made again.
 
     Args:
         capture: makes the rows of a slice of the examples.
         num_examples: how many there are.
         memory_bytes: what all blocks together may take; changes only the speed.
+        scratch: where shards of rows are kept that do not fit; None: they are captured again.
     """
 
-    def __init__(self, capture: Callable[[slice], Rows], num_examples: int, memory_bytes: float):
+    def __init__(
+        self,
+        capture: Callable[[slice], Rows],
+        num_examples: int,
+        memory_bytes: float,
+        scratch: Scratch | None = None,
+    ):
         self._capture, self.num_examples = capture, num_examples
-        per_example = sum(block.nbytes() for block in capture(slice(0, 1)).values())
+        first = capture(slice(0, 1))
+        self._like = squared_norms(first)  # [1 L]
+        per_example = sum(block.nbytes() for block in first.values())
         self.block = max(1, min(num_examples, MAX_BLOCK, int(memory_bytes / 4 / per_example)))
         self._keep = per_example * num_examples <= memory_bytes / 2
         self._kept: dict[int, Rows] = {}
+        self._memory_bytes, self._scratch = memory_bytes, scratch
+        self._name = scratch.name() if scratch else ""
 
     def __iter__(self) -> Iterator[tuple[slice, Rows]]:
         for start in range(0, self.num_examples, self.block):
             chosen = slice(start, min(start + self.block, self.num_examples))
-            rows = self._kept.get(start) or self._capture(chosen)
-            if self._keep:
-                self._kept[start] = rows
-            yield chosen, rows
+            yield chosen, self._rows(chosen)
+
+    def _rows(self, chosen: slice) -> Rows:
+        if chosen.start in self._kept:
+            return self._kept[chosen.start]
+        if self._scratch and not self._keep:
+            name = f"{self._name}-{chosen.start}"
+            return _unpacked(self._scratch.tensors(name, lambda: _packed(self._capture(chosen))))
+        rows = self._capture(chosen)
+        if self._keep:
+            self._kept[chosen.start] = rows
+        return rows
 
     def inner(self, other: "RowBlocks") -> Tensor:
         """Inner products [A L B L'] of all examples with all of the other's."""
-        symmetric = other is self
-        results: list[Tensor] = []
+        symmetric, result = other is self, self._array(other)
         for chosen, left in self:
-            mirrored = [row[:, :, chosen].permute(2, 3, 0, 1) for row in results if symmetric]
-            new = [
-                inner(left, right)
-                for at, right in other
-                if not symmetric or at.start >= chosen.start
-            ]
-            results.append(torch.cat(mirrored + new, dim=2))
-        return torch.cat(results)
+            for at, right in other:
+                mirrored = symmetric and at.start < chosen.start
+                result[chosen, :, at] = (
+                    result[at, :, chosen].permute(2, 3, 0, 1) if mirrored else inner(left, right)
+                )
+        return result
 
     def norms(self) -> Tensor:
         """Norms [B L]."""
         return torch.cat([squared_norms(rows) for _, rows in self]).sqrt()
+
+    def _array(self, other: "RowBlocks") -> Tensor:
+        """Where inner products go."""
+        sizes = (self.num_examples, self._like.shape[1], other.num_examples, other._like.shape[1])
+        return empty(sizes, self._like, self._scratch, self._memory_bytes / 2)
+
+
+def _packed(rows: Rows) -> dict[str, Tensor]:
+    """Rows as named tensors."""
+    packed = {}
+    for name, block in rows.items():
+        if isinstance(block, Formed):
+            packed[f"formed|values|{name}"] = block.values
+        else:
+            kind = "biased" if block.bias else "factored"
+            packed[f"{kind}|activation|{name}"] = block.activation
+            packed[f"{kind}|delta|{name}"] = block.delta
+    return packed
+
+
+def _unpacked(packed: dict[str, Tensor]) -> Rows:
+    parts: dict[str, dict[str, Any]] = {}
+    for key, tensor in packed.items():
+        kind, part, name = key.split("|", 2)
+        parts.setdefault(name, {"kind": kind})[part] = tensor
+    return {
+        name: Formed(found["values"])
+        if found["kind"] == "formed"
+        else Factored(found["activation"], found["delta"], found["kind"] == "biased")
+        for name, found in parts.items()
+    }
 
 
 def _contract(left_ALp: Tensor, right_BLp: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """What must hold for every estimator, whatever the network and the data."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +72,10 @@ def test_memory_and_so_the_size_of_blocks_does_not_matter(method, seed, memory_g
     plain = scores(own, train, test, method)
     frugal = scores(own, train, test, method, memory_gb=memory_gb)
     np.testing.assert_allclose(frugal, plain, rtol=1e-7, atol=1e-9)
+    with TemporaryDirectory() as folder:
+        spilled = scores(own, train, test, method, memory_gb=memory_gb, scratch=folder)
+        assert not list(Path(folder).iterdir())
+    np.testing.assert_allclose(spilled, frugal, rtol=1e-10, atol=1e-14)
 
 
 @each_method
@@ -139,3 +146,22 @@ def test_the_gpu_gives_the_scores_of_the_cpu():
         here = scores(own, train, test, method)
         there = scores(network(1).cuda(), train, test, method)
         np.testing.assert_allclose(there, here, rtol=1e-6, atol=1e-9)
+
+
+def test_shards_are_written_once_and_read_again(tmp_path, monkeypatch):
+    captured = []
+    plain = tda.gradients.capture
+
+    def counting(network, objective, x_B, cotangents):
+        captured.append(len(x_B))
+        return plain(network, objective, x_B, cotangents)
+
+    monkeypatch.setattr(tda.gradients, "capture", counting)
+    own, train, test = network(1), data(N, 1), data(M, 2)
+    scores(own, train, test, "grad_cos", memory_gb=1e-6, scratch=tmp_path)
+    assert sum(captured) == N + M + 2  # and the first example of both, to measure it
+
+
+def test_scratch_must_be_a_folder(tmp_path):
+    with pytest.raises(tda.errors.UserError, match="must be a folder"):
+        scores(network(1), data(N, 1), data(M, 2), "grad_dot", scratch=tmp_path / "none")
