@@ -10,16 +10,20 @@ import torch
 from torch import Tensor
 
 from tda.methods.conjugate_gradients import cg_influence
+from tda.methods.datainf import datainf
+from tda.methods.ekfac import ekfac_influence
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
 from tda.methods.influence import hessian_influence, influence
 from tda.methods.lissa import lissa
+from tda.methods.logra import projected_influence
 from tda.methods.low_rank import low_rank_influence
 from tda.methods.representer import representer_points
 from tda.methods.tracin import tracin
+from tda.methods.trak import mean_product, trak_parts
 from tda.methods.unrolled import flow_influence, unrolled_influence
 
-Combine = Callable[[list[Tensor]], Tensor]  # scores of a run's checkpoints -> [N M]
+Combine = Callable[[list[Any]], Tensor]  # what a run's checkpoints gave -> scores [N M]
 
 
 def total(scores: list[Tensor]) -> Tensor:
@@ -36,6 +40,10 @@ METHODS: dict[str, tuple[Callable[..., Any], Combine | None]] = {
     "influence_cg": (cg_influence, None),
     "influence_lissa": (lissa, None),
     "influence_low_rank": (low_rank_influence, None),
+    "influence_ekfac": (ekfac_influence, None),
+    "influence_projected": (projected_influence, None),
+    "datainf": (datainf, None),
+    "trak": (trak_parts, mean_product),
     "unrolled": (unrolled_influence, None),
     "flow": (flow_influence, None),
     "representer": (representer_points, None),

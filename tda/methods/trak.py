@@ -1,0 +1,172 @@
+"""TRAK: influence of a linear model on randomly projected gradients of the model's output."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tda.errors import UserError
+from tda.examples import Examples
+from tda.gradients import SampleGradients, capture, value_cotangents
+from tda.objective import (
+    BinaryClassification,
+    Classification,
+    Measurement,
+    Regression,
+    innermost,
+    margin,
+)
+from tda.rows import RowBlocks, Rows
+
+CHUNK = 4096  # parameters whose projection is drawn at a time; fixed, as it decides the draws
+
+
+class Parts(NamedTuple):
+    """Factors of one model's scores, which an ensemble averages apart.
+
+    Attributes:
+        kernel_NM: :math:`\\phi(z)^\\top (\\Phi^\\top \\Phi + \\lambda I)^{-1} \\phi(z_j)`.
+        weight_N: Q, how far each training example is from being fitted.
+    """
+
+    kernel_NM: Tensor
+    weight_N: Tensor
+
+
+def trak(
+    gradients: SampleGradients, projection: int = 512, damping: float = 0.0, *, seed: int = 0
+) -> Tensor:
+    r"""Scores [N M]: :math:`\phi(z)^\top (\Phi^\top \Phi + \lambda I)^{-1} \phi(z_j)\, Q_j`.
+
+    Positive = helpful. Φ are gradients of the model output function, projected at random to k
+    numbers (Park et al. 2023, equation 13 with one model). In classification φ is of the margin
+    log p/(1 − p) of the right class on both sides, whatever the objective measures, and
+    :math:`Q_j = 1 - p_j`: by how much z_j raises the margin. In regression with one output, φ is of
+    the output and :math:`Q_j = f_j - y_j`; the test side is ∇g, so that with the loss as g the test
+    residual enters with its sign: by how much z_j lowers the loss. The kernel is that of the *sum*
+    over examples, as published: scores are not to be divided by N. The published soft threshold
+    is left out. N + M gradients, (N + M) k numbers; the projection [P k] is drawn in chunks.
+
+    Args:
+        gradients: of one sample of θ.
+        projection: k.
+        damping: λ, in units of N times a squared gradient norm.
+        seed: of the projection. It changes the answer, as does the kind of device that draws.
+
+    Raises:
+        UserError: k exceeds N or P and λ is 0; no output function is known for the objective.
+    """
+    return mean_product([trak_parts(gradients, projection, damping, seed=seed)])
+
+
+def trak_parts(
+    gradients: SampleGradients,
+    projection: int = 512,
+    damping: float = 0.0,
+    *,
+    seed: int = 0,
+    place: int = 0,
+) -> Parts:
+    """Both factors of :func:`trak`; ``place`` gives each model of an ensemble its projection."""
+    train_value, test_value, weight_N = _output_function(gradients)
+    _check_size(gradients, projection, damping)
+    project = Projection(gradients, projection, seed * 1_000_003 + place)
+    train_Nk = _features(gradients, gradients.train_data, train_value, project)
+    test_Mk = _features(gradients, gradients.test_data, test_value, project)
+    gram_kk = train_Nk.T @ train_Nk
+    gram_kk.diagonal().add_(damping)
+    factor_kk, failed = torch.linalg.cholesky_ex(gram_kk)
+    if failed:
+        raise UserError(
+            f"the {projection} projected gradients' kernel is singular: lower the projection or "
+            "give damping"
+        )
+    return Parts(train_Nk @ torch.cholesky_solve(test_Mk.T, factor_kk), weight_N)
+
+
+def mean_product(parts: list[Parts]) -> Tensor:
+    """Scores [N M] of an ensemble: the mean kernel times the mean Q (Park et al. 2023, eq. 17)."""
+    kernel_NM = torch.stack([part.kernel_NM for part in parts]).mean(0)
+    return kernel_NM * torch.stack([part.weight_N for part in parts]).mean(0)[:, None]
+
+
+class Projection:
+    """Products [B k] of gradients [B P] with random signs over √k, [P k].
+
+    Drawn again for each block of gradients, unless it is small.
+    """
+
+    def __init__(self, gradients: SampleGradients, size: int, seed: int):
+        self.size, self.seed, self.theta_P = size, seed, gradients.theta_P
+        whole = gradients.layout.count * size * self.theta_P.element_size()
+        self._kept = list(self._draws()) if whole <= gradients.memory_bytes / 8 else None
+
+    def __call__(self, vectors_BP: Tensor) -> Tensor:
+        """Projected vectors [B k], in float64."""
+        total_Bk = vectors_BP.new_zeros(len(vectors_BP), self.size, dtype=torch.float64)
+        chunks = vectors_BP.split(CHUNK, dim=1)
+        for chunk_Bc, signs_ck in zip(chunks, self._kept or self._draws(), strict=True):
+            total_Bk += chunk_Bc @ signs_ck
+        return total_Bk / self.size**0.5
+
+    def _draws(self) -> Iterator[Tensor]:
+        theta_P = self.theta_P
+        generator = torch.Generator(theta_P.device).manual_seed(self.seed)
+        for chunk in theta_P.split(CHUNK):
+            size = (len(chunk), self.size)
+            bits_ck = torch.randint(
+                2, size, generator=generator, device=theta_P.device, dtype=theta_P.dtype
+            )
+            yield bits_ck.mul_(2).sub_(1)
+
+
+def _features(
+    gradients: SampleGradients,
+    data: Examples,
+    value: Measurement,
+    project: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Projected gradients [B k] of a function of the output, float64."""
+
+    def rows(chosen: slice) -> Rows:
+        batch = data.take(chosen)
+        cotangents = value_cotangents(value, batch.y)
+        return capture(gradients.network, gradients.objective, batch.x, cotangents)
+
+    blocks = RowBlocks(rows, len(data), gradients.memory_bytes / 3)
+    return torch.cat([project(gradients.vectors(block)[:, 0]) for _, block in blocks])
+
+
+def _output_function(gradients: SampleGradients) -> tuple[Measurement, Measurement, Tensor]:
+    """What φ is the gradient of, on training and on test examples, and Q [N]."""
+    objective = innermost(gradients.objective)
+    output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
+    if isinstance(objective, Classification):
+        return margin, margin, torch.sigmoid(-margin(output_NK, y_N))
+    if isinstance(objective, BinaryClassification):
+        return _binary_margin, _binary_margin, torch.sigmoid(-_binary_margin(output_NK, y_N))
+    if isinstance(objective, Regression) and output_NK.shape[1] == 1:
+        residual_N = output_NK[:, 0] - y_N.reshape(-1)
+        return lambda output_B1, _: output_B1[:, 0], gradients.objective.measure, residual_N
+    raise UserError(
+        f"TRAK has no output function for {type(objective).__name__} with {output_NK.shape[1]} "
+        "outputs: it needs Classification, BinaryClassification, or Regression with one output"
+    )
+
+
+def _binary_margin(output_B1: Tensor, y_B: Tensor) -> Tensor:
+    """Log-odds of the right one of two classes."""
+    return (2 * y_B.reshape(-1) - 1) * output_B1[:, 0]
+
+
+def _check_size(gradients: SampleGradients, projection: int, damping: float) -> None:
+    most = min(len(gradients.train_data), gradients.layout.count)
+    if projection < 1:
+        raise UserError(f"projection={projection}: at least one dimension is needed")
+    if projection > most and damping == 0:
+        raise UserError(
+            f"projection={projection} is more than the {len(gradients.train_data)} training "
+            f"examples or the {gradients.layout.count} parameters, so that the kernel is singular: "
+            f"lower the projection to {most} at most, or give damping"
+        )
