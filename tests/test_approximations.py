@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_vit import adapted_vit, images
+from tiny_vit import adapted_vit, images, shaken
 from torch import nn
 
 import tda
@@ -67,7 +67,7 @@ def sample(network, train, test, objective=None, memory_bytes=1e9):
 
 
 def regression(outputs=1, count=N, targets=None):
-    """A linear map and a residual network's worth of curvature: one hidden layer."""
+    """A network with one hidden layer, and N + M examples with targets [N K], or ``flat``."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).double()
     x, y = torch.randn(count + M, 4).double(), torch.randn(count + M, outputs).double()
@@ -323,6 +323,7 @@ def test_trak_is_the_explicit_least_squares_kernel_times_q(case):
 
 
 def test_trak_of_a_linear_regression_is_leave_one_out_but_for_the_leverage():
+    torch.manual_seed(0)
     network = nn.Linear(4, 1).double()
     x, y = torch.randn(20 + M, 4).double(), torch.randn(20 + M).double()
     ones = torch.cat([x, torch.ones(20 + M, 1).double()], 1)
@@ -337,7 +338,8 @@ def test_trak_of_a_linear_regression_is_leave_one_out_but_for_the_leverage():
     )
     hat = ones[:20] @ torch.linalg.inv(ones[:20].T @ ones[:20]) @ ones[:20].T
     residual = ones @ theta - y
-    found = trak(gradients, 5, seed=1)  # any square projection will do that is not singular
+    regular = (seed for seed in range(50) if signs(gradients, 5, seed).det().abs() > 0.01)
+    found = trak(gradients, 5, seed=next(regular))  # a square projection loses nothing
     for j in range(20):
         change = ones[20:] @ (fitted([i for i in range(20) if i != j]) - theta)
         expected = 2 * residual[20:] * change * (1 - hat[j, j])
@@ -360,8 +362,7 @@ class Doubled(nn.Module):
 
 def test_an_ensemble_of_trak_averages_kernel_and_q_apart():
     network, train, test = small("mlp")
-    other, _, _ = small("mlp")
-    nn.init.normal_(other[1].weight)
+    other = shaken(small("mlp")[0], seed=1)
     posterior = tda.Posterior.of_networks({4: [network, other]})
     found = tda.attribute(
         posterior, tda.Classification(), train, test, method="trak", projection=5, seed=2
@@ -389,12 +390,27 @@ def test_the_projection_has_random_signs_and_each_model_its_own():
         assert abs((other * matrix).sum() / len(matrix)) < 6 / math.sqrt(matrix.numel())
 
 
-def test_a_projection_that_is_not_kept_is_drawn_again_alike(monkeypatch):
-    monkeypatch.setattr(trak_file, "CHUNK", 10)
+def test_a_projection_in_chunks_that_is_not_kept_is_the_same(monkeypatch):
     parts = small("mlp")
+    whole = trak(sample(*parts), 5)
+    monkeypatch.setattr(trak_file, "CHUNK", 10)
     frugal = sample(*parts, memory_bytes=1)
     assert Projection(frugal, 5, 0)._kept is None
-    torch.testing.assert_close(trak(frugal, 5), trak(sample(*parts), 5), **CLOSE)
+    torch.testing.assert_close(trak(frugal, 5), whole, **CLOSE)
+
+
+def test_signs_are_those_of_the_published_generator():
+    def published(state):  # SplitMix64, with integers of any size
+        z = state % 2**64
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z = (z ^ (z >> shift)) * factor % 2**64
+        return z ^ (z >> 31)
+
+    gradients, golden = sample(*small("mlp")), 0x9E3779B97F4A7C15
+    found = signs(gradients, 40, seed=3) * 40**0.5
+    for p, k in ((0, 0), (0, 39), (17, 31), (58, 32)):
+        word = published(published(3 * 1_000_003) + (2 * p + k // 32 + 1) * golden)
+        assert found[p, k].item() == pytest.approx(2 * (word >> k % 32 & 1) - 1)
 
 
 @pytest.mark.parametrize(("projection", "message"), [(N + 1, "at most"), (0, "at least one")])
@@ -406,8 +422,10 @@ def test_trak_says_which_projection_is_possible(projection, message):
 def test_trak_refuses_a_singular_kernel_and_an_unknown_output_function():
     network, train, test = small("mlp")
     same = Data(train.x[[0] * N], train.y[[0] * N], train.index)
-    with pytest.raises(UserError, match="singular"):
-        trak(sample(network, same, test), 4)
+    for dtype in (torch.float64, torch.float32):
+        typed = [Data(part.x.to(dtype), part.y, part.index) for part in (same, test)]
+        with pytest.raises(UserError, match="singular"):
+            trak(sample(network.to(dtype), *typed), 4)
     with pytest.raises(UserError, match="Regression with 2 outputs"):
         trak(sample(*regression(2), tda.Regression()), 4)
 
@@ -495,8 +513,8 @@ def test_random_projections_keep_inner_products_on_average():
     gradients = sample(network, train, test)
     inverse = 1 / 1e9  # of a damping so large that scores are inner products
     exact = gradients.products_NM
-    mean = sum(projected_influence(gradients, 1e9, rank=3, seed=s) for s in range(400)) / 400
-    assert (mean / inverse - exact).norm() < 0.15 * exact.norm()
+    mean = sum(projected_influence(gradients, 1e9, rank=3, seed=s) for s in range(100)) / 100
+    assert (mean / inverse - exact).norm() < 0.3 * exact.norm()
 
 
 def test_projected_influence_keeps_no_gradient_of_a_layers_own_size():
@@ -532,7 +550,10 @@ def test_order_and_memory_change_nothing_and_copies_of_a_test_example_score_alik
 ):
     network, train, test = small("tiny_cnn")
     generator = torch.Generator().manual_seed(seed)
-    rows, columns = torch.randperm(N, generator=generator), torch.randint(M, (4,))
+    rows, columns = (
+        torch.randperm(N, generator=generator),
+        torch.randint(M, (4,), generator=generator),
+    )
     plain = METHODS[method](sample(network, train, test))
     moved = sample(network, train.take(rows), test.take(columns), memory_bytes=memory)
     torch.testing.assert_close(

@@ -19,7 +19,8 @@ from tda.objective import (
 )
 from tda.rows import RowBlocks, Rows
 
-CHUNK = 4096  # parameters whose projection is drawn at a time; fixed, as it decides the draws
+CHUNK = 4096  # parameters whose projection is in memory at a time
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # SplitMix64's step, as int64
 
 
 class Parts(NamedTuple):
@@ -52,7 +53,7 @@ def trak(
         gradients: of one sample of θ.
         projection: k.
         damping: λ, in units of N times a squared gradient norm.
-        seed: of the projection. It changes the answer, as does the kind of device that draws.
+        seed: of the projection; changes the answer.
 
     Raises:
         UserError: k exceeds N or P and λ is 0; no output function is known for the objective.
@@ -76,12 +77,8 @@ def trak_parts(
     test_Mk = _features(gradients, gradients.test_data, test_value, project)
     gram_kk = train_Nk.T @ train_Nk
     gram_kk.diagonal().add_(damping)
-    factor_kk, failed = torch.linalg.cholesky_ex(gram_kk)
-    if failed:
-        raise UserError(
-            f"the {projection} projected gradients' kernel is singular: lower the projection or "
-            "give damping"
-        )
+    _check_regular(gram_kk, len(train_Nk) * torch.finfo(gradients.theta_P.dtype).eps)
+    factor_kk = torch.linalg.cholesky(gram_kk)
     return Parts(train_Nk @ torch.cholesky_solve(test_Mk.T, factor_kk), weight_N)
 
 
@@ -94,31 +91,40 @@ def mean_product(parts: list[Parts]) -> Tensor:
 class Projection:
     """Products [B k] of gradients [B P] with random signs over √k, [P k].
 
-    Drawn again for each block of gradients, unless it is small.
+    Signs are a hash of seed, row and column: alike on every device and for every size of chunk.
+    They are made again for each block of gradients, unless they are few.
     """
 
     def __init__(self, gradients: SampleGradients, size: int, seed: int):
         self.size, self.seed, self.theta_P = size, seed, gradients.theta_P
         whole = gradients.layout.count * size * self.theta_P.element_size()
-        self._kept = list(self._draws()) if whole <= gradients.memory_bytes / 8 else None
+        self._kept = list(self._chunks()) if whole <= gradients.memory_bytes / 8 else None
 
     def __call__(self, vectors_BP: Tensor) -> Tensor:
         """Projected vectors [B k], in float64."""
         total_Bk = vectors_BP.new_zeros(len(vectors_BP), self.size, dtype=torch.float64)
         chunks = vectors_BP.split(CHUNK, dim=1)
-        for chunk_Bc, signs_ck in zip(chunks, self._kept or self._draws(), strict=True):
+        for chunk_Bc, signs_ck in zip(chunks, self._kept or self._chunks(), strict=True):
             total_Bk += chunk_Bc @ signs_ck
         return total_Bk / self.size**0.5
 
-    def _draws(self) -> Iterator[Tensor]:
-        theta_P = self.theta_P
-        generator = torch.Generator(theta_P.device).manual_seed(self.seed)
-        for chunk in theta_P.split(CHUNK):
-            size = (len(chunk), self.size)
-            bits_ck = torch.randint(
-                2, size, generator=generator, device=theta_P.device, dtype=theta_P.dtype
-            )
-            yield bits_ck.mul_(2).sub_(1)
+    def _chunks(self) -> Iterator[Tensor]:
+        words = -(-self.size // 32)  # of 32 signs
+        start = _mixed(torch.tensor(self.seed % 2**63, device=self.theta_P.device))
+        bits_32 = torch.arange(32, device=self.theta_P.device)
+        places_P = torch.arange(len(self.theta_P), device=self.theta_P.device)
+        for place_c in places_P.split(CHUNK):
+            word_cw = place_c[:, None] * words + torch.arange(words, device=place_c.device)
+            drawn_cw = _mixed(start + (word_cw + 1) * _GOLDEN)
+            drawn_ck = (drawn_cw[..., None] >> bits_32 & 1).flatten(1)[:, : self.size]
+            yield drawn_ck.to(self.theta_P.dtype).mul_(2).sub_(1)
+
+
+def _mixed(z: Tensor) -> Tensor:
+    """SplitMix64's output function (Steele, Lea and Flood 2014) of int64 that wrap around."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64)):
+        z = (z ^ (z >> shift & 2 ** (64 - shift) - 1)) * factor
+    return z ^ (z >> 31 & 2**33 - 1)
 
 
 def _features(
@@ -169,4 +175,15 @@ def _check_size(gradients: SampleGradients, projection: int, damping: float) -> 
             f"projection={projection} is more than the {len(gradients.train_data)} training "
             f"examples or the {gradients.layout.count} parameters, so that the kernel is singular: "
             f"lower the projection to {most} at most, or give damping"
+        )
+
+
+def _check_regular(gram_kk: Tensor, relative: float) -> None:
+    """Rounding must not decide: singular values of Φ are above its relative error."""
+    eigenvalues_k = torch.linalg.eigvalsh(gram_kk)
+    rounding = max(relative**2, len(gram_kk) * torch.finfo(gram_kk.dtype).eps)
+    if eigenvalues_k[0] <= rounding * eigenvalues_k[-1]:
+        raise UserError(
+            f"the kernel of {len(gram_kk)} projected gradients is singular: lower the projection, "
+            "give damping, or another seed"
         )
