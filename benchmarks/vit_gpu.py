@@ -268,7 +268,7 @@ def gradients(case: Case, block: Data, precision: str) -> Iterator[Work]:
         "Jacobians": output_cotangents,
     }
     for name, each in cotangents.items():
-        run = partial(capture, case.network, block.x, each)
+        run = partial(capture, case.network, Classification(), block.x, each)
         yield Work(name, precision, len(block.y), run)
 
 
