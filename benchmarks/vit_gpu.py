@@ -29,11 +29,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tda.ensemble import Members, data_order, losses, matmul_precision, train
 from tda.examples import Data
 from tda.experiments import VIT_GRID, Recipe, seeds, task
+from tda.filters import ridge
 from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
 from tda.memory import budget_bytes
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
-from tda.methods.influence import influence
+from tda.methods.influence import filtered_influence
 from tda.networks import pretrained
 from tda.networks.vit import ViT
 from tda.objective import Classification
@@ -328,7 +329,9 @@ def scores_s(case: Case, scale: Scale) -> float:
             train=case.first(scale.num_train), test=case.first(scale.num_test),
             memory_bytes=budget_bytes(None, case.device),
         )  # fmt: skip
-        grad_dot(gradients), grad_cos(gradients), influence(gradients, DAMPINGS)
+        grad_dot(gradients), grad_cos(gradients)
+        for damping in DAMPINGS:
+            filtered_influence(gradients, ridge(damping))
 
     return seconds(run, str(case.device))
 
