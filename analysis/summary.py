@@ -39,7 +39,8 @@ def introduction(experiment: Experiment, test: pd.Series) -> str:
     """What the table is about: models, accuracy, and how to read the columns."""
     accuracy = read_table(experiment, "accuracy").set_index("split")
     test_accuracy, train_accuracy = (
-        interval(accuracy.loc[split, ["accuracy", "low", "high"]]) for split in ("test", "train")
+        interval(accuracy.loc[split, ["accuracy", "low", "high"]].clip(0, 1))
+        for split in ("test", "train")
     )
     return (
         f"{experiment.name}: {test['n_seeds']} seeds x {test['num_checkpoints']} checkpoints, "

@@ -12,7 +12,7 @@ import xarray as xr
 
 from tda import paths, store
 from tda.errors import UserError
-from tda.experiments import HELPFUL_SIGN, Experiment, base_method
+from tda.experiments import HELPFUL_SIGN, ORIGIN, Experiment, base_method
 
 
 def main(
@@ -104,7 +104,7 @@ def comparable_scores(experiment: Experiment, names: Iterable[str]) -> dict[str,
         UserError: a method has none, or was computed with other data or another training.
     """
     datasets = {name: independent_scores(experiment, name) for name in names}
-    shared = (*experiment.settings(), "data_hash", "tf32")
+    shared = (*experiment.settings(), *ORIGIN)
     found = {
         name: {key: json.loads(dataset.attrs["settings"]).get(key) for key in shared}
         for name, dataset in datasets.items()
@@ -112,10 +112,15 @@ def comparable_scores(experiment: Experiment, names: Iterable[str]) -> dict[str,
     first = next(iter(found), "")
     for name, settings in found.items():
         if settings != found[first]:
+            differing = {
+                key: (value, found[first][key])
+                for key, value in settings.items()
+                if value != found[first][key]
+            }
             raise UserError(
                 f"scores of {name} and {first} in {paths.results(experiment.name)} are of other "
-                f"data or another training ({settings} and {found[first]}): delete the older ones "
-                "and run their stages again"
+                f"data or another training ({differing}): delete the older ones and run their "
+                "stages again"
             )
     return datasets
 

@@ -218,6 +218,10 @@ class Experiment:
         ]
 
 
+ORIGIN = ("data_hash", "tf32", "pretrained", "augment")
+"""What a run's training depends on beside :meth:`Experiment.settings`."""
+
+
 def vit_name(source: str) -> str:
     """A pretrained model's name in experiments: ``/`` of a hub id becomes ``--``.
 

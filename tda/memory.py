@@ -1,8 +1,7 @@
 """How much fits: memory is bounded by a flag, not by the size of the data."""
 
-import sys
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
@@ -13,13 +12,6 @@ from tda.experiments import Recipe
 from tda.parameters import Parameters
 
 SHARE = 0.6  # the rest is left to the system and to temporary tensors
-Result = TypeVar("Result")
-
-
-class HasChunk(Protocol):
-    """What holds the number of members to train together."""
-
-    chunk: int
 
 
 def budget_bytes(memory_gb: float | None, device: torch.device, workers: int = 1) -> float:
@@ -60,23 +52,24 @@ def bytes_per_member(network: nn.Module, recipe: Recipe, x_B: Tensor) -> int:
     return vectors * 4 * Parameters(network).count + 2 * kept_bytes
 
 
-def halving(compute: Callable[[int], Result], holder: HasChunk) -> Result:
-    """``compute(holder.chunk)``; when the GPU is out of memory, with half as many members.
+class TooManyMembers(Exception):
+    """A GPU has no room for this many members trained together (its only argument)."""
 
-    The smaller chunk is kept in the holder, so that it is found, and said, once.
+
+@contextmanager
+def full_gpu_noticed(chunk: int) -> Iterator[None]:
+    """Say how many members were too many when the GPU is out of memory.
 
     Raises:
+        TooManyMembers: ``chunk``, where it is more than one.
         UserError: not even one member fits.
     """
-    while True:
-        try:
-            return compute(holder.chunk)
-        except torch.OutOfMemoryError as error:
-            if holder.chunk == 1:
-                raise UserError(
-                    "the GPU has not enough free memory: end what else runs on it, choose another "
-                    "with --device, lower --memory_gb, or use --device cpu"
-                ) from error
-        holder.chunk //= 2
-        torch.cuda.empty_cache()
-        print(f"out of GPU memory: going on with {holder.chunk} members a time", file=sys.stderr)
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        if chunk > 1:
+            raise TooManyMembers(chunk) from error
+        raise UserError(
+            "the GPU has not enough free memory: end what else runs on it, choose another "
+            "with --device, lower --memory_gb, or use --device cpu"
+        ) from error

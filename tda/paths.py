@@ -6,6 +6,7 @@ that the environment variable ``TDA_ROOT`` names.
 """
 
 import os
+import re
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -66,6 +67,14 @@ def scores(experiment_name: str, method: str, run: str) -> Path:
 def part(scores_file: Path, first: int, last: int) -> Path:
     """Finished part of an unfinished score file: training examples first to last - 1."""
     return scores_file.parent / f".{scores_file.stem}.parts" / f"{first}-{last}.nc"
+
+
+def parts(scores_file: Path) -> list[range]:
+    """Ranges of the parts of an unfinished score file that are there, by their first item."""
+    names = [file.stem for file in part(scores_file, 0, 0).parent.glob("*.nc")]
+    found = [re.fullmatch(r"(\d+)-(\d+)", name) for name in names]
+    ranges = [range(int(match[1]), int(match[2])) for match in found if match]
+    return sorted(ranges, key=lambda items: (items.start, items.stop))
 
 
 def pairs(experiment_name: str, method: str) -> Path:

@@ -18,6 +18,7 @@ from score_files import (
 from tda import analysis, paths, store
 from tda.errors import UserError
 from tda.experiments import Experiment, helpful_sign
+from tda.figures.sources import read_table
 
 pytestmark = pytest.mark.usefixtures("root")
 SIGNAL = np.random.default_rng(0).normal(size=(NUM_TRAIN, NUM_TEST))
@@ -126,3 +127,24 @@ def test_the_damping_of_a_crossed_experiment_is_judged_on_independent_runs(monke
     write_experiment(name, {"loo": SIGNAL, "influence": -SIGNAL})
     call(monkeypatch, "damping", "--experiment", name)
     assert set(read("damping", name)["n_seeds"]) == {4}
+
+
+@pytest.mark.parametrize("name", ["data_hash", "tf32", "pretrained", "augment"])
+def test_methods_of_unlike_training_are_not_compared(name):
+    write_experiment(NAME, {"loo": SIGNAL, "ats": SIGNAL})
+    experiment = Experiment.parse(NAME)
+    for run in experiment.runs():
+        path = paths.scores(NAME, "ats", run.name)
+        settings = {**experiment.settings(), "method": "ats", name: "another"}
+        store.write_scores(path, store.open_scores(path, "test"), settings)
+    with pytest.raises(UserError, match=f"another training.*{name}"):
+        analysis.comparable_scores(experiment, ["loo", "ats"])
+
+
+@pytest.mark.parametrize("name", ["reliability", "correlations"])
+def test_a_table_of_an_earlier_version_is_one_sentence(name):
+    experiment = Experiment.parse(NAME)
+    paths.table(NAME, name).parent.mkdir(parents=True)
+    paths.table(NAME, name).write_text("method,quantity,value\nloo,split_half,1\n")
+    with pytest.raises(UserError, match=f"no column 'scope'.*analysis/{name}.py"):
+        read_table(experiment, name)

@@ -1,6 +1,4 @@
-"""Budgets, and going on with smaller chunks when the GPU is full."""
-
-from types import SimpleNamespace
+"""Budgets, and what happens when the GPU is full."""
 
 import pytest
 import torch
@@ -35,27 +33,12 @@ def test_bytes_of_a_member_are_its_vectors_and_what_the_backward_pass_keeps():
     assert sizes[1] - sizes[0] > 10 * per_image
 
 
-def test_a_full_gpu_means_half_the_chunk_and_is_said(capsys):
-    tried = []
-    holder = SimpleNamespace(chunk=16)
-
-    def compute(chunk):
-        tried.append(chunk)
-        if chunk > 3:
-            raise torch.OutOfMemoryError
-        return "done"
-
-    assert memory.halving(compute, holder) == "done"
-    assert tried == [16, 8, 4, 2]
-    assert "going on with 2 members a time" in capsys.readouterr().err
-    assert memory.halving(compute, holder) == "done"
-    assert tried[4:] == [2]
-    assert capsys.readouterr().err == ""
+def test_a_full_gpu_says_how_many_members_were_too_many():
+    with pytest.raises(memory.TooManyMembers) as full, memory.full_gpu_noticed(16):
+        raise torch.OutOfMemoryError
+    assert full.value.args == (16,)
 
 
 def test_a_gpu_too_small_for_one_member_is_an_error_that_says_so():
-    def compute(_chunk):
+    with pytest.raises(memory.UserError, match="--device cpu"), memory.full_gpu_noticed(1):
         raise torch.OutOfMemoryError
-
-    with pytest.raises(memory.UserError, match="--device cpu"):
-        memory.halving(compute, SimpleNamespace(chunk=4))

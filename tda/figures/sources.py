@@ -14,6 +14,10 @@ from tda.experiments import Experiment
 from tda.figures.style import MODELS, RANDOMNESS, TASKS
 
 
+_COLUMNS = {name: ("scope", "aligned") for name in ("reliability", "correlations")}
+"""Columns that tables of earlier versions lack."""
+
+
 def read_table(experiment: Experiment, name: str) -> pd.DataFrame:
     """A CSV table of an experiment.
 
@@ -33,6 +37,9 @@ def read_table(experiment: Experiment, name: str) -> pd.DataFrame:
         raise _damaged(path, command, type(error).__name__) from error
     if table.empty:
         raise _damaged(path, command, "no rows")
+    missing = [column for column in _COLUMNS.get(name, ()) if column not in table]
+    if missing:
+        raise _damaged(path, command, f"no column {missing[0]!r}")
     return table
 
 

@@ -53,7 +53,6 @@ class Context:
     def __init__(self, experiment: Experiment, run: Run, options: Options):
         self.experiment, self.run, self.options = experiment, run, options
         self.recipe = experiment.recipe
-        self._chunk: int | None = None
         self.objective = Classification()
         self.device = torch.device(options.device)
         crop_seed = None if options.augment == "none" else run.order
@@ -101,18 +100,12 @@ class Context:
         """What this process may take."""
         return budget_bytes(self.options.memory_gb, self.device, self.options.jobs or 1)
 
-    @property
+    @cached_property
     def chunk(self) -> int:
-        """Members to train together; a smaller number can be set when memory was not enough."""
-        if self._chunk is None:
-            batch = self.split.train.x[: self.recipe.batch_size]
-            fitting = (self.network, self.recipe, batch, self.memory_bytes)
-            self._chunk = self.options.chunk or members_that_fit(*fitting)
-        return self._chunk
-
-    @chunk.setter
-    def chunk(self, value: int) -> None:
-        self._chunk = value
+        """Members to train together."""
+        batch = self.split.train.x[: self.recipe.batch_size]
+        fitting = (self.network, self.recipe, batch, self.memory_bytes)
+        return self.options.chunk or members_that_fit(*fitting)
 
     def members(self, weight_RN: Tensor, initial_P: Tensor | None = None) -> Members:
         """Members with the run's order that start from its initialisation or from given θ."""

@@ -89,7 +89,7 @@ class LeaveOneOut(_InParts):
 
     def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:
         """Loss without z_j less loss of the base run, which is member 0."""
-        loss = xr.concat([part["loss"] for part in parts], dim="member")
+        loss = xr.concat([part["loss"] for part in parts], dim="member").drop_duplicates("member")
         base = loss.sel(member=0, drop=True)
         score = (loss.sel(member=slice(1, None)) - base).astype("float32")
         score = score.transpose("seed", "checkpoint", "member", "test")
@@ -130,7 +130,7 @@ class AdditionalStep(_InParts):
         return {output: xr.Dataset({"score": score.assign_coords(item=list(items))})}
 
     def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:
-        return context.label_train(xr.concat(parts, dim="item"), "item")
+        return context.label_train(xr.concat(parts, dim="item").drop_duplicates("item"), "item")
 
 
 def _from_scratch(context: Context, weight_RN: Tensor, _items: range, chunk: int) -> Tensor:

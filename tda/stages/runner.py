@@ -2,8 +2,8 @@
 
 The work of a run is a range of items (retrainings, examples to step on, or the run as a whole).
 Ranges are computed by worker processes of one thread each, so that numbers do not depend on how
-many there are; each finished range is a file, and when all are there they become the run's score
-file. A stage that is killed loses the ranges it was at.
+many there are; each finished range is a file, and when the files hold all items they become the
+run's score file. A stage that is killed loses the ranges it was at.
 """
 
 import ctypes
@@ -15,9 +15,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import torch
@@ -27,7 +29,7 @@ from tqdm import tqdm
 from tda import paths, store
 from tda.errors import UserError
 from tda.experiments import Experiment, Run
-from tda.memory import halving
+from tda.memory import TooManyMembers, full_gpu_noticed
 from tda.stages.context import Context, Options, context, default_jobs, forget
 
 
@@ -67,7 +69,7 @@ class Stage:
         return 1
 
     def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:
-        """Join the results of all parts of one output."""
+        """Join the results of one output, in the order of their first items; they may overlap."""
         return parts[0]
 
     def is_complete(self, context: Context) -> bool:
@@ -102,30 +104,53 @@ def run_stage(
         UserError: a result exists with other settings or is damaged, an earlier stage is missing,
             or a file cannot be written.
     """
+    job = _Job(stage, command, experiment, options)
+    while True:
+        try:
+            return _complete(job, runs)
+        except TooManyMembers as full:
+            (chunk,) = full.args
+        # Begun again, and not gone on with: a run's parts are alike to the last bit of rounding.
+        print(f"out of GPU memory: going on with {chunk // 2} members a time", file=sys.stderr)
+        job = replace(job, options=replace(job.options, chunk=chunk // 2))
+        torch.cuda.empty_cache()
+
+
+def _complete(job: "_Job", runs: list[Run]) -> None:
     settle_process()
     forget()
-    job = _Job(stage, command, experiment, options)
-    todo, started = [], {}
-    for run in runs:
-        if job.is_done(run):
-            continue
-        started[run] = job.parts(run)
-        todo += [
-            part for part in started[run] if job.is_wanted(part) and not job.part_is_done(part)
-        ]
-    if not started:
-        print(f"{stage.name} {experiment.name}: nothing to do, all {len(runs)} runs are there")
+    job.stage.wanted_items(job.context(runs[0]))  # a wrong flag is an error, done or not
+    todo = {run: job.todo(run) for run in runs if not job.is_done(run)}
+    title = f"{job.stage.name} {job.experiment.name}"
+    if not todo:
+        print(f"{title}: nothing to do, all {len(runs)} runs are there")
         return
-    left = Counter(part.run for part in todo)
-    for run in started.keys() - left.keys():
-        job.join(run, started[run])
-    num_items = sum(len(part.items) for part in todo)
-    with tqdm(total=num_items, desc=f"{stage.name} {experiment.name}", unit=stage.unit) as bar:
-        for part in _computed(job, todo):
+    for run in (run for run, parts in todo.items() if not parts):
+        job.join(run)
+    parts = [part for parts in todo.values() for part in parts]
+    left = Counter(part.run for part in parts)
+    with tqdm(total=len(_items(parts)), desc=title, unit=job.stage.unit) as bar:
+        for part in _computed(job, parts):
             bar.update(len(part.items))
             left[part.run] -= 1
             if not left[part.run]:
-                job.join(part.run, started[part.run])
+                job.join(part.run)
+
+
+def _items(parts: Iterable[Part]) -> list[int]:
+    """Items of all parts."""
+    return [item for part in parts for item in part.items]
+
+
+def ranges(items: list[int], size: int) -> list[range]:
+    """Ascending numbers as ranges without gaps, of at most ``size``."""
+    found: list[range] = []
+    for item in items:
+        if found and found[-1].stop == item and len(found[-1]) < size:
+            found[-1] = range(found[-1].start, item + 1)
+        else:
+            found.append(range(item, item + 1))
+    return found
 
 
 @dataclass(frozen=True)
@@ -153,14 +178,19 @@ class _Job:
         return self._all_done(run, self.files(run)) and self.stage.is_complete(self.context(run))
 
     def parts(self, run: Run) -> list[Part]:
-        of_run = self.context(run)
-        count, size = self.stage.num_items(of_run), self.stage.part_size(of_run)
-        starts = range(0, count, size)
-        return [Part(run, range(start, min(start + size, count))) for start in starts]
+        """Parts that are there, whether they can be used or not."""
+        file = next(iter(self.files(run).values()))
+        return [Part(run, items) for items in paths.parts(file)]
 
-    def is_wanted(self, part: Part) -> bool:
-        wanted = self.stage.wanted_items(self.context(part.run))
-        return part.items.start < wanted.stop and wanted.start < part.items.stop
+    def usable_parts(self, run: Run) -> list[Part]:
+        """Parts that are there and whole, of these settings."""
+        return [part for part in self.parts(run) if self.part_is_done(part)]
+
+    def todo(self, run: Run) -> list[Part]:
+        """What is wanted of a run and not there, in parts."""
+        of_run, there = self.context(run), set(_items(self.usable_parts(run)))
+        missing = [item for item in self.stage.wanted_items(of_run) if item not in there]
+        return [Part(run, items) for items in ranges(missing, self.stage.part_size(of_run))]
 
     def part_files(self, part: Part) -> dict[str, Path]:
         return {
@@ -193,27 +223,44 @@ class _Job:
 
     def compute(self, part: Part) -> Part:
         start, of_run = time.perf_counter(), self.context(part.run)
-        results = halving(lambda chunk: self.stage.compute(of_run, part.items, chunk), of_run)
+        with full_gpu_noticed(of_run.chunk):
+            results = self.stage.compute(of_run, part.items, of_run.chunk)
         seconds = time.perf_counter() - start
         for output, file in self.part_files(part).items():
             settings = self.part_settings(part.run, output)
             store.write_scores(file, results[output], settings, seconds=seconds)
         return part
 
-    def join(self, run: Run, parts: list[Part]) -> None:
-        """Finish a run if all of its parts are there: other jobs may be at the rest."""
-        missing = sum(not self.part_is_done(part) for part in parts)
-        if missing and not self.is_done(run):
-            tqdm.write(f"run {run.name}: {missing} of {len(parts)} parts are left to other jobs")
-        elif not missing:
-            try:
-                self.finish(run, parts)
-            except UserError:
-                if not self.is_done(run):  # else another job has joined them at the same moment
-                    raise
+    def join(self, run: Run) -> None:
+        """Finish a run if all of its items are there: other jobs may be at the rest.
+
+        Raises:
+            UserError: all are there, but other jobs have made some in another way.
+        """
+        if self.is_done(run):  # by another job, while this one was at its last part
+            return self.remove_parts(run)
+        usable = self.usable_parts(run)
+        missing = set(range(self.stage.num_items(self.context(run)))).difference(_items(usable))
+        absent = missing.difference(_items(self.parts(run)))
+        if absent:
+            return tqdm.write(
+                f"run {run.name}: {len(missing)} {self.stage.unit}s are left to other jobs"
+            )
+        if missing:
+            raise UserError(
+                f"run {run.name}: {len(missing)} {self.stage.unit}s were made by jobs with another "
+                "number of members trained together or another kind of device, and are not mixed "
+                "with these: run the command without --loo_ids to make them again, and give all "
+                f"jobs of a run one --chunk (here {self.context(run).chunk})"
+            )
+        try:
+            self.finish(run, usable)
+        except UserError:
+            if not self.is_done(run):  # else another job has joined them at the same moment
+                raise
 
     def finish(self, run: Run, parts: list[Part]) -> None:
-        """Join a run's parts to its score files, then remove them."""
+        """Join a run's parts to its score files, then remove the parts."""
         for output, file in self.files(run).items():
             part_files = [self.part_files(part)[output] for part in parts]
             loaded = [store.open_scores(part_file, self.command) for part_file in part_files]
@@ -227,7 +274,12 @@ class _Job:
                 file, gathered, self.settings(run, output), seconds=seconds,
                 device=str(self.options.device), data_hash=self.context(run).split.hash,
             )  # fmt: skip
-            shutil.rmtree(part_files[0].parent, ignore_errors=True)
+        self.remove_parts(run)
+
+    def remove_parts(self, run: Run) -> None:
+        """Remove what a finished run's files were joined from."""
+        for file in self.files(run).values():
+            shutil.rmtree(paths.part(file, 0, 0).parent, ignore_errors=True)
 
 
 def _computed(job: _Job, todo: list[Part]) -> Iterator[Part]:
@@ -240,9 +292,8 @@ def _computed(job: _Job, todo: list[Part]) -> Iterator[Part]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker) as pool:
         try:
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers start deaf to Ctrl-C
-            futures = [pool.submit(job.compute, part) for part in todo]
-            signal.signal(signal.SIGINT, before)
+            with interruption_deferred():
+                futures = [pool.submit(job.compute, part) for part in todo]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException as error:
@@ -255,6 +306,17 @@ def _computed(job: _Job, todo: list[Part]) -> Iterator[Part]:
                     f"command again with a smaller --memory_gb or --jobs (now {jobs})"
                 ) from error
             raise
+
+
+@contextmanager
+def interruption_deferred() -> Iterator[None]:
+    """Ctrl-C waits; processes started meanwhile are deaf to it, even while they import."""
+    resource_tracker.ensure_running()  # its start would end the deferral
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:

@@ -1,0 +1,143 @@
+"""How a run's parts are made and joined, with a stage that costs nothing."""
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from stage_scripts import SMALL, make_subset, run
+
+from tda import paths, store
+from tda.errors import UserError
+from tda.stages import runner
+from tda.stages.context import Options
+from tda.stages.runner import Stage, run_stage
+
+COUNT = 20
+RUN = SMALL.runs()[0]
+OPTIONS = Options(jobs=1, chunk=8)
+FILE = "loo"
+
+
+class Counting(Stage):
+    """Its scores are the size of the chunk that each item was made with."""
+
+    name, unit = FILE, "item"
+
+    def __init__(self, wanted=range(COUNT), largest_chunk=8):
+        self.wanted, self.largest_chunk = wanted, largest_chunk
+        self.made = []
+
+    def outputs(self, options):
+        return (FILE,)
+
+    def settings(self, context, output):
+        return {"method": output}
+
+    def num_items(self, context):
+        return COUNT
+
+    def wanted_items(self, context):
+        return self.wanted
+
+    def part_size(self, context):
+        return context.chunk
+
+    def compute(self, context, items, chunk):
+        if chunk > self.largest_chunk and items.start >= 8:
+            raise torch.OutOfMemoryError
+        self.made += items
+        return {FILE: xr.Dataset({"chunk": ("item", [chunk] * len(items))}, {"item": list(items)})}
+
+    def gather(self, context, parts):
+        return xr.concat(parts, dim="item").drop_duplicates("item")
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
+    make_subset()
+
+
+def work(stage, **options):
+    run_stage(stage, "the command", SMALL, [RUN], replace(OPTIONS, **options))
+    return stage
+
+
+def result():
+    return store.open_scores(paths.scores(SMALL.name, FILE, RUN.name), "the command")
+
+
+def parts_folder():
+    return paths.part(paths.scores(SMALL.name, FILE, RUN.name), 0, 0).parent
+
+
+def test_ranges_have_no_gaps_and_a_largest_size():
+    assert runner.ranges([0, 1, 2, 5, 6, 9], 2) == [
+        range(2),
+        range(2, 3),
+        range(5, 7),
+        range(9, 10),
+    ]
+    assert runner.ranges([], 2) == []
+
+
+def test_a_full_gpu_half_way_makes_the_whole_run_again_with_half_the_members(capsys):
+    work(Counting(largest_chunk=4))
+    assert result()["item"].values.tolist() == list(range(COUNT))
+    assert set(result()["chunk"].values) == {4}
+    assert "going on with 4 members a time" in capsys.readouterr().err
+    assert not parts_folder().exists()
+
+
+def test_jobs_make_what_no_other_job_has_made(capsys):
+    first = work(Counting(range(10)), chunk=4)
+    assert "10 items are left to other jobs" in capsys.readouterr().out
+    second = work(Counting(range(5, COUNT)), chunk=4)
+    assert (first.made, second.made) == (list(range(10)), list(range(10, COUNT)))
+    assert result()["item"].values.tolist() == list(range(COUNT))
+    assert not parts_folder().exists()
+
+
+def test_parts_that_overlap_are_joined_once():
+    work(Counting(range(10)), chunk=4)
+    job = runner._Job(Counting(), "the command", SMALL, replace(OPTIONS, chunk=4))
+    for items in (range(5, 12), range(9, COUNT)):
+        job.compute(runner.Part(RUN, items))
+    job.join(RUN)
+    np.testing.assert_array_equal(result()["item"], np.arange(COUNT))
+
+
+def test_jobs_with_other_chunks_are_an_error_and_the_whole_command_mends_it():
+    work(Counting(range(10)), chunk=2)
+    with pytest.raises(UserError, match=r"10 items were made by jobs .* --chunk \(here 5\)"):
+        work(Counting(range(10, COUNT)), chunk=5)
+    assert not paths.scores(SMALL.name, FILE, RUN.name).exists()
+    again = work(Counting(), chunk=5)
+    assert again.made == list(range(10))
+    assert set(result()["chunk"].values) == {5}
+
+
+def test_a_part_that_comes_after_the_run_was_joined_is_removed():
+    work(Counting())
+    job = runner._Job(Counting(), "the command", SMALL, OPTIONS)
+    job.compute(runner.Part(RUN, range(4)))
+    assert parts_folder().exists()
+    job.join(RUN)
+    assert not parts_folder().exists()
+    assert len(result()["item"]) == COUNT
+
+
+def test_wrong_numbers_are_an_error_also_when_all_is_done(capsys):
+    for name in ("train_cnn", "loo"):
+        assert run(name, "--seed_id", 0) == 0
+    assert run("loo", "--seed_id", 0, "--loo_ids", 3, 2) != 0
+    assert "FIRST < LAST" in capsys.readouterr().err
+
+
+def test_an_interruption_while_workers_start_is_not_lost():
+    with pytest.raises(KeyboardInterrupt), runner.interruption_deferred():
+        os.kill(os.getpid(), signal.SIGINT)
