@@ -31,28 +31,28 @@ class Counting(Stage):
         self.wanted, self.largest_chunk = wanted, largest_chunk
         self.made = []
 
-    def outputs(self, options):
+    def outputs(self, _options):
         return (FILE,)
 
-    def settings(self, context, output):
+    def settings(self, _context, output):
         return {"method": output}
 
-    def num_items(self, context):
+    def num_items(self, _context):
         return COUNT
 
-    def wanted_items(self, context):
+    def wanted_items(self, _context):
         return self.wanted
 
     def part_size(self, context):
         return context.chunk
 
-    def compute(self, context, items, chunk):
+    def compute(self, _context, items, chunk):
         if chunk > self.largest_chunk and items.start >= 8:
             raise torch.OutOfMemoryError
         self.made += items
         return {FILE: xr.Dataset({"chunk": ("item", [chunk] * len(items))}, {"item": list(items)})}
 
-    def gather(self, context, parts):
+    def gather(self, _context, parts):
         return xr.concat(parts, dim="item").drop_duplicates("item")
 
 

@@ -13,7 +13,6 @@ from tda.errors import UserError
 from tda.experiments import Experiment
 from tda.figures.style import MODELS, RANDOMNESS, TASKS
 
-
 _COLUMNS = {name: ("scope", "aligned") for name in ("reliability", "correlations")}
 """Columns that tables of earlier versions lack."""
 
