@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tda.methods import METHODS
     from tda.objective import BinaryClassification, Classification, FromLoss, Objective, Regression
     from tda.posterior import Posterior, train_posterior
+    from tda.replays import replay
     from tda.retraining import additional_step, leave_group_out, leave_one_out, retrained
     from tda.statistics import compare, evaluate
     from tda.statistics.pairs import pair_reliability as reliability
@@ -37,6 +38,7 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "compare": "statistics",
     "evaluate": "statistics",
     "reliability": "statistics.pairs",
+    "replay": "replays",
     "show": "figures.overview",
     "train_posterior": "posterior",
 }

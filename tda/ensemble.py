@@ -169,12 +169,12 @@ def _train_chunk(
     copies.start(members.initial, len(members))
     copies.network.train(members.dropout_seed is not None)
     optimizer = _optimizer(copies.leaves(), recipe)
-    num_steps = recipe.epochs * -(-members.order.shape[-1] // recipe.batch_size)
+    rates = recipe.learning_rates(members.order.shape[-1])
     step, kept = 0, []
     for epoch in range(recipe.epochs):
         for batch in members.order[:, epoch].split(recipe.batch_size, dim=1):
-            for group in optimizer.param_groups if recipe.linear_decay else ():
-                group["lr"] = recipe.lr * (1 - step / num_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rates[step]
             optimizer.zero_grad()
             with dropout_masks(members.dropout_seed, step, data.y.device):
                 output_RBK = copies(rows_of(data.x, batch))

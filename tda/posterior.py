@@ -205,9 +205,7 @@ def train_posterior(
 
 def recorded(recipe: Recipe, num_train: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """η at the kept checkpoints, and Σ_t η_t up to them."""
-    per_epoch = -(-num_train // recipe.batch_size)
-    total = recipe.epochs * per_epoch
-    rates = [recipe.lr * (1 - step / total if recipe.linear_decay else 1) for step in range(total)]
+    per_epoch, rates = -(-num_train // recipe.batch_size), recipe.learning_rates(num_train)
     ends = [epoch * per_epoch for epoch in recipe.kept_epochs]
     return tuple(rates[end - 1] for end in ends), tuple(sum(rates[:end]) for end in ends)
 

@@ -36,10 +36,10 @@ def leave_one_out(
     Raises:
         UserError: the posterior was trained elsewhere, or on another number of examples.
     """
-    num_train = len(_training(posterior).order[posterior.seeds[0]][0, 0])
+    num_train = len(recorded_training(posterior).order[posterior.seeds[0]][0, 0])
     groups = np.eye(num_train, dtype=bool)
     scores = leave_group_out(posterior, objective, train, test, groups=groups, chunk=chunk)
-    held = _held(posterior, train)
+    held = held_examples(posterior, train)
     scores = scores.rename(group="train").rename("loo").assign_coords(labels("train", held))
     return scores.assign_attrs(method="loo")
 
@@ -89,8 +89,8 @@ def retrained(
     Returns:
         Dims (seed, checkpoint, member, test).
     """
-    training, network = _training(posterior), posterior.build()
-    held, queries = _held(posterior, train), _held(posterior, test)
+    training, network = recorded_training(posterior), posterior.build()
+    held, queries = held_examples(posterior, train), held_examples(posterior, test)
     weight_RN = torch.as_tensor(weights, dtype=next(network.parameters()).dtype)
     if weight_RN.shape[1:] != (len(held),):
         raise UserError(
@@ -129,8 +129,8 @@ def additional_step(
     Returns:
         Dims (seed, checkpoint, train, test). See :mod:`tda.methods.ats`.
     """
-    recipe = step_recipe(_training(posterior).recipe, optimizer)
-    held, queries = _held(posterior, train), _held(posterior, test)
+    recipe = step_recipe(recorded_training(posterior).recipe, optimizer)
+    held, queries = held_examples(posterior, train), held_examples(posterior, test)
 
     def score(seed: int, place: int) -> Tensor:
         network = posterior.network(seed, place)
@@ -152,7 +152,12 @@ def _each(posterior: Posterior, score: Callable[[int, int], Tensor]) -> Tensor:
     return torch.stack(runs)
 
 
-def _training(posterior: Posterior) -> Training:
+def recorded_training(posterior: Posterior) -> Training:
+    """How the posterior was trained.
+
+    Raises:
+        UserError: it was trained elsewhere.
+    """
     if posterior.training is None:
         raise UserError(
             "retraining needs a posterior from tda.train_posterior, which records how it was "
@@ -161,6 +166,7 @@ def _training(posterior: Posterior) -> Training:
     return posterior.training
 
 
-def _held(posterior: Posterior, data: Any) -> Data:
+def held_examples(posterior: Posterior, data: Any) -> Data:
+    """All examples as tensors, where and as the network's parameters are."""
     parameter = next(posterior.build().parameters())
     return in_memory(data, parameter.device, parameter.dtype)

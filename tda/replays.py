@@ -1,0 +1,306 @@
+r"""Leave-one-out without retraining: a training run is gone through again with other weights.
+
+The base run visited :math:`\theta_0, \dots, \theta_T`; member j, with weights :math:`w_j` of the
+examples, would have visited :math:`\theta_t + r_{j,t}`. Two ways to follow it:
+
+- ``linearised``: the network, not the training, is linearised, around the base run's *current*
+  point, :math:`f_n(\theta_t + r) \approx f_n + J_n r`. The removal keeps its full size, the loss
+  its form, the optimiser its moments:
+
+  .. math::
+      G_{j,t} &= \tfrac1B \textstyle\sum_{n \in b_t} w_{jn} J_n^\top \nabla\ell_n(f_n + J_n r_{j,t})
+                + \omega (\theta_t + r_{j,t}) \\
+      r_{j,t+1} &= r_{j,t} - \eta_t [u(G_{j,0..t}) - u(G_{0,0..t})]
+
+  with u the optimiser's direction and member 0 the base run. It is retraining where the network is
+  linear in θ.
+- ``exact``: the derivative of the run in the weights, by forward mode through gradients and
+  optimiser: first order in the removal, with the loss's whole Hessian.
+
+Either way the score is :math:`\nabla g(z; \theta_T)^\top r_{j,T}`, first order in the measurement.
+Letters: N train, M test, K outputs, B batch, R members (0: base run), P parameters.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tda.ensemble import blocks
+from tda.errors import UserError
+from tda.examples import Data, labels, rows_of
+from tda.experiments import Recipe
+from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
+from tda.objective import Objective
+from tda.parameters import Parameters
+from tda.posterior import Posterior
+from tda.products import hessian_products
+from tda.retraining import held_examples, recorded_training
+from tda.rows import Rows
+
+State = tuple[Tensor, ...]  # an optimiser's moments, each [..., P]
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as PyTorch's defaults
+DRIFT = 0.05  # of the distance travelled: how far a repeated run may end from its checkpoint
+TEST_BLOCK = 64  # test examples whose gradients are held at a time
+
+
+def replay(
+    posterior: Posterior,
+    objective: Objective,
+    train: Any,
+    test: Any,
+    *,
+    kind: str = "linearised",
+    weights: Any = None,
+) -> xr.DataArray:
+    """What :func:`tda.leave_one_out` measures, predicted from one run a seed: positive = helpful.
+
+    Nothing is tuned. The run is repeated step by step, as only its checkpoints are kept. Memory:
+    J of a batch, [B K P], and up to four vectors of length P for each member. A step costs K
+    vector-Jacobian products per example and 4 R B K P operations (``linearised``), or one
+    Hessian-vector product per member (``exact``).
+
+    Args:
+        posterior: from :func:`tda.train_posterior`, without dropout.
+        objective, train, test: as in :func:`tda.attribute`; ``train`` is what was trained on.
+        kind: ``linearised``, or ``exact``, the derivative in the weights, for small removals.
+        weights: of the examples' losses [R N], as in :func:`tda.retrained`; default: each example
+            removed in turn.
+
+    Returns:
+        Dims (seed, checkpoint, train, test), or (seed, checkpoint, member, test) with weights: the
+        measurement with these weights less that of the base run.
+
+    Raises:
+        UserError: the posterior was trained elsewhere, with dropout, or on other examples.
+    """
+    if kind not in KINDS:
+        raise UserError(f"kind={kind!r} is unknown: choose one of {', '.join(KINDS)}")
+    training = recorded_training(posterior)
+    if training.dropout:
+        raise UserError("a run with dropout cannot be replayed: train without, or retrain")
+    held, queries = held_examples(posterior, train), held_examples(posterior, test)
+    weight_RN = _weights(weights, len(held), next(posterior.build().parameters()))
+    runs = [
+        _Replay(posterior, objective, seed, held, queries).scores(KINDS[kind], weight_RN)
+        for seed in posterior.seeds
+    ]
+    row = "train" if weights is None else "member"
+    coords = {"seed": list(posterior.seeds), "checkpoint": list(posterior.checkpoints)}
+    coords |= labels("test", queries) | (labels("train", held) if weights is None else {})
+    return xr.DataArray(
+        torch.stack(runs).cpu().numpy(), dims=("seed", "checkpoint", row, "test"), coords=coords,
+        name="replay", attrs={"method": "replay", "kind": kind, "sign": "positive = helpful"},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run: positions of its examples [B], η, whether a checkpoint is kept after."""
+
+    batch_B: Tensor
+    rate: float
+    kept: bool
+
+
+def steps(recipe: Recipe, order_EN: Tensor) -> Iterator[Step]:
+    """All steps of a run, in order."""
+    rates = iter(recipe.learning_rates(order_EN.shape[1]))
+    for epoch, order_N in enumerate(order_EN):
+        batches = order_N.split(recipe.batch_size)
+        for place, batch_B in enumerate(batches, start=1):
+            kept = place == len(batches) and epoch >= recipe.epochs - recipe.keep
+            yield Step(batch_B, next(rates), kept)
+
+
+class Adam:
+    """PyTorch's Adam as a function: the direction u of step ``count`` = 1, 2, ..., and moments."""
+
+    moments = 2
+
+    @staticmethod
+    def direction(gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
+        """u [..., P], and the moments after the step."""
+        m = BETA1 * state[0] + (1 - BETA1) * gradient
+        v = BETA2 * state[1] + (1 - BETA2) * gradient**2
+        root = (v / (1 - BETA2**count)).sqrt()
+        return m / (1 - BETA1**count) / (root + EPSILON), (m, v)
+
+    @staticmethod
+    def derivative(
+        gradient_P: Tensor, state: State, change_RP: Tensor, moving: State, count: int
+    ) -> tuple[Tensor, State]:
+        """Derivatives of both, given those of gradient and moments, and the moments *after*."""
+        (m, v), bias1, bias2 = state, 1 - BETA1**count, 1 - BETA2**count
+        dm = BETA1 * moving[0] + (1 - BETA1) * change_RP
+        dv = BETA2 * moving[1] + (1 - BETA2) * 2 * gradient_P * change_RP
+        root = (v / bias2).sqrt()
+        # Where v is 0, its change is, and the root does not move.
+        droot = torch.where(v > 0, dv / bias2 / (2 * torch.where(v > 0, root, 1)), 0)
+        turned = dm / bias1 / (root + EPSILON) - m / bias1 * droot / (root + EPSILON) ** 2
+        return turned, (dm, dv)
+
+
+class Sgd:
+    """Plain gradient descent in the same form."""
+
+    moments = 0
+
+    @staticmethod
+    def direction(gradient: Tensor, state: State, _count: int) -> tuple[Tensor, State]:
+        """The gradient."""
+        return gradient, state
+
+    @staticmethod
+    def derivative(
+        _gradient_P: Tensor, _state: State, change_RP: Tensor, moving: State, _count: int
+    ) -> tuple[Tensor, State]:
+        """The gradient's change."""
+        return change_RP, moving
+
+
+RULES: dict[str, type[Adam | Sgd]] = {"adam": Adam, "sgd": Sgd}
+
+
+class Linearised:
+    """Members of the network that is linearised around the base run, which is member 0.
+
+    Attributes:
+        shift_RP: how far each is from the base run.
+    """
+
+    def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
+        self.recipe, self.weight_RN = recipe, weight_RN
+        self.rule = RULES[recipe.optimizer]
+        self.shift_RP = theta_P.new_zeros(len(weight_RN), len(theta_P))
+        self.state: State = (self.shift_RP,) * self.rule.moments
+
+    def step(self, at: SampleGradients, step: Step, count: int) -> Tensor:
+        """Take a step; θ of the base run after it [P]."""
+        rows_BkP = at.vectors(self._jacobian(at)).flatten(0, 1)
+        output_BK = at.outputs_NK
+        change_RBK = (self.shift_RP @ rows_BkP.T).unflatten(1, output_BK.shape)
+        residual_RBK = loss_gradient(at.objective, output_BK + change_RBK, at.targets_N)
+        residual_RBK = residual_RBK * self.weight_RN[:, step.batch_B, None]
+        gradient_RP = residual_RBK.flatten(1) @ rows_BkP / len(step.batch_B)
+        gradient_RP += self.recipe.weight_decay * (at.theta_P + self.shift_RP)
+        direction_RP, self.state = self.rule.direction(gradient_RP, self.state, count)
+        self.shift_RP = self.shift_RP - step.rate * (direction_RP - direction_RP[:1])
+        return at.theta_P - step.rate * direction_RP[0]
+
+    def _jacobian(self, at: SampleGradients) -> Rows:
+        x_B = at.train_data.take(slice(None)).x
+        return capture(at.network, at.objective, x_B, output_cotangents)
+
+
+class Exact:
+    """Derivatives of the base run in the direction of each member's weights, by forward mode.
+
+    Attributes:
+        shift_RP: change of θ, to first order in the change of the weights.
+    """
+
+    def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
+        self.recipe, self.removed_RN = recipe, weight_RN - 1
+        self.rule = RULES[recipe.optimizer]
+        self.shift_RP = theta_P.new_zeros(len(weight_RN), len(theta_P))
+        self.state: State = (torch.zeros_like(theta_P),) * self.rule.moments
+        self.moving: State = (self.shift_RP,) * self.rule.moments
+
+    def step(self, at: SampleGradients, step: Step, count: int) -> Tensor:
+        """Take a step; θ of the base run after it [P]."""
+        batch, decay = at.train_data.take(slice(None)), self.recipe.weight_decay
+        cotangents = value_cotangents(at.objective.loss, batch.y)
+        loss_BP = at.vectors(capture(at.network, at.objective, batch.x, cotangents))[:, 0]
+        gradient_P = loss_BP.mean(0) + decay * at.theta_P
+        change_RP = self.removed_RN[:, step.batch_B] @ loss_BP / len(batch)
+        change_RP += hessian_products(at, batch)(self.shift_RP) + decay * self.shift_RP
+
+        direction_P, self.state = self.rule.direction(gradient_P, self.state, count)
+        turned_RP, self.moving = self.rule.derivative(
+            gradient_P, self.state, change_RP, self.moving, count
+        )
+        self.shift_RP = self.shift_RP - step.rate * turned_RP
+        return at.theta_P - step.rate * direction_P
+
+
+KINDS: dict[str, type[Linearised | Exact]] = {"linearised": Linearised, "exact": Exact}
+
+
+def loss_gradient(objective: Objective, output_RBK: Tensor, y_B: Tensor) -> Tensor:
+    """∇ℓ in the outputs of all members [R B K], taken in float64."""
+    wide_RBK = output_RBK.detach().double().requires_grad_()
+    (gradient_RBK,) = torch.autograd.grad(objective.loss(wide_RBK, y_B).sum(), wide_RBK)
+    return gradient_RBK.to(output_RBK.dtype)
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """One seed's run, and what it is replayed with."""
+
+    posterior: Posterior
+    objective: Objective
+    seed: int
+    data: Data
+    queries: Data
+
+    def scores(self, kind: type[Linearised | Exact], weight_RN: Tensor) -> Tensor:
+        """Scores [C R M] of the members after the base run, at each kept checkpoint."""
+        training = recorded_training(self.posterior)
+        theta_P = training.initial[self.seed].to(weight_RN.device)
+        members = kind(training.recipe, weight_RN, theta_P)
+        order_EN = training.order[self.seed][0].to(weight_RN.device)
+        kept: list[Tensor] = []
+        for count, step in enumerate(steps(training.recipe, order_EN), start=1):
+            theta_P = members.step(self._at(theta_P, step.batch_B), step, count)
+            if step.kept:
+                self._check(theta_P, training.initial[self.seed].to(theta_P.device), len(kept))
+                kept.append(self._first_order(theta_P, members.shift_RP[1:]))
+        return torch.stack(kept)
+
+    def _at(self, theta_P: Tensor, batch_B: Tensor) -> SampleGradients:
+        """Gradients of a batch's examples."""
+        index = self.data.index[batch_B.cpu().numpy()]
+        batch = Data(rows_of(self.data.x, batch_B), self.data.y[batch_B], index)
+        network = self.posterior.network(self.seed, 0)
+        return SampleGradients(
+            network, self.objective, theta_P, train=batch, test=self.queries, memory_bytes=0
+        )
+
+    def _first_order(self, theta_P: Tensor, shift_RP: Tensor) -> Tensor:
+        """∇g(z)ᵀ r [R M]."""
+        at, columns = self._at(theta_P, torch.zeros(1, dtype=torch.long)), []
+        for batch in blocks(self.queries, TEST_BLOCK):
+            cotangents = value_cotangents(self.objective.measure, batch.y)
+            test_MP = at.vectors(capture(at.network, at.objective, batch.x, cotangents))[:, 0]
+            columns.append(shift_RP @ test_MP.T)
+        return torch.cat(columns, dim=1)
+
+    def _check(self, theta_P: Tensor, initial_P: Tensor, place: int) -> None:
+        """Refuse to go on from a run that is not the posterior's."""
+        network = self.posterior.network(self.seed, place)
+        kept_P = Parameters(network).read(network)
+        drift = (theta_P - kept_P).norm() / (kept_P - initial_P).norm()
+        if not drift < DRIFT:
+            raise UserError(
+                f"the run of seed {self.seed} does not come to its checkpoint again (it ends "
+                f"{float(drift):.0%} of the way from it): give the examples, in their order, and "
+                "the objective that it was trained on; long runs need float64"
+            )
+
+
+def _weights(weights: Any, num_train: int, like: Tensor) -> Tensor:
+    """Weights of the base run and the members [1 + R N]."""
+    base_1N = torch.ones(1, num_train, dtype=like.dtype, device=like.device)
+    if weights is None:
+        return torch.cat([base_1N, 1 - torch.eye(num_train).to(base_1N)])
+    given_RN = torch.as_tensor(weights).to(base_1N)
+    if given_RN.shape[1:] != (num_train,):
+        raise UserError(
+            f"weights must have one column per training example, {num_train}, not "
+            f"{tuple(given_RN.shape)}"
+        )
+    return torch.cat([base_1N, given_RN])
