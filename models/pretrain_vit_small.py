@@ -41,6 +41,10 @@ ARCHITECTURE = {
 }  # fmt: skip
 MNIST_SHARE = 0.2  # of the images of an epoch; digits are learned long before objects are
 BATCH, LR, WEIGHT_DECAY, WARMUP, SMOOTHING = 128, 2e-3, 0.05, 0.05, 0.1
+RECIPE = {
+    "mnist_share": MNIST_SHARE, "batch_size": BATCH, "lr": LR, "weight_decay": WEIGHT_DECAY,
+    "warmup": WARMUP, "smoothing": SMOOTHING,
+}  # fmt: skip
 PADDING = 4  # pixels by which a random crop may shift the image
 PROBE_IMAGES = 20_000
 
@@ -67,7 +71,11 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     configuration = transformers().ViTConfig(**ARCHITECTURE)
     classifier = transformers().ViTForImageClassification(configuration).to(device)
-    progress = Progress(classifier, flags, output / ".pretraining.safetensors")
+    settings = {
+        "seed": flags.seed, "epochs": flags.epochs, **ARCHITECTURE, **RECIPE,
+        **{f"{task}_hash": fingerprint(labelled) for task, labelled in train.items()},
+    }  # fmt: skip
+    progress = Progress(classifier, settings, output / ".pretraining.safetensors")
     pretrain(progress, train)
     accuracy = {task: linear_probe(classifier, train[task], test[task]) for task in TASKS}
     classifier.save_pretrained(output)
@@ -103,15 +111,21 @@ def decoded(
     return Labelled(torch.cat(resized).to(torch.uint8), torch.tensor(found.label), found.exact)
 
 
+def fingerprint(labelled: Labelled) -> str:
+    """Hash of images and labels, so that a stopped run goes on with its own data alone."""
+    digest = hashlib.sha256(labelled.pixels.numpy().tobytes())
+    digest.update(labelled.label.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 class Progress:
     """What an epoch changes, kept in a file after each, so that a stopped run goes on."""
 
-    def __init__(self, classifier: nn.Module, flags: Namespace, file):
-        self.classifier, self.file = classifier, file
+    def __init__(self, classifier: nn.Module, settings: dict, file):
+        self.classifier, self.settings, self.file = classifier, settings, file
         self.optimizer = torch.optim.AdamW(
             classifier.parameters(), lr=LR, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98)
         )
-        self.settings = {"seed": flags.seed, "epochs": flags.epochs, **ARCHITECTURE}
         self.epoch, self.seconds = 0, 0.0
         if file.exists():
             self._resume()
@@ -269,7 +283,8 @@ patches of 4. With it `finetune_vit_lora.py --model vit_small` needs no download
 | torch | {torch.__version__} |
 | SHA-256 of `model.safetensors` | `{hashlib.sha256(weights).hexdigest()}` |
 
-It has seen labels of the classes that it is later fine-tuned on, but none of the images. The
+It has seen labels of the classes that it is later fine-tuned on, but none of the images that the
+index lists under `data/` name. A subset drawn later with `--new_subset` has images it has seen. The
 20-way head is not used: fine-tuning starts from a new one.
 """
 

@@ -32,34 +32,41 @@ def save(
         store.write_bytes(path, serialize(named, metadata))
 
 
-def is_saved(experiment: Experiment, run: Run, settings: dict) -> bool:
+def is_saved(experiment: Experiment, run: Run, settings: dict, made_by: str = "") -> bool:
     """Whether all checkpoints of the run exist with these settings.
 
     Raises:
         UserError: one is damaged or was made with other settings.
     """
+    made_by = made_by or store.command(experiment, "predictions")
     existing = [path for path in files(experiment, run) if path.exists()]
     for path in existing:
-        with _open(path, experiment) as checkpoint:
+        with _open(path, made_by) as checkpoint:
             found = json.loads((checkpoint.metadata() or {}).get("settings", "{}"))
         store.check_settings(path, found, settings)
     return len(existing) == len(files(experiment, run))
 
 
-def load(experiment: Experiment, run: Run, layout: Parameters, settings: dict) -> Tensor:
+def load(
+    experiment: Experiment, run: Run, layout: Parameters, settings: dict, made_by: str = ""
+) -> Tensor:
     """θ of a run's checkpoints [C P].
+
+    Args:
+        experiment, run: whose.
+        layout: of θ.
+        settings: that the checkpoints must have been made with.
+        made_by: the command that makes them, for errors; default: as the experiment's name tells.
 
     Raises:
         UserError: a checkpoint is missing, damaged, of other settings or of another network.
     """
+    made_by = made_by or store.command(experiment, "predictions")
     missing = [path for path in files(experiment, run) if not path.exists()]
     if missing:
-        raise UserError(
-            f"{missing[0]} is missing: train it first with "
-            f"`{store.command(experiment, 'predictions')}`"
-        )
-    is_saved(experiment, run, settings)
-    return torch.stack([_read(path, experiment, layout) for path in files(experiment, run)])
+        raise UserError(f"{missing[0]} is missing: train it first with `{made_by}`")
+    is_saved(experiment, run, settings, made_by)
+    return torch.stack([_read(path, made_by, layout) for path in files(experiment, run)])
 
 
 def fingerprint(theta_CP: Tensor) -> str:
@@ -67,29 +74,27 @@ def fingerprint(theta_CP: Tensor) -> str:
     return hashlib.sha256(theta_CP.cpu().numpy().tobytes()).hexdigest()[:16]
 
 
-def _read(path: Path, experiment: Experiment, layout: Parameters) -> Tensor:
-    with _open(path, experiment) as checkpoint:
+def _read(path: Path, made_by: str, layout: Parameters) -> Tensor:
+    with _open(path, made_by) as checkpoint:
         named = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118
     shapes = {name: tuple(value.shape) for name, value in named.items()}
     if shapes != {name: tuple(shape) for name, shape in layout.shapes.items()}:
         raise UserError(
-            f"{path} holds parameters of another network: delete it and run "
-            f"`{store.command(experiment, 'predictions')}`"
+            f"{path} holds parameters of another network: delete it and run `{made_by}`"
         )
     theta_P = layout.join(named)
     if theta_P.dtype != torch.float32 or not theta_P.isfinite().all():
         raise UserError(
             f"{path} holds values that are not finite float32 numbers: delete it and run "
-            f"`{store.command(experiment, 'predictions')}`"
+            f"`{made_by}`"
         )
     return theta_P
 
 
-def _open(path: Path, experiment: Experiment):
+def _open(path: Path, made_by: str):
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{path} is damaged or no checkpoint ({error}): delete it and run "
-            f"`{store.command(experiment, 'predictions')}`"
+            f"{path} is damaged or no checkpoint ({error}): delete it and run `{made_by}`"
         ) from error

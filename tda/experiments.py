@@ -1,6 +1,7 @@
 """The grid of the paper (Nguyen et al. 2023) and its constants, each once."""
 
 import re
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -103,6 +104,11 @@ class Recipe:
         """Epochs, counted from 1, after which a run's parameters are a sample."""
         return list(range(self.epochs - self.keep + 1, self.epochs + 1))
 
+    def learning_rates(self, num_train: int) -> list[float]:
+        """η of every step of a run."""
+        total = self.epochs * -(-num_train // self.batch_size)
+        return [self.lr * (1 - step / total if self.linear_decay else 1) for step in range(total)]
+
 
 @dataclass(frozen=True)
 class Lora:
@@ -174,12 +180,25 @@ class Experiment:
 
     @property
     def flags(self) -> str:
-        """The flags by which a stage script is asked for this experiment."""
-        model = f"--layers {self.model[3:]}" if self.family == "cnn" else f"--model {self.source}"
-        return (
-            f"--task {self.task} --num_per_class {self.num_per_class} {model} "
-            f"--randomness {self.randomness}"
-        )
+        """The flags by which a stage script is asked for this experiment, as its name tells."""
+        return self.flags_of(self.source)
+
+    def flags_of(self, source: str, augment: str = "none", tf32: bool = False) -> str:
+        """The flags by which a stage script is asked for this experiment.
+
+        Args:
+            source: of the pretrained model: hub id, local folder, or ``vit_small``.
+            augment, tf32: flags that are part of a result's settings, but not of its name.
+        """
+        folder = Path(source).expanduser()
+        source = str(folder.resolve()) if source and folder.is_dir() else source
+        own = {
+            "cnn": ["--layers", self.model[3:]],
+            "vit": ["--model", source, *(["--augment", augment] if augment != "none" else [])],
+        }[self.family]
+        common = ["--task", self.task, "--num_per_class", str(self.num_per_class)]
+        varying = ["--randomness", self.randomness, *(["--tf32"] if tf32 else [])]
+        return shlex.join([*common, *own, *varying])
 
     @property
     def source(self) -> str:
@@ -232,6 +251,11 @@ def vit_name(source: str) -> str:
         UserError: the name would not be one of a ViT, or has letters that no file name should.
     """
     folder = Path(source).expanduser()
+    if not folder.is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise UserError(
+            f"--model {source!r} is no folder here: give a local folder that exists, a hub id such "
+            f"as {VIT}, or vit_small, which comes with the project"
+        )
     name = folder.resolve().name if folder.is_dir() else source.replace("/", "--")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.fullmatch(r"cnn\d", name):
         raise UserError(

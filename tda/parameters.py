@@ -62,5 +62,10 @@ def private_copy(network: nn.Module) -> nn.Module:
 
 
 def channels_last_copy(network: nn.Module) -> nn.Module:
-    """A private copy with convolutions in channels-last layout, the faster one on a CPU."""
-    return private_copy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """A private copy with convolutions in channels-last layout, the faster one on a CPU.
+
+    Frozen weights of convolutions are copied, too: shared ones keep the layout that others know.
+    """
+    shared = {id(p): p for p in network.parameters() if not p.requires_grad and p.ndim != 4}
+    copied = copy.deepcopy(network, shared)
+    return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

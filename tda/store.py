@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import xarray as xr
@@ -184,10 +185,13 @@ def experiments_with_scores() -> list[Experiment]:
     return found
 
 
+_PACKAGES = ("torch", "numpy", "xarray", "torchvision", "transformers", "peft")
+
+
 @cache
 def versions() -> dict[str, str]:
     """Versions of what computes, and the commit of the code, for a result's attributes."""
-    packages = {f"version_{name}": version(name) for name in ("torch", "numpy", "xarray")}
+    packages = {f"version_{name}": version(name) for name in _PACKAGES if find_spec(name)}
     return {**packages, "version_python": platform.python_version(), "commit": _commit()}
 
 
@@ -237,7 +241,19 @@ _SCORE_DIMS = ("seed", "checkpoint", "train", "test")
 
 def command(experiment: Experiment, method: str) -> str:
     """The stage command that makes the scores (or predictions) of an experiment."""
+    flags = _recorded_flags(experiment) or experiment.flags
     if method == "predictions":
-        return f"python {experiment.script('train')} {experiment.flags}"
+        return f"python {experiment.script('train')} {flags}"
     script, *own = VARIANTS.get(method, method).split(maxsplit=1)
-    return " ".join(["python", experiment.script(script), *own, experiment.flags])
+    return " ".join(["python", experiment.script(script), *own, flags])
+
+
+def _recorded_flags(experiment: Experiment) -> str | None:
+    """Flags that a result of the experiment was made with: a name tells no folder's path."""
+    for file in sorted(paths.results(experiment.name).glob("*/**/[!.]*.nc")):
+        with (
+            contextlib.suppress(OSError, ValueError, KeyError, RuntimeError),
+            xr.open_dataset(file, engine="h5netcdf") as dataset,
+        ):
+            return str(dataset.attrs["flags"])
+    return None

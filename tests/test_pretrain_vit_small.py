@@ -11,6 +11,7 @@ from image_folders import write_folder, write_list
 from safetensors.torch import load_file
 
 from tda import paths
+from tda.errors import UserError
 from tda.networks.pretrained import transformers
 
 SCRIPT = paths.REPOSITORY / "models" / "pretrain_vit_small.py"
@@ -61,6 +62,17 @@ def test_a_run_that_was_stopped_ends_in_the_same_weights(script, tmp_path, monke
     undisturbed = weights(tmp_path / "undisturbed")
     assert all(resumed[name].equal(undisturbed[name]) for name in undisturbed)
     assert not list(tmp_path.rglob(".pretraining*"))
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.1}, {"batch_size": 7}, {"mnist_hash": "another"}])
+def test_a_stopped_run_goes_on_with_its_own_settings_and_data_alone(script, tmp_path, change):
+    classifier = torch.nn.Linear(2, 2)
+    settings = {"seed": 0, "epochs": 2, **script["RECIPE"], "mnist_hash": "one"}
+    file = tmp_path / ".pretraining.safetensors"
+    script["Progress"](classifier, settings, file).save()
+    script["Progress"](classifier, settings, file)
+    with pytest.raises(UserError, match=f"other settings .{next(iter(change))}"):
+        script["Progress"](classifier, {**settings, **change}, file)
 
 
 def test_the_model_can_be_loaded_and_its_card_names_its_hash(script, tmp_path):

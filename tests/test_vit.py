@@ -1,5 +1,6 @@
 """The ViT with LoRA against transformers and peft in float64, and its way from folder to input."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_vit import SIZE, OldNames, adapted_vit, images, other_model, save, scaled, tiny_vit
+from torch import nn
+from torch.func import vmap
 
 from tda.ensemble import Members, data_order, dropout_masks, output, train
 from tda.errors import UserError
@@ -24,9 +28,9 @@ from tda.networks.pretrained import (
     resized_crops,
     transformers,
 )
-from tda.networks.vit import ViT, part
+from tda.networks.vit import ViT, dropped, part
 from tda.objective import Classification
-from tda.parameters import Parameters
+from tda.parameters import Parameters, channels_last_copy
 from tda.rows import Factored, Formed
 from tda.torchvision_operators import import_torchvision
 
@@ -258,12 +262,100 @@ def test_a_model_that_cannot_be_loaded_is_named_with_a_remedy(found, folder, tmp
     assert "\n" not in str(refused.value)
 
 
-def test_the_fingerprint_is_that_of_the_weights(folder, tmp_path):
+def test_the_fingerprint_is_that_of_weights_and_settings(folder, tmp_path):
     moved = shutil.copytree(folder, tmp_path / "moved")
     assert fingerprint(str(moved)) == fingerprint(folder)
-    same_weights = save(tmp_path / "two_heads", layers=2, heads=2)
-    assert fingerprint(str(same_weights)) == fingerprint(folder)
     assert fingerprint(str(save(tmp_path / "deeper", layers=3))) != fingerprint(folder)
+    same_weights = save(tmp_path / "two_heads", layers=2, heads=2)
+    assert fingerprint(str(same_weights)) != fingerprint(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("preprocessor_config.json", {"image_mean": [0.0, 0.5, 0.6]}),
+        ("preprocessor_config.json", {"resample": 0}),
+        ("config.json", {"hidden_act": "relu"}),
+        ("config.json", {"layer_norm_eps": 1e-3}),
+        ("config.json", {"initializer_range": 0.5}),
+    ],
+)
+def test_the_fingerprint_changes_with_what_changes_scores(file, change, folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    settings = json.loads((other / file).read_text())
+    (other / file).write_text(json.dumps({**settings, **change}))
+    assert fingerprint(str(other)) != fingerprint(folder)
+
+
+def test_the_fingerprint_is_not_changed_by_names_and_versions(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    named = {"transformers_version": "5.0.0", "label2id": {}, "id2label": {}}
+    (other / "config.json").write_text(json.dumps({**settings, **named}))
+    assert fingerprint(str(other)) == fingerprint(folder)
+
+
+def test_a_model_that_lacks_weights_is_refused(folder, tmp_path):
+    partial = shutil.copytree(folder, tmp_path / "partial")
+    weights = load_file(partial / "model.safetensors")
+    dropped = next(
+        name for name in weights if name.endswith("fc1.weight") or "intermediate" in name
+    )
+    kept = {name: value for name, value in weights.items() if name != dropped}
+    save_file(kept, partial / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="lacks 1 weights .* would be random"):
+        lora_vit(str(partial), seed=1)
+
+
+def test_a_model_without_a_head_gets_a_new_one(folder, tmp_path):
+    headless = shutil.copytree(folder, tmp_path / "headless")
+    weights = load_file(headless / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "classifier" not in name}
+    save_file(kept, headless / "model.safetensors", {"format": "pt"})
+    with_head, without = (lora_vit(str(source), seed=1) for source in (folder, headless))
+    for (_, p), (_, q) in zip(
+        with_head.named_parameters(), without.named_parameters(), strict=True
+    ):
+        assert p.equal(q)
+
+
+def test_training_images_are_cropped_for_a_processor_that_resizes_the_shortest_edge(
+    folder, tmp_path
+):
+    other = shutil.copytree(folder, tmp_path / "other")
+    processor = transformers().CLIPImageProcessor(
+        size={"shortest_edge": SIZE + 2}, crop_size={"height": SIZE, "width": SIZE},
+        image_mean=[0.4, 0.5, 0.6], image_std=[0.5, 0.3, 0.4],
+    )  # fmt: skip
+    processor.save_pretrained(other)
+    x, crops = Inputs(str(other), "cpu", crop_seed=4)(PIXELS["colour"], "train")
+    expected, same = Inputs(folder, "cpu", crop_seed=4)(PIXELS["colour"], "train")
+    np.testing.assert_array_equal(crops, same)
+    torch.testing.assert_close(x, expected)
+
+
+def test_stacked_and_single_masks_are_one(folder):
+    dropout, inputs = nn.Dropout(0.4), torch.ones(6, 5)
+    for draw in (lambda x: dropped(dropout, x), dropout):
+        torch.manual_seed(3)
+        alone = draw(inputs)
+        torch.manual_seed(3)
+        assert dropped(dropout, inputs).equal(alone)
+    torch.manual_seed(3)
+    stacked = vmap(lambda x: dropped(dropout, x), randomness="same")(inputs.expand(3, 6, 5))
+    assert all(member.equal(alone) for member in stacked)
+    assert dropped(dropout.eval(), inputs) is inputs
+    assert Path(folder).is_dir()
+
+
+def test_a_channels_last_copy_leaves_shared_weights_as_they_are(folder):
+    network = lora_vit(folder, seed=1)
+    (name,) = (name for name, p in network.named_parameters() if p.ndim == 4)
+    weight = network.get_parameter(name)
+    before = weight.stride()
+    copied = channels_last_copy(network)
+    assert weight.stride() == before
+    assert copied.get_parameter(name).is_contiguous(memory_format=torch.channels_last)
 
 
 PIXELS = {

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_published_leave_one_out_starts_from_the_checkpoints(tiny):
 @pytest.mark.usefixtures("fresh")
 def test_loo_in_two_jobs_gives_the_file_of_one(root, tiny, capsys, monkeypatch):
     assert run_vit(tiny, "loo", "--seed_id", 0, "--loo_ids", 0, 6) == 0
-    assert "1 of 2 parts are left to other jobs" in capsys.readouterr().out
+    assert "6 retrainings are left to other jobs" in capsys.readouterr().out
     file = score_file("loo", 0, small(tiny))
     assert not file.exists()
     assert run_vit(tiny, "loo", "--seed_id", 0, "--loo_ids", 6, 12) == 0
@@ -266,7 +267,30 @@ def test_another_pretrained_model_of_the_same_name_is_refused(name, tiny, tmp_pa
 def test_a_missing_stage_is_named_with_its_command(name, tiny, capsys):
     message = fails(capsys, tiny, name, "--seed_id", 2)
     assert "is missing: train it first with `python finetune_vit_lora.py --task" in message
-    assert f"--task {TASK} --num_per_class {NUM_PER_CLASS}" in message
+    assert f"--task {TASK} --num_per_class {NUM_PER_CLASS} --model {tiny} " in message
+
+
+def test_a_suggested_command_has_the_flags_that_results_depend_on(tiny, capsys):
+    message = fails(capsys, tiny, "ats", "--seed_id", 3, *CROPS)
+    assert f"--model {tiny} --augment random_resized_crop --randomness init`" in message
+
+
+@pytest.mark.usefixtures("root")
+def test_a_command_for_a_local_folder_names_its_path(tiny):
+    assert f"--model {tiny} " in store.command(small(tiny), "loo")
+    assert f"--model {tiny} " in store.command(small(tiny), "predictions")
+
+
+def test_results_say_by_which_packages_they_were_made(tiny):
+    attributes = read(tiny, "loo").attrs
+    for name in ("torch", "torchvision", "transformers", "peft"):
+        assert attributes[f"version_{name}"] == version(name)
+
+
+@pytest.mark.parametrize("source", ["./no_such_folder", "/no/such", "a/b/c", "~nobody/model"])
+def test_a_mistyped_folder_is_called_missing(source, capsys):
+    message = fails(capsys, source, "finetune_vit_lora")
+    assert f"--model {source!r} is no folder here" in message
 
 
 def test_a_model_that_is_not_there_is_one_sentence(capsys, tmp_path):

@@ -68,7 +68,7 @@ def save(folder, layers=1, **config):
 
 
 class OldNames(nn.Module):
-    """The layers of a model of new transformers, under the names that they had before 5.2x."""
+    """The layers of a model of new transformers, under the names that they had in older ones."""
 
     def __init__(self, model):
         super().__init__()

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,7 +20,17 @@ from tda.networks.vit import ViT
 from tda.torchvision_operators import import_torchvision
 
 NUM_CLASSES = 10
-TARGETS = ("q_proj", "v_proj", "query", "value")  # in transformers from version 5.2x on, and before
+TARGETS = ("q_proj", "v_proj", "query", "value")  # names in newer transformers, and in older ones
+SETTINGS = {  # what, beside the weights, scores depend on
+    "model": (
+        "image_size", "patch_size", "num_attention_heads", "hidden_act", "layer_norm_eps",
+        "initializer_range",
+    ),
+    "processor": (
+        "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
+        "rescale_factor", "do_normalize", "image_mean", "image_std",
+    ),
+}  # fmt: skip
 _BATCH = 64  # images prepared at a time; changes only the speed
 
 
@@ -71,8 +82,14 @@ def moved(network: nn.Module, device: torch.device) -> Any:
 
 
 def fingerprint(source: str) -> str:
-    """Hash of the pretrained weights, for results' settings."""
+    """Hash of the pretrained weights and of :data:`SETTINGS`, for results' settings."""
     return _fingerprint(_folder(source))
+
+
+def forget() -> None:
+    """Read models anew: their files may have changed."""
+    _classifier.cache_clear()
+    _fingerprint.cache_clear()
 
 
 class Inputs:
@@ -96,15 +113,23 @@ class Inputs:
         crops_N4 = None
         if split == "train" and self.crop_seed is not None:
             crops_N4 = random_crops(len(rgb_N3HW), rgb_N3HW.shape[-2:], self.crop_seed)
-            size = self.processor.size
-            rgb_N3HW = resized_crops(rgb_N3HW, crops_N4, (size["height"], size["width"]))
-        with torch.no_grad():
-            prepared = [self._prepare(batch) for batch in rgb_N3HW.split(_BATCH)]
-        return torch.cat(prepared), crops_N4
+            rgb_N3HW = resized_crops(rgb_N3HW, crops_N4, self.network.image_size)
+        resizing = {} if crops_N4 is None else {"do_resize": False}
+        return self._prepared(rgb_N3HW, resizing), crops_N4
 
-    def _prepare(self, rgb_B3HW: Tensor) -> Tensor:
-        pixels = self.processor(rgb_B3HW, return_tensors="pt")["pixel_values"]
-        return self.network.prepare(pixels.to(self.device))
+    @torch.no_grad()
+    def _prepared(self, rgb_N3HW: Tensor, resizing: dict[str, bool]) -> Tensor:
+        """Prepared images, written in place: with ViT-B/16 one takes 2.4 MB, so no second copy."""
+        prepared: Tensor | None = None
+        for start in range(0, len(rgb_N3HW), _BATCH):
+            batch = rgb_N3HW[start : start + _BATCH]
+            pixels = self.processor(batch, return_tensors="pt", **resizing)["pixel_values"]
+            tokens_BT4D = self.network.prepare(pixels.to(self.device))
+            if prepared is None:
+                prepared = tokens_BT4D.new_empty(len(rgb_N3HW), *tokens_BT4D.shape[1:])
+            prepared[start : start + _BATCH] = tokens_BT4D
+        assert prepared is not None  # no split is empty
+        return prepared
 
 
 def random_crops(count: int, size: Sequence[int], seed: int) -> np.ndarray:
@@ -155,8 +180,22 @@ def _pretrained(source: str) -> Any:
 
 @cache
 def _classifier(source: str) -> Any:
-    model = _load(source, transformers().ViTForImageClassification)
+    kind = transformers().ViTForImageClassification
+    model, info = _load(source, kind, output_loading_info=True)
+    _check_loaded(source, info)
     return model.float().eval().requires_grad_(False)
+
+
+def _check_loaded(source: str, info: dict) -> None:
+    """Refuse weights that would be random: all but the head, which is replaced, and the pooler."""
+    missing = [
+        name for name in info["missing_keys"] if not name.startswith(("classifier", "vit.pooler"))
+    ]
+    if missing:
+        raise UserError(
+            f"the model {source!r} lacks {len(missing)} weights of a ViT image classifier "
+            f"({missing[0]}, ...), which would be random: --model takes a whole one"
+        )
 
 
 @cache
@@ -164,13 +203,21 @@ def _fingerprint(source: str) -> str:
     digest = hashlib.sha256()
     for name, p in _classifier(source).vit.named_parameters():
         digest.update(name.encode() + p.detach().cpu().contiguous().numpy().tobytes())
+    settings = {
+        "model": _classifier(source).config.to_dict(),
+        "processor": _load(source, transformers().AutoImageProcessor).to_dict(),
+    }
+    chosen = [
+        {name: settings[kind].get(name) for name in names} for kind, names in SETTINGS.items()
+    ]
+    digest.update(json.dumps(chosen, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:16]
 
 
-def _load(source: str, kind: Any) -> Any:
+def _load(source: str, kind: Any, **arguments: Any) -> Any:
     folder = _folder(source)
     try:
-        return kind.from_pretrained(folder)
+        return kind.from_pretrained(folder, **arguments)
     except Exception as error:  # transformers, huggingface_hub and safetensors raise their own
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(

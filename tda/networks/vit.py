@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tda.errors import UserError
 
-PARTS = {  # a block's layers: their names in transformers from version 5.2x on, and before
+PARTS = {  # a block's layers: their names in newer transformers, and in older ones
     "query": ("attention.q_proj", "attention.attention.query"),
     "key": ("attention.k_proj", "attention.attention.key"),
     "value": ("attention.v_proj", "attention.attention.value"),
@@ -57,13 +57,19 @@ class ViT(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
         self.num_heads = config.num_attention_heads
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that the model takes."""
+        size = self.model.config.image_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
     def prepare(self, pixels_BCHW: Tensor) -> Tensor:
         """What precedes all adapters: tokens of the first block and their frozen q, k, v [B T 4D].
 
         Raises:
             UserError: images are not of the model's size.
         """
-        size = _pair(self.model.config.image_size)
+        size = self.image_size
         if tuple(pixels_BCHW.shape[-2:]) != size:
             raise UserError(f"images are {tuple(pixels_BCHW.shape[-2:])}, the model takes {size}")
         block = self._blocks()[0]
@@ -142,19 +148,28 @@ def part(block: nn.Module, name: str) -> Any:
         return block.get_submodule(old)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 def _frozen(layer: Any) -> Any:
     """The pretrained layer below a LoRA layer."""
     return getattr(layer, "base_layer", layer)
+
+
+def dropped(dropout: nn.Module, inputs: Tensor) -> Tensor:
+    """Dropout with a mask that is drawn alike for one member and, under ``vmap``, for several.
+
+    PyTorch's own draws other masks alone (in a fused kernel) than under ``vmap`` on a GPU; on a
+    CPU the numbers are the same.
+    """
+    if not (isinstance(dropout, nn.Dropout) and dropout.training and dropout.p):
+        return inputs
+    kept = 1 - dropout.p
+    mask = torch.empty(inputs.shape, dtype=inputs.dtype, device=inputs.device).bernoulli_(kept)
+    return inputs * mask.div_(kept)
 
 
 def _adapter(layer: Any, inputs: Tensor, weights_BHT: Tensor | None = None) -> Tensor | float:
     """What LoRA adds to a layer's output, s B A dropout(x); of weighted sums of x if given."""
     if not hasattr(layer, "lora_A"):
         return 0.0
-    inputs = layer.lora_dropout["default"](inputs)
+    inputs = dropped(layer.lora_dropout["default"], inputs)
     inputs = inputs if weights_BHT is None else weights_BHT @ inputs
     return layer.lora_B["default"](layer.lora_A["default"](inputs)) * layer.scaling["default"]

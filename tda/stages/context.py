@@ -74,8 +74,17 @@ class Context:
     @cached_property
     def posterior(self) -> Tensor:
         """θ of the run's checkpoints [C P]."""
-        loaded = checkpoints.load(self.experiment, self.run, self.layout, self.training_settings)
+        loaded = checkpoints.load(
+            self.experiment, self.run, self.layout, self.training_settings,
+            f"python {self.experiment.script('train')} {self.flags}",
+        )  # fmt: skip
         return loaded.to(self.device)
+
+    @property
+    def flags(self) -> str:
+        """The flags by which any stage script is asked for this experiment, from any folder."""
+        options = self.options
+        return self.experiment.flags_of(options.pretrained, options.augment, options.tf32)
 
     @property
     def training_settings(self) -> dict:
@@ -159,6 +168,7 @@ def forget() -> None:
     """Read files anew: they may have changed since an earlier stage in this process."""
     context.cache_clear()
     _split.cache_clear()
+    pretrained.forget()
 
 
 def choose_device(requested: str | None, seed_id: int | None) -> str:

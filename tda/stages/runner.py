@@ -273,6 +273,7 @@ class _Job:
             store.write_scores(
                 file, gathered, self.settings(run, output), seconds=seconds,
                 device=str(self.options.device), data_hash=self.context(run).split.hash,
+                flags=self.context(run).flags,
             )  # fmt: skip
         self.remove_parts(run)
 
