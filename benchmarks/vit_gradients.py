@@ -58,8 +58,8 @@ class Case:
 class Pixels(pretrained.Inputs):
     """What the usual code feeds its model with."""
 
-    def _prepare(self, rgb_B3HW: Tensor) -> Tensor:
-        return self.processor(rgb_B3HW, return_tensors="pt")["pixel_values"]
+    def _prepared(self, rgb_N3HW: Tensor, resizing: dict[str, bool]) -> Tensor:
+        return self.processor(rgb_N3HW, return_tensors="pt", **resizing)["pixel_values"]
 
 
 def load(task: str, num_per_class: int, seed: int) -> Case:

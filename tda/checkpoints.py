@@ -32,13 +32,15 @@ def save(
         store.write_bytes(path, serialize(named, metadata))
 
 
-def is_saved(experiment: Experiment, run: Run, settings: dict, made_by: str = "") -> bool:
+def is_saved(
+    experiment: Experiment, run: Run, settings: dict, made_by: str | store.Command = ""
+) -> bool:
     """Whether all checkpoints of the run exist with these settings.
 
     Raises:
         UserError: one is damaged or was made with other settings.
     """
-    made_by = made_by or store.command(experiment, "predictions")
+    made_by = made_by or store.Command(experiment, "predictions")
     existing = [path for path in files(experiment, run) if path.exists()]
     for path in existing:
         with _open(path, made_by) as checkpoint:
@@ -48,7 +50,11 @@ def is_saved(experiment: Experiment, run: Run, settings: dict, made_by: str = ""
 
 
 def load(
-    experiment: Experiment, run: Run, layout: Parameters, settings: dict, made_by: str = ""
+    experiment: Experiment,
+    run: Run,
+    layout: Parameters,
+    settings: dict,
+    made_by: str | store.Command = "",
 ) -> Tensor:
     """θ of a run's checkpoints [C P].
 
@@ -61,7 +67,7 @@ def load(
     Raises:
         UserError: a checkpoint is missing, damaged, of other settings or of another network.
     """
-    made_by = made_by or store.command(experiment, "predictions")
+    made_by = made_by or store.Command(experiment, "predictions")
     missing = [path for path in files(experiment, run) if not path.exists()]
     if missing:
         raise UserError(f"{missing[0]} is missing: train it first with `{made_by}`")
@@ -74,7 +80,7 @@ def fingerprint(theta_CP: Tensor) -> str:
     return hashlib.sha256(theta_CP.cpu().numpy().tobytes()).hexdigest()[:16]
 
 
-def _read(path: Path, made_by: str, layout: Parameters) -> Tensor:
+def _read(path: Path, made_by: str | store.Command, layout: Parameters) -> Tensor:
     with _open(path, made_by) as checkpoint:
         named = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118
     shapes = {name: tuple(value.shape) for name, value in named.items()}
@@ -91,7 +97,7 @@ def _read(path: Path, made_by: str, layout: Parameters) -> Tensor:
     return theta_P
 
 
-def _open(path: Path, made_by: str):
+def _open(path: Path, made_by: str | store.Command):
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:

@@ -109,6 +109,12 @@ class Recipe:
         total = self.epochs * -(-num_train // self.batch_size)
         return [self.lr * (1 - step / total if self.linear_decay else 1) for step in range(total)]
 
+    def recorded(self, num_train: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """η at the kept checkpoints, and Σ_t η_t up to them."""
+        per_epoch, rates = -(-num_train // self.batch_size), self.learning_rates(num_train)
+        ends = [epoch * per_epoch for epoch in self.kept_epochs]
+        return tuple(rates[end - 1] for end in ends), tuple(sum(rates[:end]) for end in ends)
+
 
 @dataclass(frozen=True)
 class Lora:

@@ -199,15 +199,8 @@ def train_posterior(
         _, theta_C1P = next(train(template, objective, held, recipe, members))
         samples[seed] = [layout.split(theta_P) for theta_P in theta_C1P[:, 0]]
     made = Posterior(lambda: private_copy(template), samples, tuple(recipe.kept_epochs))
-    rates, horizons = recorded(recipe, len(held))
+    rates, horizons = recipe.recorded(len(held))
     return replace(made, learning_rates=rates, horizons=horizons, training=training)
-
-
-def recorded(recipe: Recipe, num_train: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """η at the kept checkpoints, and Σ_t η_t up to them."""
-    per_epoch, rates = -(-num_train // recipe.batch_size), recipe.learning_rates(num_train)
-    ends = [epoch * per_epoch for epoch in recipe.kept_epochs]
-    return tuple(rates[end - 1] for end in ends), tuple(sum(rates[:end]) for end in ends)
 
 
 def in_memory(data: object, device: torch.device, dtype: torch.dtype) -> Data:

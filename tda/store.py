@@ -13,6 +13,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -70,7 +71,7 @@ def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: 
     write_bytes(path, content)
 
 
-def open_scores(path: Path, made_by: str) -> xr.Dataset:
+def open_scores(path: Path, made_by: "str | Command") -> xr.Dataset:
     """The whole data set of a file, in memory.
 
     Args:
@@ -94,7 +95,7 @@ def open_scores(path: Path, made_by: str) -> xr.Dataset:
         ) from error
 
 
-def is_done(path: Path, settings: dict, made_by: str) -> bool:
+def is_done(path: Path, settings: dict, made_by: "str | Command") -> bool:
     """Whether the result exists with exactly these settings.
 
     Raises:
@@ -140,7 +141,7 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
         UserError: less than two runs have scores, or runs were made with different settings.
     """
     files = _existing(paths.scores(experiment.name, method, "x").parent, experiment, method)
-    datasets = [open_scores(file, command(experiment, method)) for file in files]
+    datasets = [open_scores(file, Command(experiment, method)) for file in files]
     for file, dataset in zip(files, datasets, strict=True):
         check_settings(file, _common_settings(dataset), _common_settings(datasets[0]))
     return xr.concat(
@@ -154,7 +155,7 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
 def read_predictions(experiment: Experiment) -> xr.Dataset:
     """Logits ``train_logit``, ``test_logit`` of all runs and kept checkpoints."""
     files = _existing(paths.predictions(experiment.name, "x").parent, experiment, "predictions")
-    datasets = [open_scores(file, command(experiment, "predictions")) for file in files]
+    datasets = [open_scores(file, Command(experiment, "predictions")) for file in files]
     for file, dataset in zip(files, datasets, strict=True):
         check_settings(file, _common_settings(dataset), _common_settings(datasets[0]))
     return xr.concat(
@@ -218,7 +219,7 @@ def _existing(folder: Path, experiment: Experiment, method: str) -> Iterator[Pat
     if len(files) < 2:
         raise UserError(
             f"{folder} has {len(files)} of {len(experiment.runs())} runs, at least two are needed: "
-            f"run `{command(experiment, method)}`"
+            f"run `{Command(experiment, method)}`"
         )
     return files
 
@@ -239,13 +240,23 @@ def _select(dataset: xr.Dataset, select: dict) -> xr.Dataset:
 _SCORE_DIMS = ("seed", "checkpoint", "train", "test")
 
 
-def command(experiment: Experiment, method: str) -> str:
-    """The stage command that makes the scores (or predictions) of an experiment."""
-    flags = _recorded_flags(experiment) or experiment.flags
-    if method == "predictions":
-        return f"python {experiment.script('train')} {flags}"
-    script, *own = VARIANTS.get(method, method).split(maxsplit=1)
-    return " ".join(["python", experiment.script(script), *own, flags])
+@dataclass(frozen=True)
+class Command:
+    """The stage command that makes the scores (or predictions) of an experiment.
+
+    Found when it is shown, in an error: it looks for a result that says which flags made it.
+    """
+
+    experiment: Experiment
+    method: str
+
+    def __str__(self) -> str:
+        experiment, method = self.experiment, self.method
+        flags = _recorded_flags(experiment) or experiment.flags
+        if method == "predictions":
+            return f"python {experiment.script('train')} {flags}"
+        script, *own = VARIANTS.get(method, method).split(maxsplit=1)
+        return " ".join(["python", experiment.script(script), *own, flags])
 
 
 def _recorded_flags(experiment: Experiment) -> str | None:

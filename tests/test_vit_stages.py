@@ -277,8 +277,8 @@ def test_a_suggested_command_has_the_flags_that_results_depend_on(tiny, capsys):
 
 @pytest.mark.usefixtures("root")
 def test_a_command_for_a_local_folder_names_its_path(tiny):
-    assert f"--model {tiny} " in store.command(small(tiny), "loo")
-    assert f"--model {tiny} " in store.command(small(tiny), "predictions")
+    assert f"--model {tiny} " in str(store.Command(small(tiny), "loo"))
+    assert f"--model {tiny} " in str(store.Command(small(tiny), "predictions"))
 
 
 def test_results_say_by_which_packages_they_were_made(tiny):
