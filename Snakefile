@@ -7,6 +7,7 @@
     snakemake --cores 2 paper_vit               experiments 9 and 10: downloads a ViT-B/16
     snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 deviations              what the released code's choices change
+    snakemake --cores 2 ground_truth            which estimator predicts retraining
     snakemake --cores 2 --config experiment=NAME -- NAME     any other experiment
 
 Every stage can also be run by hand; one that finds its results does nothing. Stages keep what is
@@ -31,6 +32,10 @@ EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RAN
 ASKED = [Experiment.parse(name) for name in str(config.get("experiment", "")).split()]
 GRIDS = {"paper": PAPER_GRID, "paper_vit": VIT_GRID, "vit_small": VIT_SMALL_GRID}
 EXPERIMENTS = list(dict.fromkeys([*sum(GRIDS.values(), ()), *EXTRA, *ASKED]))
+
+GROUND_TRUTH = [
+    Experiment("cnn2", task, n) for task, n in (("mnist3", 10), ("mnist3", 50), ("cifar10", 10))
+]
 
 TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy", "damping")
 FIGURES = {  # script: the table that it draws
@@ -122,6 +127,40 @@ rule deviations:
         name=SMALL.name,
     shell:
         "{PYTHON} analysis/deviations.py --experiment {params.name}"
+
+
+rule ground_truth:
+    input:
+        [paths.table(experiment.name, "ground_truth") for experiment in GROUND_TRUTH],
+
+
+for experiment in GROUND_TRUTH:
+
+    rule:
+        name: f"estimators_{experiment.name}"
+        input:
+            checkpoints(experiment),
+        output:
+            update(
+                [paths.estimators(experiment.name, run.name) for run in experiment.runs()]
+            ),
+        params:
+            command=stage(experiment, "estimators"),
+        threads: workflow.cores
+        shell:
+            "{PYTHON} {params.command} --jobs {threads}"
+
+    rule:
+        name: f"ground_truth_{experiment.name}"
+        input:
+            scores(experiment, "loo", "ats"),
+            [paths.estimators(experiment.name, run.name) for run in experiment.runs()],
+        output:
+            paths.table(experiment.name, "ground_truth"),
+        params:
+            name=experiment.name,
+        shell:
+            "{PYTHON} analysis/ground_truth.py --experiment {params.name}"
 
 
 for variant, script_and_flag in VARIANTS.items():

@@ -64,6 +64,11 @@ def scores(experiment_name: str, method: str, run: str) -> Path:
     return results(experiment_name) / "scores" / method / f"{run}.nc"
 
 
+def estimators(experiment_name: str, run: str) -> Path:
+    """Scores of every estimator for one run, and losses of models trained on subsets."""
+    return results(experiment_name) / "estimators" / f"{run}.nc"
+
+
 def part(scores_file: Path, first: int, last: int) -> Path:
     """Finished part of an unfinished score file: training examples first to last - 1."""
     return scores_file.parent / f".{scores_file.stem}.parts" / f"{first}-{last}.nc"

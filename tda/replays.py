@@ -53,7 +53,7 @@ def replay(
     train: Any,
     test: Any,
     *,
-    kind: str = "linearised",
+    kind: "str | type[Linearised | Exact]" = "linearised",
     weights: Any = None,
 ) -> xr.DataArray:
     """What :func:`tda.leave_one_out` measures, predicted from one run a seed: positive = helpful.
@@ -66,7 +66,8 @@ def replay(
     Args:
         posterior: from :func:`tda.train_posterior`, without dropout.
         objective, train, test: as in :func:`tda.attribute`; ``train`` is what was trained on.
-        kind: ``linearised``, or ``exact``, the derivative in the weights, for small removals.
+        kind: ``linearised``, or ``exact``, the derivative in the weights, for small removals; or a
+            class like theirs (:mod:`tda.ablations` has some).
         weights: of the examples' losses [R N], as in :func:`tda.retrained`; default: each example
             removed in turn.
 
@@ -77,15 +78,16 @@ def replay(
     Raises:
         UserError: the posterior was trained elsewhere, with dropout, or on other examples.
     """
-    if kind not in KINDS:
+    if isinstance(kind, str) and kind not in KINDS:
         raise UserError(f"kind={kind!r} is unknown: choose one of {', '.join(KINDS)}")
+    follow = KINDS[kind] if isinstance(kind, str) else kind
     training = recorded_training(posterior)
     if training.dropout:
         raise UserError("a run with dropout cannot be replayed: train without, or retrain")
     held, queries = held_examples(posterior, train), held_examples(posterior, test)
     weight_RN = _weights(weights, len(held), next(posterior.build().parameters()))
     runs = [
-        _Replay(posterior, objective, seed, held, queries).scores(KINDS[kind], weight_RN)
+        _Replay(posterior, objective, seed, held, queries).scores(follow, weight_RN)
         for seed in posterior.seeds
     ]
     row = "train" if weights is None else "member"
@@ -93,7 +95,8 @@ def replay(
     coords |= labels("test", queries) | (labels("train", held) if weights is None else {})
     return xr.DataArray(
         torch.stack(runs).cpu().numpy(), dims=("seed", "checkpoint", row, "test"), coords=coords,
-        name="replay", attrs={"method": "replay", "kind": kind, "sign": "positive = helpful"},
+        name="replay",
+        attrs={"method": "replay", "kind": follow.__name__.lower(), "sign": "positive = helpful"},
     )  # fmt: skip
 
 
@@ -181,15 +184,22 @@ class Linearised:
     def step(self, at: SampleGradients, step: Step, count: int) -> Tensor:
         """Take a step; θ of the base run after it [P]."""
         rows_BkP = at.vectors(self._jacobian(at)).flatten(0, 1)
-        output_BK = at.outputs_NK
-        change_RBK = (self.shift_RP @ rows_BkP.T).unflatten(1, output_BK.shape)
-        residual_RBK = loss_gradient(at.objective, output_BK + change_RBK, at.targets_N)
+        output_RBK = at.outputs_NK + self.changes(rows_BkP).unflatten(1, at.outputs_NK.shape)
+        residual_RBK = loss_gradient(at.objective, output_RBK, at.targets_N)
         residual_RBK = residual_RBK * self.weight_RN[:, step.batch_B, None]
         gradient_RP = residual_RBK.flatten(1) @ rows_BkP / len(step.batch_B)
-        gradient_RP += self.recipe.weight_decay * (at.theta_P + self.shift_RP)
+        gradient_RP += self.recipe.weight_decay * self.decaying(at.theta_P)
         direction_RP, self.state = self.rule.direction(gradient_RP, self.state, count)
         self.shift_RP = self.shift_RP - step.rate * (direction_RP - direction_RP[:1])
         return at.theta_P - step.rate * direction_RP[0]
+
+    def changes(self, rows_kP: Tensor) -> Tensor:
+        """What the shifts change in outputs [R k], given their gradients."""
+        return self.shift_RP @ rows_kP.T
+
+    def decaying(self, theta_P: Tensor) -> Tensor:
+        """What weight decay pulls to zero [R P]."""
+        return theta_P + self.shift_RP
 
     def _jacobian(self, at: SampleGradients) -> Rows:
         x_B = at.train_data.take(slice(None)).x

@@ -10,6 +10,7 @@ from tda.statistics.evaluation import (
     linear_datamodelling_score,
     loo_correlation,
 )
+from tda.statistics.held_out import chosen_on_other_half
 from tda.statistics.intervals import Interval, jackknife_interval, t_interval
 from tda.statistics.labels import is_labelled, within_labels
 from tda.statistics.pairs import pair_reliability
@@ -45,6 +46,7 @@ __all__ = [
     "accuracy",
     "agreement",
     "benjamini_hochberg",
+    "chosen_on_other_half",
     "compare",
     "correlation_matrix",
     "correlations",

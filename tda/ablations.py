@@ -1,0 +1,83 @@
+"""The linearised replay with one of its ideas left out: what each is worth.
+
+Classes for ``kind=`` of :func:`tda.replay`; letters as in :mod:`tda.replays`. Two further ideas are
+left out without a class: the finite size of the removal, by weights close to one, and the
+trajectory, by the influence function of the last checkpoints.
+"""
+
+from torch import Tensor
+
+from tda.errors import UserError
+from tda.experiments import Recipe
+from tda.replays import BETA1, BETA2, EPSILON, Adam, Linearised, State
+
+
+class WithoutCurvature(Linearised):
+    """Outputs stay those of the base run: Grad-Dot along the run, through the optimiser."""
+
+    def changes(self, rows_kP: Tensor) -> Tensor:
+        """None."""
+        return self.shift_RP.new_zeros(len(self.shift_RP), len(rows_kP))
+
+
+class WithoutDecay(Linearised):
+    """Weight decay acts on the base run alone."""
+
+    def decaying(self, theta_P: Tensor) -> Tensor:
+        """The base run's parameters, for all members."""
+        return theta_P.expand_as(self.shift_RP)
+
+
+class WithoutScaleResponse(Linearised):
+    """Adam's step sizes are the base run's: a fixed preconditioner of each step."""
+
+    def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
+        super().__init__(recipe, weight_RN, theta_P)
+        if recipe.optimizer != "adam":
+            raise UserError("WithoutScaleResponse is for runs with Adam")
+        self.rule = SharedScale
+        self.state = (self.shift_RP, self.shift_RP[:1])
+
+
+class SharedScale(Adam):
+    """Adam whose second moment is that of the first member."""
+
+    @staticmethod
+    def direction(gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
+        """u [R P], and the moments after the step, [R P] and [1 P]."""
+        m_RP = BETA1 * state[0] + (1 - BETA1) * gradient
+        v_1P = BETA2 * state[1] + (1 - BETA2) * gradient[:1] ** 2
+        root_1P = (v_1P / (1 - BETA2**count)).sqrt()
+        return m_RP / (1 - BETA1**count) / (root_1P + EPSILON), (m_RP, v_1P)
+
+
+class WithoutMoments(WithoutScaleResponse):
+    """Neither moment: the removal meets plain gradient descent of the base run's mean rate.
+
+    That rate is η GᵀD⁻¹G/GᵀG with D = √v̂ + ε: a step of it goes as far along G as Adam's scaling.
+    """
+
+    def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
+        super().__init__(recipe, weight_RN, theta_P)
+        self.rule = MeanRate
+
+
+class MeanRate(Adam):
+    """Adam for the first member; all others differ from it by gradient descent of its mean rate."""
+
+    @staticmethod
+    def direction(gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
+        """u [R P], and the moments of the first member after the step."""
+        base_1P = gradient[:1]
+        u_1P, (m_1P, v_1P) = SharedScale.direction(base_1P, (state[0][:1], state[1]), count)
+        root_1P = (v_1P / (1 - BETA2**count)).sqrt()
+        mean_rate = (base_1P**2 / (root_1P + EPSILON)).sum() / (base_1P**2).sum()
+        return u_1P + mean_rate * (gradient - base_1P), (m_1P, v_1P)
+
+
+ABLATIONS: dict[str, type[Linearised]] = {
+    "curvature": WithoutCurvature,
+    "weight decay": WithoutDecay,
+    "Adam's scale response": WithoutScaleResponse,
+    "Adam's moments": WithoutMoments,
+}

@@ -1,0 +1,167 @@
+"""Stage: scores of every estimator, and models trained again on random subsets, to compare them.
+
+Everything is a mean over a run's checkpoints, and positive = helpful.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tda import checkpoints, paths
+from tda.ablations import ABLATIONS
+from tda.curvature import gauss_newton
+from tda.ensemble import data_order
+from tda.filters import flow, ridge
+from tda.gradients import SampleGradients
+from tda.methods import METHODS
+from tda.methods.grad_cos import grad_cos
+from tda.methods.grad_dot import grad_dot
+from tda.methods.loo import retrained_losses
+from tda.methods.trak import trak
+from tda.parameters import private_copy
+from tda.posterior import Posterior, Training
+from tda.replays import replay
+from tda.stages.context import Context, Options
+from tda.stages.runner import Stage
+
+DAMPINGS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)  # and horizons are 1 / these
+APPROXIMATE = {  # of the exact Gauss-Newton matrix, at one damping; slow, so of the last checkpoint
+    "influence_low_rank": {"damping": 0.1, "rank": 50},
+    "influence_ekfac": {"damping": 0.1},
+    "influence_projected": {"damping": 0.1},
+    "datainf": {"damping": 0.1},
+}
+AVERAGED = ("grad_dot", "influence 0.1")  # of which the last checkpoint's scores are kept, too
+SMALL = 1e-2  # share of an example that is removed, where the size of removal is left out
+TRAK_SHARE = 2 / 3  # of N: numbers that TRAK projects to
+SUBSET_SEED = 0  # of the random halves, the same for all runs
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """``--subsets``, ``--exact``."""
+    parser.add_argument(
+        "--subsets", type=int, default=0,
+        help="models trained again, each on a random half, for the linear datamodelling score",
+    )  # fmt: skip
+    parser.add_argument(
+        "--exact", action="store_true",
+        help="also the exact derivative of the run, a Hessian-vector product per example and step",
+    )  # fmt: skip
+
+
+class Estimators(Stage):
+    """Scores of all estimators; losses of models trained on random halves."""
+
+    name, unit = "estimators", "run"
+
+    def outputs(self, options: Options) -> tuple[str, ...]:
+        return ("estimators",)
+
+    def path(self, experiment: str, output: str, run: str) -> Path:
+        return paths.estimators(experiment, run)
+
+    def settings(self, context: Context, output: str) -> dict:
+        return {
+            "method": output,
+            "posterior": checkpoints.fingerprint(context.posterior),
+            "dampings": DAMPINGS,
+            "subsets": context.options["subsets"],
+            "exact": context.options["exact"],
+        }
+
+    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
+        scores = {**of_gradients(context), **of_replays(context)}
+        score = context.labelled(
+            torch.stack(list(scores.values())).float(), ("estimator", "train", "test")
+        ).assign_coords(estimator=list(scores))
+        dataset = xr.Dataset({"score": score})
+        if context.options["subsets"]:
+            included_AN = random_halves(context.options["subsets"], len(context.split.train.y))
+            loss_AM = on_subsets(context, included_AN, chunk)
+            dataset["loss"] = context.labelled(loss_AM, ("subset", "test"))
+            dataset["included"] = (("subset", "train"), included_AN)
+        return {"estimators": dataset}
+
+
+def of_gradients(context: Context) -> dict[str, Tensor]:
+    """Scores [N M] by estimator, from the gradients of each checkpoint."""
+    horizons = context.recipe.recorded(len(context.split.train.y))[1]
+    found: dict[str, list[Tensor]] = {}
+    last = len(context.posterior) - 1
+    for place, theta_P in enumerate(context.posterior):
+        gradients = SampleGradients(
+            context.network, context.objective, theta_P,
+            train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
+        )  # fmt: skip
+        for name, scores_NM in _of_sample(gradients, horizons[place], place == last):
+            found.setdefault(name, []).append(scores_NM)
+    means = {name: torch.stack(scores).double().mean(0) for name, scores in found.items()}
+    of_last = {f"{name} of the last checkpoint": found[name][-1].double() for name in AVERAGED}
+    return means | of_last
+
+
+def _of_sample(
+    gradients: SampleGradients, horizon: float, last: bool
+) -> Iterator[tuple[str, Tensor]]:
+    num_train = len(gradients.train_data)
+    curvature = gauss_newton(gradients)
+    yield "grad_dot", grad_dot(gradients)
+    yield "grad_cos", grad_cos(gradients)
+    for damping in DAMPINGS:
+        yield f"influence {damping:g}", curvature.bilinear(ridge(damping))
+        yield f"flow {1 / damping:g}", curvature.bilinear(flow(1 / damping))
+    yield "influence horizon", curvature.bilinear(ridge(1 / horizon))
+    yield "flow horizon", curvature.bilinear(flow(horizon))
+    yield "trak", trak(gradients, int(TRAK_SHARE * num_train))
+    if last:
+        for name, settings in APPROXIMATE.items():
+            yield name, METHODS[name][0](gradients, **settings)
+
+
+def of_replays(context: Context) -> dict[str, Tensor]:
+    """Scores [N M] of replays, whole and without an idea; none of runs with dropout."""
+    if context.experiment.family != "cnn":
+        return {}
+    split = context.split
+    asked = (as_posterior(context), context.objective, split.train, split.test)
+    kinds = {f"replay without {idea}": kind for idea, kind in ABLATIONS.items()}
+    scores = {name: replay(*asked, kind=kind) for name, kind in kinds.items()}
+    scores["replay"] = replay(*asked)
+    slight = 1 - SMALL * torch.eye(len(split.train))
+    scores["replay without size of removal"] = replay(*asked, weights=slight) / SMALL
+    if context.options["exact"]:
+        scores["replay exact"] = replay(*asked, kind="exact")
+    return {name: torch.from_numpy(s.values[0].mean(0)).double() for name, s in scores.items()}
+
+
+def as_posterior(context: Context) -> Posterior:
+    """A run of an experiment as the library knows it."""
+    seed, num_train, network = 0, len(context.split.train.y), context.network
+    order = data_order(context.run.order, num_train, context.recipe.epochs)
+    training = Training(context.recipe, {seed: context.layout.read(network)}, {seed: order})
+    samples = {seed: [context.layout.split(theta_P) for theta_P in context.posterior]}
+    names = tuple(context.recipe.kept_epochs)
+    return Posterior(lambda: private_copy(network), samples, names, training=training)
+
+
+def random_halves(count: int, num_train: int) -> np.ndarray:
+    """Booleans [A N], half of each row true."""
+    rng = np.random.default_rng(SUBSET_SEED)
+    ranks_AN = rng.random((count, num_train)).argsort(1).argsort(1)
+    return ranks_AN < num_train // 2
+
+
+def on_subsets(context: Context, included_AN: np.ndarray, chunk: int) -> Tensor:
+    """Test losses [A M] of models trained on subsets, from the run's initialisation and order."""
+    weight_AN = torch.from_numpy(included_AN).float().to(context.device)
+    loss_CAM = retrained_losses(
+        context.network, context.objective, context.recipe, context.members(weight_AN),
+        train_data=context.split.train, test_data=context.split.test,
+        chunk=chunk, tf32=context.options.tf32,
+    )  # fmt: skip
+    return loss_CAM.mean(0)

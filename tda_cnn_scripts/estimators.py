@@ -1,0 +1,14 @@
+"""Every estimator of the CNN, and models trained on random halves: what analysis compares.
+
+    python tda_cnn_scripts/estimators.py --task mnist3 --num_per_class 10
+
+Reads   models/cnn2/mnist3_10pc/                     from train_cnn.py
+Writes  results/cnn2_mnist3_10pc/estimators/<seed>.nc
+Takes   TIME_cnn on 2 CPU cores (ten seeds)
+"""
+
+from tda.cli import run_script
+from tda.stages.estimators import Estimators, add_flags
+
+if __name__ == "__main__":
+    run_script(__doc__, Estimators(), "cnn", add_flags)

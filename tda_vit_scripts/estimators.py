@@ -1,0 +1,14 @@
+"""Every estimator of the ViT, and models trained on random halves: what analysis compares.
+
+    python tda_vit_scripts/estimators.py --model vit_small --task mnist3 --num_per_class 10
+
+Reads   models/vit_small/mnist3_10pc/                     from finetune_vit_lora.py
+Writes  results/vit_small_mnist3_10pc/estimators/<seed>.nc
+Takes   TIME_vit on 2 CPU cores (ten seeds)
+"""
+
+from tda.cli import run_script
+from tda.stages.estimators import Estimators, add_flags
+
+if __name__ == "__main__":
+    run_script(__doc__, Estimators(), "vit", add_flags)
