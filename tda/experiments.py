@@ -87,8 +87,10 @@ class Recipe:
         epochs, batch_size: passes over the data; the last batch of a pass may be smaller.
         lr: learning rate, constant or (``linear_decay``) falling to 0 over the run.
         weight_decay: L2 coefficient, added to the gradient (not decoupled).
-        optimizer: ``adam`` or ``sgd``.
+        optimizer: ``adam``, ``sgd`` or ``adamw``, in which weight decay is decoupled.
         keep: checkpoints after each of the last ``keep`` epochs are samples of the posterior.
+        momentum, nesterov: of ``sgd``, as PyTorch defines them.
+        clip: largest norm of a step's gradient; None: any.
     """
 
     epochs: int
@@ -98,6 +100,14 @@ class Recipe:
     optimizer: str = "adam"
     linear_decay: bool = False
     keep: int = 5
+    momentum: float = 0.0
+    nesterov: bool = False
+    clip: float | None = None
+
+    def settings(self) -> dict:
+        """What a result depends on; fields that came later are left out where they do nothing."""
+        own, plain = asdict(self), {"momentum": 0.0, "nesterov": False, "clip": None}
+        return {name: value for name, value in own.items() if plain.get(name, ...) != value}
 
     @property
     def kept_epochs(self) -> list[int]:
@@ -220,7 +230,7 @@ class Experiment:
     def settings(self) -> dict:
         """What a result of this experiment depends on."""
         adapters = {"lora": asdict(Lora())} if self.family == "vit" else {}
-        return {**asdict(self), **asdict(self.recipe), **adapters}
+        return {**asdict(self), **self.recipe.settings(), **adapters}
 
     def runs(self) -> list[Run]:
         """All training runs, in the order that ``--seed_id`` counts.
