@@ -23,7 +23,7 @@ from tda.examples import Examples, examples, labels
 from tda.gradients import SampleGradients
 from tda.memory import budget_bytes
 from tda.methods import METHODS
-from tda.objective import Objective
+from tda.objective import Objective, measuring
 from tda.parameters import Parameters
 from tda.posterior import Posterior
 
@@ -90,7 +90,8 @@ def self_influence(
     Returns:
         Dims (seed, checkpoint, train).
     """
-    scores = attribute(posterior, _MeasuringLoss(objective), train, train, **settings)
+    measured = measuring(objective, "loss")
+    scores = attribute(posterior, measured, train, train, **settings)
     diagonal = scores.values[..., range(scores.sizes["train"]), range(scores.sizes["train"])]
     template = scores.isel(test=0, drop=True)
     return template.copy(data=diagonal)
@@ -259,17 +260,3 @@ def _labelled(
         **{key: str(value) for key, value in settings.items()},
     }
     return xr.DataArray(scores.numpy(), dims=dims, coords=coords, name=name, attrs=attrs)
-
-
-@dataclass(frozen=True)
-class _MeasuringLoss:
-    """An objective whose measurement is its loss."""
-
-    objective: Objective
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.objective, name)
-
-    def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
-        """The loss."""
-        return self.objective.loss(output_BK, y_B)

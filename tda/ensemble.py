@@ -212,7 +212,8 @@ def dropout_masks(seed: int | None, step: int, device: torch.device) -> Iterator
 
 def _optimizer(leaves: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
     kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[recipe.optimizer]
-    return kind(leaves, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    own = {"momentum": recipe.momentum} if recipe.momentum else {}
+    return kind(leaves, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, **own)
 
 
 class _Single:

@@ -81,7 +81,7 @@ def task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained: Adam on the mean loss of each batch.
+    """How one model is trained: Adam or SGD on the mean loss of each batch.
 
     Attributes:
         epochs, batch_size: passes over the data; the last batch of a pass may be smaller.
@@ -89,6 +89,10 @@ class Recipe:
         weight_decay: L2 coefficient, added to the gradient (not decoupled).
         optimizer: ``adam`` or ``sgd``.
         keep: checkpoints after each of the last ``keep`` epochs are samples of the posterior.
+        momentum: of ``sgd``, as PyTorch's: the direction is m, and m becomes momentum · m + g.
+
+    Raises:
+        UserError: momentum is given to an optimiser that has moments of its own.
     """
 
     epochs: int
@@ -98,6 +102,13 @@ class Recipe:
     optimizer: str = "adam"
     linear_decay: bool = False
     keep: int = 5
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.momentum and self.optimizer != "sgd":
+            raise UserError(
+                f"momentum={self.momentum} is of optimizer='sgd', not of {self.optimizer!r}"
+            )
 
     @property
     def kept_epochs(self) -> list[int]:
@@ -220,7 +231,9 @@ class Experiment:
     def settings(self) -> dict:
         """What a result of this experiment depends on."""
         adapters = {"lora": asdict(Lora())} if self.family == "vit" else {}
-        return {**asdict(self), **asdict(self.recipe), **adapters}
+        recipe = asdict(self.recipe)
+        del recipe["momentum"]  # the paper's optimiser is Adam
+        return {**asdict(self), **recipe, **adapters}
 
     def runs(self) -> list[Run]:
         """All training runs, in the order that ``--seed_id`` counts.

@@ -28,7 +28,8 @@ def leave_one_out(
     Args:
         posterior: from :func:`tda.train_posterior`.
         objective, train, test: as in :func:`tda.attribute`; ``train`` is what was trained on.
-        chunk: members trained together, on a GPU.
+        chunk: members trained together, on a GPU, or where the network is small; of several seeds
+            if one seed's members are fewer.
 
     Returns:
         Dims (seed, checkpoint, train, test).
@@ -97,14 +98,14 @@ def retrained(
             f"weights or groups must have one column per training example, {len(held)}, not "
             f"{tuple(weight_RN.shape)}"
         )
-    by_seed = [
-        retrained_losses(
-            network, objective, training.recipe,
-            training.members(seed, weight_RN, held.y.device),
+    by_seed: list[Tensor] = []
+    chunk = min(chunk, len(weight_RN) * (1 if training.dropout else len(posterior.seeds)))
+    for seeds, members in training.together(weight_RN, held.y.device, chunk):
+        measured_CRM = retrained_losses(
+            network, objective, training.recipe, members,
             train_data=held, test_data=queries, chunk=chunk,
-        )
-        for seed in posterior.seeds
-    ]  # fmt: skip
+        )  # fmt: skip
+        by_seed += measured_CRM.unflatten(1, (len(seeds), len(weight_RN))).movedim(1, 0)
     return xr.DataArray(
         torch.stack(by_seed).cpu().numpy(),
         dims=("seed", "checkpoint", "member", "test"),
