@@ -9,6 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tda.attribution import attribute, group_scores, self_influence
+    from tda.distributional import (
+        as_shifts,
+        distributional_influence,
+        measure,
+        predict_removal,
+        quantile,
+        rank_removals,
+        shifts,
+        tail,
+        validate,
+    )
     from tda.experiments import Recipe
     from tda.figures.overview import show
     from tda.further_training import fully_adjusted, further_train, mean_adjusted
@@ -25,6 +36,15 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "group_scores": "attribution",
     "self_influence": "attribution",
     "METHODS": "methods",
+    "as_shifts": "distributional",
+    "distributional_influence": "distributional",
+    "measure": "distributional",
+    "predict_removal": "distributional",
+    "quantile": "distributional",
+    "rank_removals": "distributional",
+    "shifts": "distributional",
+    "tail": "distributional",
+    "validate": "distributional",
     "BinaryClassification": "objective",
     "Classification": "objective",
     "FromLoss": "objective",

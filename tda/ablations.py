@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tda.errors import UserError
 from tda.experiments import Recipe
-from tda.replays import BETA1, BETA2, EPSILON, Adam, Linearised, State
+from tda.optimizers import BETA1, BETA2, Adam, State, mean_rate
+from tda.replays import Linearised
 
 
 class WithoutCurvature(Linearised):
@@ -35,20 +36,18 @@ class WithoutScaleResponse(Linearised):
         super().__init__(recipe, weight_RN, theta_P)
         if recipe.optimizer != "adam":
             raise UserError("WithoutScaleResponse is for runs with Adam")
-        self.rule = SharedScale
+        self.rule = SharedScale()
         self.state = (self.shift_RP, self.shift_RP[:1])
 
 
 class SharedScale(Adam):
     """Adam whose second moment is that of the first member."""
 
-    @staticmethod
-    def direction(gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
+    def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
         """u [R P], and the moments after the step, [R P] and [1 P]."""
         m_RP = BETA1 * state[0] + (1 - BETA1) * gradient
-        v_1P = BETA2 * state[1] + (1 - BETA2) * gradient[:1] ** 2
-        root_1P = (v_1P / (1 - BETA2**count)).sqrt()
-        return m_RP / (1 - BETA1**count) / (root_1P + EPSILON), (m_RP, v_1P)
+        moments = m_RP, BETA2 * state[1] + (1 - BETA2) * gradient[:1] ** 2
+        return m_RP / (1 - BETA1**count) / self.scale(moments, count), moments
 
 
 class WithoutMoments(WithoutScaleResponse):
@@ -59,20 +58,18 @@ class WithoutMoments(WithoutScaleResponse):
 
     def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
         super().__init__(recipe, weight_RN, theta_P)
-        self.rule = MeanRate
+        self.rule = MeanRate()
 
 
-class MeanRate(Adam):
+class MeanRate(SharedScale):
     """Adam for the first member; all others differ from it by gradient descent of its mean rate."""
 
-    @staticmethod
-    def direction(gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
+    def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
         """u [R P], and the moments of the first member after the step."""
         base_1P = gradient[:1]
-        u_1P, (m_1P, v_1P) = SharedScale.direction(base_1P, (state[0][:1], state[1]), count)
-        root_1P = (v_1P / (1 - BETA2**count)).sqrt()
-        mean_rate = (base_1P**2 / (root_1P + EPSILON)).sum() / (base_1P**2).sum()
-        return u_1P + mean_rate * (gradient - base_1P), (m_1P, v_1P)
+        u_1P, moments = super().direction(base_1P, (state[0][:1], state[1]), count)
+        rate = mean_rate(base_1P, self.scale(moments, count))
+        return u_1P + rate * (gradient - base_1P), moments
 
 
 ABLATIONS: dict[str, type[Linearised]] = {

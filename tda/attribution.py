@@ -10,6 +10,7 @@ leave-one-out, g(z; θ without z_j) − g(z; θ), which is the scale of ``loo``.
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from tda.examples import Examples, examples, labels
 from tda.gradients import SampleGradients
 from tda.memory import budget_bytes
 from tda.methods import METHODS
-from tda.objective import Objective
+from tda.objective import Objective, measuring
 from tda.parameters import Parameters
+from tda.pace import Pace
 from tda.posterior import Posterior
+from tda.retraining import recorded_paces
 
 Method = str | Callable[..., Tensor]
 
@@ -54,7 +57,8 @@ def attribute(
         memory_gb: what gradients may take; default: most of what is free.
         scratch: a folder for gradients and scores of one sample that do not fit into memory_gb;
             None: gradients are computed again when needed.
-        settings: of the method. ``damping="horizon"`` is λ = 1/Σ_t η_t of the training.
+        settings: of the method. ``damping="horizon"`` is λ = 1/τ of the recorded training, with τ
+            = Σ_t η_t for plain gradient descent (:mod:`tda.pace` says what it is for others).
 
     Returns:
         Dims (seed, checkpoint, train, test); methods that sum over checkpoints, such as
@@ -90,7 +94,8 @@ def self_influence(
     Returns:
         Dims (seed, checkpoint, train).
     """
-    scores = attribute(posterior, _MeasuringLoss(objective), train, train, **settings)
+    measured = measuring(objective, "loss")
+    scores = attribute(posterior, measured, train, train, **settings)
     diagonal = scores.values[..., range(scores.sizes["train"]), range(scores.sizes["train"])]
     template = scores.isel(test=0, drop=True)
     return template.copy(data=diagonal)
@@ -128,18 +133,24 @@ class _Sample:
     posterior: Posterior
     seed: int
     place: int
+    paces: Callable[[], list[Pace]]
 
     @property
-    def known(self) -> dict[str, Any]:
-        """Arguments that methods may ask for by name, and where they come from."""
+    def known(self) -> dict[str, Callable[[], Any]]:
+        """Arguments that methods may ask for by name, and how they are found."""
         posterior, place = self.posterior, self.place
+        recorded = posterior.training is not None
         return {
-            "horizon": posterior.horizons and posterior.horizons[place],
-            "rate": posterior.learning_rates and posterior.learning_rates[place],
-            "training": posterior.training,
-            "seed_id": self.seed,
-            "place": place,
-        }
+            "horizon": lambda: (
+                self.paces()[place].horizon if recorded
+                else posterior.horizons and posterior.horizons[place]
+            ),
+            "pace": lambda: self.paces()[place] if recorded else None,
+            "rate": lambda: posterior.learning_rates and posterior.learning_rates[place],
+            "training": lambda: posterior.training,
+            "seed_id": lambda: self.seed,
+            "place": lambda: place,
+        }  # fmt: skip
 
 
 def _samples(
@@ -151,6 +162,7 @@ def _samples(
     limits: tuple[float | None, str | Path | None],
 ) -> Iterator[_Sample]:
     placed: list[Examples] | None = None
+    paces = cache(lambda: recorded_paces(posterior, objective, data[0], seed))
     for place in range(len(posterior.checkpoints)):
         network = posterior.network(seed, place, parameters)
         theta_P = _theta(network)
@@ -160,7 +172,7 @@ def _samples(
             memory_bytes=budget_bytes(limits[0], theta_P.device), scratch=limits[1],
         )  # fmt: skip
         try:
-            yield _Sample(gradients, posterior, seed, place)
+            yield _Sample(gradients, posterior, seed, place, paces)
         finally:
             if gradients.scratch:
                 gradients.scratch.close()
@@ -207,8 +219,14 @@ def _arguments(function: Callable, sample: _Sample, settings: dict[str, Any]) ->
     return arguments
 
 
+_UNRECORDED = (
+    "this method trains again: it needs a posterior from tda.train_posterior, which records how it "
+    "was trained"
+)
+
+
 def _known(name: str, sample: _Sample) -> Any:
-    value = sample.known[name]
+    value = sample.known[name]()
     if value is None:
         raise UserError(
             {
@@ -216,8 +234,8 @@ def _known(name: str, sample: _Sample) -> Any:
                 "Posterior.from_checkpoints(..., horizons=[sum of learning rates so far, ...])",
                 "rate": "the training's learning rates are not known: give "
                 "Posterior.from_checkpoints(..., learning_rates=[...])",
-                "training": "this method trains again: it needs a posterior from "
-                "tda.train_posterior, which records how it was trained",
+                "training": _UNRECORDED,
+                "pace": _UNRECORDED,
             }[name]
         )
     return value
@@ -259,17 +277,3 @@ def _labelled(
         **{key: str(value) for key, value in settings.items()},
     }
     return xr.DataArray(scores.numpy(), dims=dims, coords=coords, name=name, attrs=attrs)
-
-
-@dataclass(frozen=True)
-class _MeasuringLoss:
-    """An objective whose measurement is its loss."""
-
-    objective: Objective
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.objective, name)
-
-    def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
-        """The loss."""
-        return self.objective.loss(output_BK, y_B)

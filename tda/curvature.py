@@ -66,13 +66,26 @@ class GaussNewton:
     @classmethod
     def of(cls, gradients: SampleGradients) -> "GaussNewton":
         """From the Jacobian's inner products with itself and with the test gradients."""
+        gram = gradients.jacobian.inner(gradients.jacobian)
+        test = gradients.jacobian.inner(gradients.test)[..., 0]
+        return cls.from_products(gradients, gram, test)
+
+    @classmethod
+    def from_products(cls, gradients: SampleGradients, gram: Tensor, test: Tensor) -> "GaussNewton":
+        """From inner products in any metric.
+
+        Args:
+            gradients: of the sample.
+            gram: of the Jacobian's rows with each other, N·K·N·K numbers.
+            test: of the Jacobian's rows with ∇g(z), N·K·M numbers.
+        """
         objective, count = gradients.objective, len(gradients.train_data)
         output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
         root_NKK = objective.hessian_root(output_NK, y_N) / count**0.5
         coordinates_NK = objective.gradient_in_root(output_NK, y_N) * count**0.5
-        gram = gradients.jacobian.inner(gradients.jacobian).double()
+        gram = gram.double().reshape(*output_NK.shape, *output_NK.shape)
         gram = torch.einsum("nka,nkml,mlb->namb", root_NKK, gram, root_NKK)
-        test = gradients.jacobian.inner(gradients.test)[..., 0].double()
+        test = test.double().reshape(*output_NK.shape, -1)
         test = torch.einsum("nka,nkm->nam", root_NKK, test).flatten(0, 1)
         return cls(gram.reshape(len(test), len(test)), test, coordinates_NK)
 

@@ -81,7 +81,7 @@ def task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained: Adam on the mean loss of each batch.
+    """How one model is trained: Adam or SGD on the mean loss of each batch.
 
     Attributes:
         epochs, batch_size: passes over the data; the last batch of a pass may be smaller.
@@ -91,6 +91,9 @@ class Recipe:
         keep: checkpoints after each of the last ``keep`` epochs are samples of the posterior.
         momentum, nesterov: of ``sgd``, as PyTorch defines them.
         clip: largest norm of a step's gradient; None: any.
+
+    Raises:
+        UserError: momentum is given to an optimiser that has moments of its own.
     """
 
     epochs: int
@@ -108,6 +111,12 @@ class Recipe:
         """What a result depends on; fields that came later are left out where they do nothing."""
         own, plain = asdict(self), {"momentum": 0.0, "nesterov": False, "clip": None}
         return {name: value for name, value in own.items() if plain.get(name, ...) != value}
+
+    def __post_init__(self) -> None:
+        if self.momentum and self.optimizer != "sgd":
+            raise UserError(
+                f"momentum={self.momentum} is of optimizer='sgd', not of {self.optimizer!r}"
+            )
 
     @property
     def kept_epochs(self) -> list[int]:

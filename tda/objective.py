@@ -45,6 +45,50 @@ def output_at(network: nn.Module, objective: Objective, named: dict[str, Tensor]
     return functional_call(holder, renamed, (x,), tie_weights=True)
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """An objective that measures something else than it does of itself.
+
+    Attributes:
+        objective: gives outputs, loss and its Hessian.
+        measurement: from outputs [B K] and targets to [B].
+    """
+
+    objective: Objective
+    measurement: Measurement
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.objective, name)
+
+    def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
+        """The measurement."""
+        return self.measurement(output_BK, y_B)
+
+
+def measuring(objective: Objective, measurement: str | Measurement | None) -> Objective:
+    """The objective with another measurement.
+
+    Args:
+        objective: of the training.
+        measurement: ``"loss"``, ``"margin"`` (:func:`margin`), ``"log_probability"``,
+            ``"probability"`` of the right class, ``"output"`` of networks with one; a function
+            from outputs [B K] and targets to [B]; None: what the objective measures.
+
+    Raises:
+        UserError: no such measurement.
+    """
+    if measurement is None:
+        return objective
+    named = {"loss": objective.loss, **MEASUREMENTS}
+    if isinstance(measurement, str) and measurement not in named:
+        raise UserError(
+            f"measurement={measurement!r} is unknown: choose one of {', '.join(named)}, or give a "
+            "function from outputs [B, K] and targets to [B]"
+        )
+    function = named[measurement] if isinstance(measurement, str) else measurement
+    return Measuring(innermost(objective), function)
+
+
 def innermost(objective: Any) -> Any:
     """The objective within one that only measures something else."""
     return getattr(objective, "objective", objective)
@@ -72,6 +116,33 @@ def margin(output_BK: Tensor, y_B: Tensor) -> Tensor:
 def log_probability(output_BK: Tensor, y_B: Tensor) -> Tensor:
     """log p_y of the right class: minus the cross-entropy."""
     return output_BK.log_softmax(-1).gather(1, y_B[:, None])[:, 0]
+
+
+def probability(output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """p_y of the right class."""
+    return log_probability(output_BK, y_B).exp()
+
+
+def single_output(output_BK: Tensor, _y_B: Tensor) -> Tensor:
+    """The output itself, of networks that have one.
+
+    Raises:
+        UserError: the network has more.
+    """
+    if output_BK.shape[-1] != 1:
+        raise UserError(
+            f"measurement='output' is of networks with one output, not {output_BK.shape[-1]}: give "
+            "a function that chooses, such as lambda output, y: output[:, 0]"
+        )
+    return output_BK[..., 0]
+
+
+MEASUREMENTS: dict[str, Measurement] = {
+    "margin": margin,
+    "log_probability": log_probability,
+    "probability": probability,
+    "output": single_output,
+}
 
 
 class _Standard:

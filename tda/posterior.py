@@ -1,6 +1,6 @@
 """Samples of the posterior over parameters of anyone's model: runs (seeds) x checkpoints."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -40,6 +40,29 @@ class Training:
         """Members that repeat the run of a seed with other weights of the examples."""
         initial_1P, order = self.initial[seed][None].to(device), self.order[seed].to(device)
         return Members(initial_1P, order, weight_RN.to(device), seed if self.dropout else None)
+
+    def together(
+        self, weight_RN: Tensor, device: torch.device, chunk: int
+    ) -> Iterator[tuple[tuple[int, ...], Members]]:
+        """Members of all seeds, seed by seed, as many seeds together as ``chunk`` has room for.
+
+        Seeds with dropout go one by one, as a seed's masks are shared by its members alone.
+        """
+        seeds = tuple(self.initial)
+        count = 1 if self.dropout else max(1, chunk // len(weight_RN))
+        for start in range(0, len(seeds), count):
+            chosen = seeds[start : start + count]
+            own = [self.members(seed, weight_RN, device) for seed in chosen]
+            yield chosen, own[0] if len(own) == 1 else _joined(own)
+
+
+def _joined(parts: Sequence[Members]) -> Members:
+    """Members of several seeds, as one."""
+    return Members(
+        torch.cat([own.initial.expand(len(own), -1) for own in parts]),
+        torch.cat([own.order.expand(len(own), -1, -1) for own in parts]),
+        torch.cat([own.weight for own in parts]),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +193,7 @@ def train_posterior(
     *,
     seeds: Sequence[int],
     same_init: bool = False,
+    chunk: int = 1,
 ) -> Posterior:
     """Train a deep ensemble and keep the last checkpoints of every run.
 
@@ -180,6 +204,8 @@ def train_posterior(
         recipe: hyperparameters; ``keep`` is the number of checkpoints.
         seeds: one run each: initialisation and order of the data.
         same_init: all runs start at the first seed's initialisation; only the order differs.
+        chunk: runs trained together, stacked: hundreds are many times faster for small networks,
+            also on a CPU. Changes the speed and the rounding.
 
     Raises:
         UserError: the network has batch norm, whose statistics are no parameters.
@@ -193,11 +219,12 @@ def train_posterior(
     initial = {seed: layout.read(network) for seed, network in networks.items()}
     training = Training(recipe, initial, orders, has_dropout(template))
     samples: dict[int, list[State]] = {}
-    for seed in seeds:
-        weight_1N = torch.ones(1, len(held), dtype=sample.dtype)
-        members = training.members(seed, weight_1N, sample.device)
-        _, theta_C1P = next(train(template, objective, held, recipe, members))
-        samples[seed] = [layout.split(theta_P) for theta_P in theta_C1P[:, 0]]
+    weight_1N = torch.ones(1, len(held), dtype=sample.dtype)
+    chunk = 1 if training.dropout else min(chunk, len(seeds))
+    for group, members in training.together(weight_1N, sample.device, chunk):
+        _, theta_CRP = next(train(template, objective, held, recipe, members, chunk=chunk))
+        for place, seed in enumerate(group):
+            samples[seed] = [layout.split(theta_P) for theta_P in theta_CRP[:, place]]
     made = Posterior(lambda: private_copy(template), samples, tuple(recipe.kept_epochs))
     rates, horizons = recipe.recorded(len(held))
     return replace(made, learning_rates=rates, horizons=horizons, training=training)

@@ -21,7 +21,6 @@ Either way the score is :math:`\nabla g(z; \theta_T)^\top r_{j,T}`, first order 
 Letters: N train, M test, K outputs, B batch, R members (0: base run), P parameters.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +34,13 @@ from tda.examples import Data, labels, rows_of
 from tda.experiments import Recipe
 from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
 from tda.objective import Objective
+from tda.optimizers import State, Step, rule_of, steps
 from tda.parameters import Parameters
 from tda.posterior import Posterior
 from tda.products import hessian_products
 from tda.retraining import held_examples, recorded_training
 from tda.rows import Rows
 
-State = tuple[Tensor, ...]  # an optimiser's moments, each [..., P]
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as PyTorch's defaults
 DRIFT = 0.05  # of the distance travelled: how far a repeated run may end from its checkpoint
 TEST_BLOCK = 64  # test examples whose gradients are held at a time
 
@@ -100,74 +98,6 @@ def replay(
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of a run: positions of its examples [B], η, whether a checkpoint is kept after."""
-
-    batch_B: Tensor
-    rate: float
-    kept: bool
-
-
-def steps(recipe: Recipe, order_EN: Tensor) -> Iterator[Step]:
-    """All steps of a run, in order."""
-    rates = iter(recipe.learning_rates(order_EN.shape[1]))
-    for epoch, order_N in enumerate(order_EN):
-        batches = order_N.split(recipe.batch_size)
-        for place, batch_B in enumerate(batches, start=1):
-            kept = place == len(batches) and epoch >= recipe.epochs - recipe.keep
-            yield Step(batch_B, next(rates), kept)
-
-
-class Adam:
-    """PyTorch's Adam as a function: the direction u of step ``count`` = 1, 2, ..., and moments."""
-
-    moments = 2
-
-    @staticmethod
-    def direction(gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
-        """u [..., P], and the moments after the step."""
-        m = BETA1 * state[0] + (1 - BETA1) * gradient
-        v = BETA2 * state[1] + (1 - BETA2) * gradient**2
-        root = (v / (1 - BETA2**count)).sqrt()
-        return m / (1 - BETA1**count) / (root + EPSILON), (m, v)
-
-    @staticmethod
-    def derivative(
-        gradient_P: Tensor, state: State, change_RP: Tensor, moving: State, count: int
-    ) -> tuple[Tensor, State]:
-        """Derivatives of both, given those of gradient and moments, and the moments *after*."""
-        (m, v), bias1, bias2 = state, 1 - BETA1**count, 1 - BETA2**count
-        dm = BETA1 * moving[0] + (1 - BETA1) * change_RP
-        dv = BETA2 * moving[1] + (1 - BETA2) * 2 * gradient_P * change_RP
-        root = (v / bias2).sqrt()
-        # Where v is 0, its change is, and the root does not move.
-        droot = torch.where(v > 0, dv / bias2 / (2 * torch.where(v > 0, root, 1)), 0)
-        turned = dm / bias1 / (root + EPSILON) - m / bias1 * droot / (root + EPSILON) ** 2
-        return turned, (dm, dv)
-
-
-class Sgd:
-    """Plain gradient descent in the same form."""
-
-    moments = 0
-
-    @staticmethod
-    def direction(gradient: Tensor, state: State, _count: int) -> tuple[Tensor, State]:
-        """The gradient."""
-        return gradient, state
-
-    @staticmethod
-    def derivative(
-        _gradient_P: Tensor, _state: State, change_RP: Tensor, moving: State, _count: int
-    ) -> tuple[Tensor, State]:
-        """The gradient's change."""
-        return change_RP, moving
-
-
-RULES: dict[str, type[Adam | Sgd]] = {"adam": Adam, "sgd": Sgd}
-
-
 class Linearised:
     """Members of the network that is linearised around the base run, which is member 0.
 
@@ -177,7 +107,7 @@ class Linearised:
 
     def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
         self.recipe, self.weight_RN = recipe, weight_RN
-        self.rule = RULES[recipe.optimizer]
+        self.rule = rule_of(recipe)
         self.shift_RP = theta_P.new_zeros(len(weight_RN), len(theta_P))
         self.state: State = (self.shift_RP,) * self.rule.moments
 
@@ -186,8 +116,8 @@ class Linearised:
         rows_BkP = at.vectors(self._jacobian(at)).flatten(0, 1)
         output_RBK = at.outputs_NK + self.changes(rows_BkP).unflatten(1, at.outputs_NK.shape)
         residual_RBK = loss_gradient(at.objective, output_RBK, at.targets_N)
-        residual_RBK = residual_RBK * self.weight_RN[:, step.batch_B, None]
-        gradient_RP = residual_RBK.flatten(1) @ rows_BkP / len(step.batch_B)
+        residual_RBK = residual_RBK * self.weight_RN[:, step.batch, None]
+        gradient_RP = residual_RBK.flatten(1) @ rows_BkP / len(step.batch)
         gradient_RP += self.recipe.weight_decay * self.decaying(at.theta_P)
         direction_RP, self.state = self.rule.direction(gradient_RP, self.state, count)
         self.shift_RP = self.shift_RP - step.rate * (direction_RP - direction_RP[:1])
@@ -215,7 +145,7 @@ class Exact:
 
     def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
         self.recipe, self.removed_RN = recipe, weight_RN - 1
-        self.rule = RULES[recipe.optimizer]
+        self.rule = rule_of(recipe)
         self.shift_RP = theta_P.new_zeros(len(weight_RN), len(theta_P))
         self.state: State = (torch.zeros_like(theta_P),) * self.rule.moments
         self.moving: State = (self.shift_RP,) * self.rule.moments
@@ -226,7 +156,7 @@ class Exact:
         cotangents = value_cotangents(at.objective.loss, batch.y)
         loss_BP = at.vectors(capture(at.network, at.objective, batch.x, cotangents))[:, 0]
         gradient_P = loss_BP.mean(0) + decay * at.theta_P
-        change_RP = self.removed_RN[:, step.batch_B] @ loss_BP / len(batch)
+        change_RP = self.removed_RN[:, step.batch] @ loss_BP / len(batch)
         change_RP += hessian_products(at, batch)(self.shift_RP) + decay * self.shift_RP
 
         direction_P, self.state = self.rule.direction(gradient_P, self.state, count)
@@ -265,7 +195,7 @@ class _Replay:
         order_EN = training.order[self.seed][0].to(weight_RN.device)
         kept: list[Tensor] = []
         for count, step in enumerate(steps(training.recipe, order_EN), start=1):
-            theta_P = members.step(self._at(theta_P, step.batch_B), step, count)
+            theta_P = members.step(self._at(theta_P, step.batch), step, count)
             if step.kept:
                 self._check(theta_P, training.initial[self.seed].to(theta_P.device), len(kept))
                 kept.append(self._first_order(theta_P, members.shift_RP[1:]))

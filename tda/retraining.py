@@ -13,6 +13,7 @@ from tda.examples import Data, labels
 from tda.methods.ats import additional_training_step, step_recipe
 from tda.methods.loo import retrained_losses
 from tda.objective import Objective
+from tda.pace import Pace, paces
 from tda.parameters import Parameters
 from tda.posterior import Posterior, Training, in_memory
 
@@ -28,7 +29,8 @@ def leave_one_out(
     Args:
         posterior: from :func:`tda.train_posterior`.
         objective, train, test: as in :func:`tda.attribute`; ``train`` is what was trained on.
-        chunk: members trained together, on a GPU.
+        chunk: members trained together, on a GPU, or where the network is small; of several seeds
+            if one seed's members are fewer.
 
     Returns:
         Dims (seed, checkpoint, train, test).
@@ -97,14 +99,14 @@ def retrained(
             f"weights or groups must have one column per training example, {len(held)}, not "
             f"{tuple(weight_RN.shape)}"
         )
-    by_seed = [
-        retrained_losses(
-            network, objective, training.recipe,
-            training.members(seed, weight_RN, held.y.device),
+    by_seed: list[Tensor] = []
+    chunk = min(chunk, len(weight_RN) * (1 if training.dropout else len(posterior.seeds)))
+    for seeds, members in training.together(weight_RN, held.y.device, chunk):
+        measured_CRM = retrained_losses(
+            network, objective, training.recipe, members,
             train_data=held, test_data=queries, chunk=chunk,
-        )
-        for seed in posterior.seeds
-    ]  # fmt: skip
+        )  # fmt: skip
+        by_seed += measured_CRM.unflatten(1, (len(seeds), len(weight_RN))).movedim(1, 0)
     return xr.DataArray(
         torch.stack(by_seed).cpu().numpy(),
         dims=("seed", "checkpoint", "member", "test"),
@@ -164,6 +166,24 @@ def recorded_training(posterior: Posterior) -> Training:
             "trained; this one was loaded"
         )
     return posterior.training
+
+
+def recorded_paces(posterior: Posterior, objective: Objective, train: Any, seed: int) -> list[Pace]:
+    """How far the run of a seed had come at its checkpoints (:func:`tda.pace.paces`).
+
+    Raises:
+        UserError: the posterior was trained elsewhere, or on another number of examples.
+    """
+    training, held = recorded_training(posterior), held_examples(posterior, train)
+    num_train = training.order[seed].shape[-1]
+    if len(held) != num_train:
+        raise UserError(
+            f"the training's horizon is that of its {num_train} examples, and train has "
+            f"{len(held)}: give the examples that were trained on, or a number for damping"
+        )
+    weight_1N = torch.ones(1, num_train, dtype=next(posterior.build().parameters()).dtype)
+    member = training.members(seed, weight_1N, held.y.device)
+    return paces(posterior.build(), objective, held, training.recipe, member)
 
 
 def held_examples(posterior: Posterior, data: Any) -> Data:

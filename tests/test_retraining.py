@@ -1,5 +1,7 @@
 """Posteriors that the library trains; what retraining and influence say of the same removals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -245,3 +247,45 @@ def test_what_cannot_be_retrained_says_why(posterior):
         tda.train_posterior(normed, tda.Classification(), (X, Y), RECIPE, seeds=[1])
     with pytest.raises(UserError, match="same number of checkpoints"):
         tda.Posterior.of_networks({0: [build()], 1: [build(), build()]})
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_runs_trained_stacked_are_those_trained_one_by_one(optimizer):
+    momentum = 0.9 if optimizer == "sgd" else 0.0
+    recipe = replace(RECIPE, optimizer=optimizer, momentum=momentum)
+    seeds, asked = [3, 8, 1, 5, 2], (tda.Classification(), (X, Y))
+    single = tda.train_posterior(build, *asked, recipe, seeds=seeds)
+    for chunk in (2, 64):
+        stacked = tda.train_posterior(build, *asked, recipe, seeds=seeds, chunk=chunk)
+        assert stacked.seeds == single.seeds
+        for seed in seeds:
+            for place in range(2):
+                for name, value in single.samples[seed][place].items():
+                    torch.testing.assert_close(stacked.samples[seed][place][name], value)
+
+
+def test_stacked_runs_are_a_plain_loop():
+    stacked = tda.train_posterior(
+        build, tda.Classification(), (X, Y), RECIPE, seeds=[3, 8], chunk=2
+    )
+    found = tda.measure(stacked, tda.Classification(), (XT, YT))
+    np.testing.assert_allclose(found.sel(seed=8), trained(8), rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("chunk", [2, 4, 7, 100])
+def test_removals_of_many_seeds_are_retrained_together(posterior, chunk):
+    asked = (posterior, tda.Classification(), (X, Y), (XT, YT))
+    weights = 1 - np.eye(N)[:3]
+    single = tda.retrained(*asked, weights=weights)
+    stacked = tda.retrained(*asked, weights=weights, chunk=chunk)
+    np.testing.assert_allclose(stacked.values, single.values, rtol=1e-7, atol=1e-10)
+
+
+def test_stacked_runs_with_dropout_keep_the_masks_of_their_seed():
+    dropping = lambda: nn.Sequential(build(), nn.Dropout(0.5), nn.Linear(2, 2).double())  # noqa: E731
+    asked = (dropping, tda.Classification(), (X, Y), RECIPE)
+    single = tda.train_posterior(*asked, seeds=[3, 8])
+    stacked = tda.train_posterior(*asked, seeds=[3, 8], chunk=8)
+    for seed in (3, 8):
+        for name, value in single.samples[seed][1].items():
+            torch.testing.assert_close(stacked.samples[seed][1][name], value)

@@ -18,6 +18,7 @@ from tda.methods.influence import hessian_influence, influence
 from tda.methods.lissa import lissa
 from tda.methods.logra import projected_influence
 from tda.methods.low_rank import low_rank_influence
+from tda.methods.preconditioned import preconditioned_influence
 from tda.methods.representer import representer_points
 from tda.methods.tracin import tracin
 from tda.methods.trak import mean_product, trak_parts
@@ -42,6 +43,7 @@ METHODS: dict[str, tuple[Callable[..., Any], Combine | None]] = {
     "influence_low_rank": (low_rank_influence, None),
     "influence_ekfac": (ekfac_influence, None),
     "influence_projected": (projected_influence, None),
+    "influence_preconditioned": (preconditioned_influence, None),
     "datainf": (datainf, None),
     "trak": (trak_parts, mean_product),
     "unrolled": (unrolled_influence, None),

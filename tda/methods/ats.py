@@ -17,7 +17,8 @@ def step_recipe(recipe: Recipe, optimizer: str) -> Recipe:
     The paper's text defines a step of gradient descent (``sgd``); the released code takes a fresh
     Adam step (``adam``), whose first step is lr · sign(∇L + wd·θ) in every coordinate.
     """
-    return replace(recipe, epochs=1, batch_size=1, keep=1, optimizer=optimizer, linear_decay=False)
+    step = Recipe(epochs=1, batch_size=1, keep=1, optimizer=optimizer)
+    return replace(step, lr=recipe.lr, weight_decay=recipe.weight_decay)
 
 
 def additional_training_step(

@@ -22,7 +22,9 @@ from tda.methods import METHODS
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
 from tda.methods.loo import retrained_losses
+from tda.methods.preconditioned import preconditioned_influence
 from tda.methods.trak import trak
+from tda.pace import Pace, paces
 from tda.parameters import private_copy
 from tda.posterior import Posterior, Training
 from tda.replays import replay
@@ -90,7 +92,14 @@ class Estimators(Stage):
 
 def of_gradients(context: Context) -> dict[str, Tensor]:
     """Scores [N M] by estimator, from the gradients of each checkpoint."""
-    horizons = context.recipe.recorded(len(context.split.train.y))[1]
+    one = torch.ones(1, len(context.split.train), device=context.device)
+    followed = paces(
+        context.network,
+        context.objective,
+        context.split.train,
+        context.recipe,
+        context.members(one),
+    )
     found: dict[str, list[Tensor]] = {}
     last = len(context.posterior) - 1
     for place, theta_P in enumerate(context.posterior):
@@ -98,16 +107,14 @@ def of_gradients(context: Context) -> dict[str, Tensor]:
             context.network, context.objective, theta_P,
             train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
         )  # fmt: skip
-        for name, scores_NM in _of_sample(gradients, horizons[place], place == last):
+        for name, scores_NM in _of_sample(gradients, followed[place], place == last):
             found.setdefault(name, []).append(scores_NM)
     means = {name: torch.stack(scores).double().mean(0) for name, scores in found.items()}
     of_last = {f"{name} of the last checkpoint": found[name][-1].double() for name in AVERAGED}
     return means | of_last
 
 
-def _of_sample(
-    gradients: SampleGradients, horizon: float, last: bool
-) -> Iterator[tuple[str, Tensor]]:
+def _of_sample(gradients: SampleGradients, pace: Pace, last: bool) -> Iterator[tuple[str, Tensor]]:
     num_train = len(gradients.train_data)
     curvature = gauss_newton(gradients)
     yield "grad_dot", grad_dot(gradients)
@@ -115,8 +122,9 @@ def _of_sample(
     for damping in DAMPINGS:
         yield f"influence {damping:g}", curvature.bilinear(ridge(damping))
         yield f"flow {1 / damping:g}", curvature.bilinear(flow(1 / damping))
-    yield "influence horizon", curvature.bilinear(ridge(1 / horizon))
-    yield "flow horizon", curvature.bilinear(flow(horizon))
+    yield "influence horizon", curvature.bilinear(ridge(1 / pace.horizon))
+    yield "flow horizon", curvature.bilinear(flow(pace.horizon))
+    yield "influence preconditioned", preconditioned_influence(gradients, pace)
     yield "trak", trak(gradients, int(TRAK_SHARE * num_train))
     if last:
         for name, settings in APPROXIMATE.items():

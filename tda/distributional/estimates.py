@@ -1,0 +1,269 @@
+"""Measurements of every run, and by how much removing examples would shift them.
+
+A *shift* is the measurement of a run without an example or group less that of the run as it is, to
+first order in the removal, in the measurement's own unit: the scale of :func:`tda.leave_one_out`.
+Letters: S seeds, C checkpoints, N train, G groups, R members (examples or groups), M test.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tda.attribution import attribute, group_scores
+from tda.distributional.unrolling import Unrolled, in_blocks
+from tda.ensemble import losses
+from tda.errors import UserError
+from tda.examples import Data, labels
+from tda.objective import Measurement, Objective, measuring
+from tda.optimizers import steps
+from tda.parameters import Parameters
+from tda.posterior import Posterior
+from tda.retraining import held_examples, recorded_training
+
+DRIFT = 0.05  # of the distance travelled: how far a repeated run may end from its checkpoint
+SIGN = "positive = removal raises the measurement"
+PER_MEAN_LOSS = (  # ∇g φ(C) ∇L with C of the mean loss: N times the change
+    "influence", "influence_hessian", "influence_cg", "influence_lissa", "influence_low_rank",
+    "influence_ekfac", "influence_projected", "datainf", "unrolled", "flow",
+)  # fmt: skip
+MEASURED = ("loo", "leave_group_out", "replay")  # changes already
+SCALED = {  # right up to one factor that the scores do not know
+    "grad_dot": "it is the change per unit of Σ_t η_t / N, where curvature does not matter yet: "
+    "give scale=Σ_t η_t / N, or take method='flow', which knows the horizon and the curvature",
+    "tracin": "its sum over checkpoints leaves out how many steps each stands for, and B: give "
+    "scale=(epochs between checkpoints) / B",
+}
+REFUSED = {
+    "grad_cos": "gradients are normalised, each by its own length, so that no factor gives "
+    "changes of the measurement: take 'grad_dot' with scale=, or 'flow'",
+    "trak": "TRAK's kernel leaves out the loss's curvature in the outputs and its scores are a "
+    "product of means over models, so that they rank examples and have no unit: take "
+    "'influence_projected'",
+    "representer": "representer values share out an output at the optimum; they are not what it "
+    "changes by when the others are trained again: take 'influence' with parameters='head.*'",
+    "ats": "it is the effect of one more step on the example and not of its whole training: take "
+    "'unrolled' shifts",
+}
+
+
+def measure(
+    posterior: Posterior,
+    objective: Objective,
+    queries: Any,
+    *,
+    measurement: str | Measurement | None = None,
+    chunk: int = 256,
+) -> xr.DataArray:
+    """The measurement of every sample on every query, in float64.
+
+    Args:
+        posterior: samples of θ.
+        objective, queries: as ``test`` of :func:`tda.attribute`.
+        measurement: see :func:`tda.objective.measuring`; None: the objective's own.
+        chunk: runs evaluated together, stacked.
+
+    Returns:
+        Dims (seed, checkpoint, test).
+    """
+    asked, held = measuring(objective, measurement), held_examples(posterior, queries)
+    template, rows = posterior.build(), []
+    for place in range(len(posterior.checkpoints)):
+        for start in range(0, len(posterior.seeds), chunk):
+            theta_SP = _thetas(posterior, posterior.seeds[start : start + chunk], place)
+            rows.append(losses(template, asked, theta_SP, held, stacked=len(theta_SP) > 1))
+    values = torch.cat(rows).unflatten(0, (len(posterior.checkpoints), len(posterior.seeds)))
+    return _labelled(values.transpose(0, 1), posterior, labels("test", held), "measurement")
+
+
+def shifts(
+    posterior: Posterior,
+    objective: Objective,
+    train: Any,
+    queries: Any,
+    *,
+    method: str = "unrolled",
+    measurement: str | Measurement | None = None,
+    groups: Any = None,
+    chunk: int = 3000,
+    **settings: Any,
+) -> xr.DataArray:
+    r"""By how much removing each example, or group, shifts the measurement of every run.
+
+    ``unrolled`` is the derivative of the whole run (:mod:`tda.distributional.unrolling`), exact to
+    first order in the removed weight: nothing is tuned, and memory does not grow with the steps.
+    Every other method is one of :func:`tda.attribute` by :func:`as_shifts`, such as
+    ``influence`` (Gauss-Newton) and ``influence_hessian``, :math:`\frac1N \nabla m^\top
+    (C + \lambda)^{-1} \nabla\ell_k`; ``influence_ekfac``; ``flow``, the horizon filter. The
+    training's weight decay belongs into their damping. (The filter that :func:`tda.attribute` calls
+    ``unrolled`` is had by :func:`as_shifts`.)
+
+    Args:
+        posterior: for ``unrolled`` from :func:`tda.train_posterior`, without dropout.
+        objective, train, queries: as in :func:`tda.attribute`; ``train`` is what was trained on.
+        method: see above.
+        measurement: see :func:`tda.objective.measuring`; None: the objective's own.
+        groups: booleans [G N], True for what a group removes. Shifts of a group are the sum over
+            its members within each run; None: each example is removed in turn.
+        chunk: pairs of a run and an example that go stacked through a step. Speed and memory:
+            chunk · P · (1 + moments of the optimiser) numbers, and the activations of chunk
+            batches. ``unrolled`` only.
+        settings: of the method, such as ``damping``.
+
+    Returns:
+        Dims (seed, checkpoint, train or group, test): the measurement without less that with.
+
+    Raises:
+        UserError: the method has no absolute scale; or for ``unrolled``: the posterior was trained
+            elsewhere, with dropout, or on other examples.
+    """
+    asked = measuring(objective, measurement)
+    if method != "unrolled":
+        _scale(method, 1, None)
+        scores = attribute(posterior, asked, train, queries, method=method, **settings)
+        found = as_shifts(scores)
+        return found if groups is None else group_scores(found, groups).assign_attrs(found.attrs)
+    if settings:
+        raise UserError(
+            f"unrolled differentiation takes no {next(iter(settings))!r}: it has no settings"
+        )
+    if recorded_training(posterior).dropout:
+        raise UserError("a run with dropout cannot be unrolled: train without, or retrain")
+    held, asked_of = held_examples(posterior, train), held_examples(posterior, queries)
+    removed_RN = _removed(groups, len(held)).to(next(posterior.build().parameters()))
+    values = _unrolled(posterior, asked, (held, asked_of), removed_RN, chunk)
+    row = labels("train", held) if groups is None else {"group": np.arange(len(removed_RN))}
+    return _labelled(
+        values, posterior, row | labels("test", asked_of), "shifts", method="unrolled", sign=SIGN
+    )
+
+
+def as_shifts(scores: xr.DataArray, *, scale: float | None = None) -> xr.DataArray:
+    """Scores of any estimator as shifts, where their scale allows.
+
+    Influence functions and filters are divided by N, as C is the curvature of the *mean* loss;
+    retraining and replays are shifts as they are.
+
+    Args:
+        scores: of all training examples, from :func:`tda.attribute`, :func:`tda.leave_one_out` or
+            :func:`tda.replay`, positive = helpful, their attribute ``method`` says which.
+        scale: what makes a score a change of the measurement, for ``grad_dot``, ``tracin`` and
+            methods of your own; Grad-Dot's is Σ_t η_t / N.
+
+    Raises:
+        UserError: there is no such factor, or it is not known; the message says why.
+    """
+    if "train" not in scores.dims and "group" not in scores.dims:
+        raise UserError(f"shifts need the dim train or group: these scores have {scores.dims}")
+    method = str(scores.attrs.get("method", scores.name))
+    factor = _scale(method, scores.sizes.get("train"), scale)
+    kept = {name: value for name, value in scores.attrs.items() if name != "sign"}
+    return (scores * factor).assign_attrs(**kept, sign=SIGN).rename("shifts")
+
+
+def _scale(method: str, num_train: int | None, scale: float | None) -> float:
+    """What makes a score of a method a change of the measurement."""
+    if method in REFUSED:
+        raise UserError(f"scores of {method!r} are no shifts: {REFUSED[method]}")
+    if method in (*PER_MEAN_LOSS, *MEASURED):
+        if scale is not None:
+            raise UserError(f"the scale of {method!r} is known: leave scale= out")
+        if method in MEASURED:
+            return 1.0
+        if num_train is None:
+            raise UserError(
+                "the number of training examples is not known from scores of groups: give "
+                "tda.group_scores(tda.as_shifts(scores), groups)"
+            )
+        return 1 / num_train
+    if scale is None:
+        why = SCALED.get(method, "the library does not know it: give scale=")
+        raise UserError(f"scores of {method!r} have no absolute scale: {why}")
+    return scale
+
+
+def _unrolled(
+    posterior: Posterior,
+    objective: Objective,
+    data: tuple[Data, Data],
+    removed_RN: Tensor,
+    chunk: int,
+) -> Tensor:
+    """Shifts [S C R M], some runs and members at a time."""
+    sizes = (len(posterior.seeds), len(posterior.checkpoints), len(removed_RN), len(data[1]))
+    values = torch.empty(sizes, dtype=torch.float64)
+    for runs, members in in_blocks(len(removed_RN), len(posterior.seeds), chunk):
+        found = _unrolled_runs(posterior, objective, data, runs, -removed_RN[members])
+        values[runs, :, members] = found.cpu()
+    return values
+
+
+def _unrolled_runs(
+    posterior: Posterior,
+    objective: Objective,
+    data: tuple[Data, Data],
+    runs: slice,
+    direction_RN: Tensor,
+) -> Tensor:
+    """Shifts [S C R M] of some runs and members."""
+    training, seeds = recorded_training(posterior), posterior.seeds[runs]
+    initial_SP = torch.stack([training.initial[seed] for seed in seeds]).to(direction_RN)
+    order = torch.cat([training.order[seed] for seed in seeds]).to(direction_RN.device)
+    unrolled = Unrolled(posterior.build(), objective, training.recipe, initial_SP, direction_RN)
+    kept: list[Tensor] = []
+    for step in steps(training.recipe, order):
+        unrolled.step(step, data[0])
+        if step.kept:
+            _check_same_runs(posterior, seeds, len(kept), unrolled.theta_SP, initial_SP)
+            kept.append(unrolled.changes(data[1]))
+    return torch.stack(kept, dim=1)
+
+
+def _check_same_runs(
+    posterior: Posterior, seeds: Sequence[int], place: int, theta_SP: Tensor, initial_SP: Tensor
+) -> None:
+    """Refuse to go on from runs that are not the posterior's."""
+    kept_SP = _thetas(posterior, seeds, place).to(theta_SP)
+    drift_S = (theta_SP - kept_SP).norm(dim=1) / (kept_SP - initial_SP).norm(dim=1)
+    if not (drift_S < DRIFT).all():
+        seed, drift = seeds[int(drift_S.nan_to_num(torch.inf).argmax())], float(drift_S.max())
+        raise UserError(
+            f"the run of seed {seed} does not come to its checkpoint again (it ends {drift:.0%} of "
+            "the way from it): give the examples, in their order, and the objective that it was "
+            "trained on; long runs need float64"
+        )
+
+
+def _thetas(posterior: Posterior, seeds: Sequence[int], place: int) -> Tensor:
+    """θ [S P] of one checkpoint."""
+    networks = [posterior.network(seed, place) for seed in seeds]
+    layout = Parameters(networks[0])
+    return torch.stack([layout.read(network) for network in networks])
+
+
+def _removed(groups: Any, num_train: int) -> Tensor:
+    """What each member removes [R N]."""
+    if groups is None:
+        return torch.eye(num_train)
+    removed_GN = np.asarray(groups)
+    if removed_GN.dtype != bool or removed_GN.shape[1:] != (num_train,):
+        raise UserError(
+            f"groups must be booleans [G, {num_train}], one column per training example, not "
+            f"{removed_GN.dtype} {removed_GN.shape}"
+        )
+    return torch.from_numpy(removed_GN).float()
+
+
+def _labelled(
+    values: Tensor, posterior: Posterior, coords: Mapping[str, Any], name: str, **attrs: str
+) -> xr.DataArray:
+    """Values [S C ... M] with the posterior's coordinates and those of further dims, in order."""
+    further = [key for key in coords if not key.endswith("_label")]
+    both = {"seed": list(posterior.seeds), "checkpoint": list(posterior.checkpoints)}
+    return xr.DataArray(
+        values.cpu().numpy(), dims=(*both, *further), coords=both | dict(coords), name=name,
+        attrs=attrs,
+    )  # fmt: skip

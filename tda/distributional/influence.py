@@ -1,0 +1,226 @@
+r"""Distributional influence: how removing examples changes the distribution of a measurement.
+
+Training is random, so a measurement m has a distribution over runs. Run i has the value
+:math:`m_i` and, without example k, to first order :math:`m_i + s_{ik}`. Any difference of the two
+samples is an influence of k (Mlodozeniec et al. 2025, arXiv 2506.12965); runs are never averaged
+before, as of averages only the mean survives. Of the variance, for example,
+
+.. math:: \mathrm{Var}(m + s) - \mathrm{Var}(m) = 2 \mathrm{Cov}(m, s) + \mathrm{Var}(s).
+
+All differences are *after removal less before*; of the mean that is the paper's with its sign
+turned, so that positive = helpful where m is a loss.
+Letters: S runs, H resamples, R examples or groups, M test.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from tda.attribution import group_scores
+from tda.distributional.differences import Difference, difference_of
+from tda.errors import UserError
+from tda.statistics.intervals import bootstrap_interval, half_samples
+
+Asked = str | Difference | Callable[[np.ndarray, np.ndarray], Any]
+RESAMPLES = 200
+UNCHANGED = 0.1  # standard deviations of the measurement
+
+
+def distributional_influence(
+    measured: xr.DataArray,
+    shifts: xr.DataArray,
+    difference: Asked = "wasserstein",
+    *,
+    num_resamples: int = RESAMPLES,
+) -> xr.Dataset:
+    """The difference that removing each example makes to the distribution over runs.
+
+    Args:
+        measured: dims (seed, ..., test), from :func:`tda.measure`.
+        shifts: dims (seed, ..., train or group, test), of the same runs: samples are paired.
+        difference: ``mean``, ``variance``, ``std``, ``wasserstein``, :func:`tda.quantile`,
+            :func:`tda.tail`, or any function of two samples [S], which is slower.
+        num_resamples: H of the intervals: the difference on random halves of the runs, paired
+            (:func:`tda.statistics.intervals.bootstrap_interval`); 0: no intervals.
+
+    Returns:
+        value, and with resamples low, high: 95 % intervals over runs; dims (..., train or group,
+        test). Those of a distance do not end at 0.
+
+    Raises:
+        UserError: other runs or test points in the two, or no such difference.
+    """
+    asked, pairs = difference_of(difference), Paired.of(measured, shifts)
+    found = {"value": pairs.value(asked)}
+    if num_resamples:
+        resampled_H = np.stack([half.value(asked) for half in pairs.halves(num_resamples)])
+        ends = bootstrap_interval(found["value"], resampled_H, len(pairs.after))
+        found |= {"low": ends.low, "high": ends.high}
+    return pairs.labelled(found).assign_attrs(
+        difference=asked.name, sign="after removal less before", runs=len(pairs.after)
+    )
+
+
+def rank_removals(
+    measured: xr.DataArray,
+    shifts: xr.DataArray,
+    difference: Asked = "variance",
+    *,
+    unchanged: float = UNCHANGED,
+    num_resamples: int = RESAMPLES,
+) -> pd.DataFrame:
+    """Examples in the order in which removing them changes a distribution, and how sure that is.
+
+    Args:
+        measured, shifts, difference, num_resamples: as of :func:`distributional_influence`.
+        unchanged: a mean counts as unchanged where its interval lies within ± this many standard
+            deviations of the measurement over runs.
+
+    Returns:
+        A row per example or group and test point (and checkpoint), largest first: ``value``,
+        ``low``, ``high``; ``rank`` by size within the test point, 1 = largest, ``rank_low``,
+        ``rank_high``: 95 % of its ranks on random halves of the runs; ``q``: false discovery rate
+        of a value of zero, within the test point (of no use for distances); ``mean``,
+        ``mean_low``, ``mean_high``; ``only``: q < .05 and an unchanged mean: what averages over
+        runs cannot show.
+
+    Raises:
+        UserError: as :func:`distributional_influence`, and fewer than three runs.
+    """
+    pairs, asked = Paired.of(measured, shifts), difference_of(difference)
+    num_runs = len(pairs.after)
+    if num_runs < 3:
+        raise UserError(f"a ranking with its uncertainty takes three runs at least, not {num_runs}")
+    columns: dict[str, np.ndarray] = {}
+    for prefix, wanted in (("", asked), ("mean_", difference_of("mean"))):
+        value = pairs.value(wanted)
+        resampled_H = np.stack([half.value(wanted) for half in pairs.halves(num_resamples)])
+        low, high = bootstrap_interval(value, resampled_H, num_runs)
+        columns |= {f"{prefix}value": value, f"{prefix}low": low, f"{prefix}high": high}
+        if not prefix:
+            ranks_H = _ranks(resampled_H)
+            columns["rank"] = _ranks(value)
+            columns["rank_low"], columns["rank_high"] = np.quantile(ranks_H, (0.025, 0.975), axis=0)
+            columns["q"] = _false_discovery(value, high - value, num_runs)
+    limit = unchanged * pairs.before.std(axis=0, ddof=1)
+    mean_is_unchanged = (columns["mean_low"] > -limit) & (columns["mean_high"] < limit)
+    columns["only"] = (columns["q"] < 0.05) & mean_is_unchanged
+    table = pairs.labelled(columns).to_dataframe().reset_index()
+    by = [dim for dim in pairs.dims if dim != pairs.row]
+    return table.rename(columns={"mean_value": "mean"}).sort_values([*by, "rank"])
+
+
+def predict_removal(measured: xr.DataArray, shifts: xr.DataArray, remove: Any) -> xr.DataArray:
+    """The counterfactual sample: one value a run, shifts summed within each run.
+
+    Args:
+        measured, shifts: as of :func:`distributional_influence`.
+        remove: names of the examples or groups to remove together, such as ``[3, 17]``; or booleans
+            [G N], one removal a row.
+
+    Returns:
+        Dims (seed, ..., test), or (seed, ..., group, test). The coordinate ``before`` holds the
+        sample without removal.
+
+    Raises:
+        UserError: other runs or test points in the two, or no such examples.
+    """
+    pairs = Paired.of(measured, shifts)
+    names, row = np.asarray(remove), pairs.row
+    if names.dtype == bool:
+        if row == "group":
+            raise UserError("shifts of groups are removed by the groups' names, not by booleans")
+        moved = group_scores(shifts, names)
+    else:
+        unknown = sorted(set(names.ravel().tolist()) - set(shifts[row].values.tolist()))
+        if unknown:
+            raise UserError(f"remove={unknown} are no names of the dim {row}")
+        moved = shifts.sel({row: names.ravel()}).sum(row)
+    base = measured.reset_coords(drop=True).transpose(*(d for d in moved.dims if d != "group"))
+    predicted = (moved + base).transpose(*moved.dims).rename("predicted")
+    return predicted.assign_coords(before=base)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Samples of the same runs before [S ... 1 M] and after [S ... R M] removals.
+
+    Attributes:
+        before, after: the samples.
+        template: dims (..., row, test) and coordinates of what is made of them.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    template: xr.DataArray
+
+    @classmethod
+    def of(cls, measured: xr.DataArray, shifts: xr.DataArray) -> "Paired":
+        """Checked, runs first.
+
+        Raises:
+            UserError: the two do not fit together.
+        """
+        rows = [dim for dim in ("train", "group") if dim in shifts.dims]
+        common = [dim for dim in shifts.dims if dim not in rows]
+        if len(rows) != 1 or "seed" not in common or set(common) != set(measured.dims):
+            raise UserError(
+                f"shifts {shifts.dims} must have the dims of the measured values {measured.dims} "
+                "and one of train and group; both need the dim seed: give runs as they are, never "
+                "their mean"
+            )
+        for dim in common:
+            if measured[dim].values.tolist() != shifts[dim].values.tolist():
+                raise UserError(
+                    f"measured values and shifts differ in {dim}: samples are paired run by run, "
+                    "so give both of the same posterior and queries"
+                )
+        between = [dim for dim in common if dim not in ("seed", "test")]
+        ordered = shifts.transpose("seed", *between, *rows, "test")
+        base = measured.transpose("seed", *between, "test").values[..., None, :]
+        if not (np.isfinite(base).all() and np.isfinite(ordered.values).all()):
+            raise UserError("measured values or shifts are not finite: did a run diverge?")
+        return cls(base, base + ordered.values, ordered.isel(seed=0, drop=True))
+
+    @property
+    def dims(self) -> tuple:
+        """Of what is made of the samples."""
+        return self.template.dims
+
+    @property
+    def row(self) -> str:
+        """``train`` or ``group``."""
+        return str(self.dims[-2])
+
+    def value(self, difference: Difference) -> np.ndarray:
+        """The difference [... R M]."""
+        return difference(self.before, self.after)
+
+    def halves(self, num_resamples: int) -> Iterator["Paired"]:
+        """Random halves of the runs, the same in both samples."""
+        weights_HS = half_samples(num_resamples, len(self.after), np.random.default_rng(0))
+        for chosen_S in weights_HS > 0:
+            yield Paired(self.before[chosen_S], self.after[chosen_S], self.template)
+
+    def labelled(self, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
+        """Arrays [... R M] with dims and coordinates."""
+        variables = {name: (self.dims, array) for name, array in arrays.items()}
+        return xr.Dataset(variables, coords=self.template.coords)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks by size over the rows of [... R M], 1 = largest; ties share the mean."""
+    return stats.rankdata(-np.abs(values), axis=-2)
+
+
+def _false_discovery(value: np.ndarray, half_width: np.ndarray, num_runs: int) -> np.ndarray:
+    """Rates [... R M] over R, from values and the half width of their 95 % intervals."""
+    error = half_width / stats.t.ppf(0.975, num_runs - 1)
+    t = np.divide(value, error, out=np.zeros_like(value), where=error > 0)
+    p = 2 * stats.t.sf(np.abs(t), num_runs - 1)
+    return stats.false_discovery_control(p, axis=-2)

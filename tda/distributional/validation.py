@@ -1,0 +1,286 @@
+"""Do predicted distributions hold? Against retraining, with the noise of finitely many runs beside.
+
+Letters: S runs, G removals (groups of examples), M test points, H resamples, L differences.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from tda.distributional.differences import DIFFERENCES, Difference, difference_of, wasserstein
+from tda.distributional.influence import RESAMPLES, Asked
+from tda.errors import UserError
+from tda.statistics.intervals import (
+    Interval,
+    bootstrap_interval,
+    fisher_z,
+    half_samples,
+    jackknife_interval,
+)
+from tda.statistics.reliability import _spearman_brown
+
+MEAN = DIFFERENCES["mean"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What :func:`validate` finds.
+
+    Attributes:
+        errors: a row per removal and test point.
+        lds: a row per difference: distributional linear datamodelling scores.
+    """
+
+    errors: pd.DataFrame
+    lds: pd.DataFrame
+
+
+def validate(
+    predicted: xr.DataArray,
+    retrained: xr.DataArray,
+    *,
+    differences: Sequence[Asked] = ("mean", "variance", "wasserstein"),
+    num_resamples: int = RESAMPLES,
+) -> Validation:
+    """Predicted counterfactual samples against samples of retrained runs.
+
+    Runs of one seed name share initialisation and order (common random numbers), and are resampled
+    together; with other seeds in ``retrained`` the two are independent. Intervals are of 95 % over
+    runs, from random halves of them, unless they say otherwise.
+
+    Args:
+        predicted: dims (seed[, checkpoint][, group], test), from :func:`tda.predict_removal`.
+        retrained: of the same removals, dims (seed[, checkpoint][, member or group], test), from
+            :func:`tda.retrained`.
+        differences: whose changes are ranked over removals, as of
+            :func:`tda.distributional_influence`.
+        num_resamples: H.
+
+    Returns:
+        ``errors``, by removal and test point (and checkpoint): ``mean_change`` of retraining and
+        ``mean_predicted``; ``mean_error``, their difference, predicted less retrained, with
+        ``mean_low``, ``mean_high``; Wasserstein-2 distances to the retrained sample,
+        ``w2_before`` of the sample without removal and ``w2_predicted``; ``gain``, the first less
+        the second, with ``gain_low``, ``gain_high``: above 0 where predicting is better than not;
+        ``w2_null``: what two independent samples of these sizes of the *same* distribution are
+        apart on average (resampled from the retrained one). Common random numbers can bring
+        ``w2_predicted`` below it.
+
+        ``lds``, by difference (and checkpoint), empty below three removals: ``value``, Spearman's
+        correlation over removals of predicted and measured differences from the sample before, mean
+        over test points; ``low_seed``, ``high_seed``; ``low_group``, ``high_group``: jackknife over
+        removals; ``split_half``: that correlation between the retrained runs' own halves;
+        ``ceiling``: its root, raised to all runs (Spearman-Brown); ``cross_half``: prediction of
+        one half of the seeds against retraining of the other, which shared seeds cannot inflate.
+
+    Raises:
+        UserError: the two do not fit together, or less than four runs.
+    """
+    wanted = [difference_of(asked) for asked in differences]
+    errors, lds = [], []
+    for checkpoint, samples in _samples(predicted, retrained):
+        at = {} if checkpoint is None else {"checkpoint": checkpoint}
+        errors.append(_errors(samples, num_resamples).assign(**at))
+        if samples.predicted.shape[1] > 2:
+            lds.append(_lds(samples, wanted, num_resamples).assign(**at))
+    return Validation(pd.concat(errors), pd.concat(lds) if lds else pd.DataFrame())
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples before and after removals, by prediction and by retraining.
+
+    Attributes:
+        before: [S 1 M].
+        predicted: [S G M].
+        retrained: [S' G M].
+        paired: whether its runs are those of the others.
+        names: of removals and test points.
+    """
+
+    before: np.ndarray
+    predicted: np.ndarray
+    retrained: np.ndarray
+    paired: bool
+    names: tuple[list, list]
+
+    def of_runs(self, own_S: np.ndarray, other_S: np.ndarray) -> "Samples":
+        """Some of the runs."""
+        before, predicted = self.before[own_S], self.predicted[own_S]
+        return Samples(before, predicted, self.retrained[other_S], self.paired, self.names)
+
+    def halves(self, num_resamples: int) -> Iterator[tuple["Samples", "Samples"]]:
+        """Random halves of the runs, and what they leave; the same in all samples if paired."""
+        rng = np.random.default_rng(0)
+        own_HS = half_samples(num_resamples, len(self.before), rng) > 0
+        other_HS = half_samples(num_resamples, len(self.retrained), rng) > 0
+        for own_S, other_S in zip(own_HS, own_HS if self.paired else other_HS, strict=True):
+            yield self.of_runs(own_S, other_S), self.of_runs(~own_S, ~other_S)
+
+    @property
+    def num_runs(self) -> int:
+        """The smaller number of runs."""
+        return min(len(self.before), len(self.retrained))
+
+
+def _errors(samples: Samples, num_resamples: int) -> pd.DataFrame:
+    value = _distances(samples)
+    resampled = [_distances(half) for half, _ in samples.halves(num_resamples)]
+    columns = dict(value)
+    for name, prefix in (("mean_error", "mean"), ("gain", "gain")):
+        replicates_H = np.stack([found[name] for found in resampled])
+        ends = bootstrap_interval(value[name], replicates_H, samples.num_runs)
+        columns |= {f"{prefix}_low": ends.low, f"{prefix}_high": ends.high}
+    columns["w2_null"] = _null(samples, num_resamples)
+    groups, tests = samples.names
+    index = pd.MultiIndex.from_product([groups, tests], names=["group", "test"])
+    flat = {name: array.ravel() for name, array in columns.items()}
+    return pd.DataFrame(flat, index=index).reset_index()
+
+
+def _distances(samples: Samples) -> dict[str, np.ndarray]:
+    """Changes, errors and distances [G M]."""
+    before = np.broadcast_to(samples.before, samples.predicted.shape)
+    w2_before = wasserstein(before, samples.retrained)
+    w2_predicted = wasserstein(samples.predicted, samples.retrained)
+    return {
+        "mean_change": MEAN(before, samples.retrained),
+        "mean_predicted": MEAN(before, samples.predicted),
+        "mean_error": MEAN(samples.retrained, samples.predicted),
+        "w2_before": w2_before,
+        "w2_predicted": w2_predicted,
+        "gain": w2_before - w2_predicted,
+    }
+
+
+def _null(samples: Samples, num_resamples: int) -> np.ndarray:
+    """Mean distance [G M] of two independent samples of the retrained distribution."""
+    rng, pool = np.random.default_rng(0), samples.retrained
+    sizes = (len(samples.predicted), len(samples.retrained))
+    total = np.zeros(pool.shape[1:])
+    for _ in range(num_resamples):
+        first, second = (pool[rng.integers(0, len(pool), size)] for size in sizes)
+        total += wasserstein(first, second)
+    return total / num_resamples
+
+
+def _lds(samples: Samples, wanted: list[Difference], num_resamples: int) -> pd.DataFrame:
+    value_L = _scores(samples, samples, wanted)
+    halves = list(samples.halves(num_resamples))
+    low, high = _on_fisher_scale(
+        value_L, np.stack([_scores(half, half, wanted) for half, _ in halves]), samples.num_runs
+    )
+    groups = range(samples.predicted.shape[1])
+    fewer = [_without(samples, group) for group in groups]
+    without = np.stack([_scores(part, part, wanted) for part in fewer])
+    low_group, high_group = map(np.tanh, jackknife_interval(fisher_z(value_L), [fisher_z(without)]))
+    across = [_scores(a, b, wanted) for a, b in halves]
+    own = [_scores(a, b, wanted, measured=True) for a, b in halves]
+    num_runs = len(samples.retrained)
+    split_L = np.mean(own, axis=0)
+    whole = [_spearman_brown(float(r), num_runs, num_runs // 2) for r in split_L]
+    columns = {
+        "value": value_L, "low_seed": low, "high_seed": high, "low_group": low_group,
+        "high_group": high_group, "split_half": split_L, "ceiling": np.sqrt(np.clip(whole, 0, 1)),
+        "cross_half": np.mean(across, axis=0),
+    }  # fmt: skip
+    return pd.DataFrame({"difference": [w.name for w in wanted], **columns}).assign(
+        n_groups=len(groups), n_seeds=len(samples.before), n_truth_seeds=num_runs
+    )
+
+
+def _scores(
+    first: Samples, second: Samples, wanted: list[Difference], measured: bool = False
+) -> np.ndarray:
+    """Spearman's correlation over removals [L], mean over test points where it is defined.
+
+    Between the predicted (or measured) differences of the first and the measured of the second.
+    """
+    found = []
+    for difference in wanted:
+        own = first.retrained if measured else first.predicted
+        x_GM = _over_groups(difference, first.before, own)
+        y_GM = _over_groups(difference, second.before, second.retrained)
+        found.append(_spearman(x_GM, y_GM))
+    return np.array(found)
+
+
+def _over_groups(difference: Difference, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return difference(np.broadcast_to(before, (len(before), *after.shape[1:])), after)
+
+
+def _spearman(x_GM: np.ndarray, y_GM: np.ndarray) -> float:
+    x_GM, y_GM = (stats.rankdata(values, axis=0) for values in (x_GM, y_GM))
+    x_GM, y_GM = x_GM - x_GM.mean(0), y_GM - y_GM.mean(0)
+    norm_M = np.sqrt((x_GM**2).sum(0) * (y_GM**2).sum(0))
+    defined_M = norm_M > 0
+    if not defined_M.any():
+        return float("nan")
+    return float(((x_GM * y_GM).sum(0)[defined_M] / norm_M[defined_M]).mean())
+
+
+def _on_fisher_scale(value: np.ndarray, resampled: np.ndarray, num_runs: int) -> Interval:
+    ends = bootstrap_interval(fisher_z(value), fisher_z(resampled), num_runs)
+    return Interval(*map(np.tanh, ends))
+
+
+def _without(samples: Samples, group: int) -> Samples:
+    predicted, retrained = (
+        np.delete(sample, group, axis=1) for sample in (samples.predicted, samples.retrained)
+    )
+    return Samples(samples.before, predicted, retrained, samples.paired, samples.names)
+
+
+def _samples(
+    predicted: xr.DataArray, retrained: xr.DataArray
+) -> Iterator[tuple[int | None, Samples]]:
+    """Samples of each checkpoint, checked."""
+    if "before" not in predicted.coords:
+        raise UserError("predicted must come from tda.predict_removal: it lacks the sample before")
+    retrained = retrained.rename(member="group") if "member" in retrained.dims else retrained
+    before = predicted["before"].reset_coords(drop=True)
+    predicted, retrained = _with_group(predicted), _with_group(retrained)
+    _check(predicted, retrained)
+    seeds = [sample["seed"].values.tolist() for sample in (predicted, retrained)]
+    names = (predicted["group"].values.tolist(), predicted["test"].values.tolist())
+    places: list = predicted["checkpoint"].values.tolist() if "checkpoint" in before.dims else []
+    for checkpoint in places or [None]:
+        at = {} if checkpoint is None else {"checkpoint": checkpoint}
+        yield checkpoint, Samples(
+            before.sel(at).transpose("seed", "test").values[:, None],
+            predicted.sel(at).transpose("seed", "group", "test").values,
+            retrained.sel(at).transpose("seed", "group", "test").values,
+            seeds[0] == seeds[1], names,
+        )  # fmt: skip
+
+
+def _with_group(sample: xr.DataArray) -> xr.DataArray:
+    sample = sample if "group" in sample.dims else sample.expand_dims(group=[0])
+    if "group" not in sample.coords:
+        sample = sample.assign_coords(group=np.arange(sample.sizes["group"]))
+    return sample.reset_coords(drop=True)
+
+
+def _check(predicted: xr.DataArray, retrained: xr.DataArray) -> None:
+    if set(predicted.dims) != set(retrained.dims):
+        raise UserError(f"predicted has the dims {predicted.dims}, retrained {retrained.dims}")
+    for dim in set(predicted.dims) - {"seed", "group"}:
+        if predicted[dim].values.tolist() != retrained[dim].values.tolist():
+            raise UserError(f"predicted and retrained differ in {dim}")
+    if predicted.sizes["group"] != retrained.sizes["group"]:
+        raise UserError(
+            f"{predicted.sizes['group']} removals are predicted, {retrained.sizes['group']} "
+            "retrained: give the same, in the same order"
+        )
+    seeds = [set(sample["seed"].values.tolist()) for sample in (predicted, retrained)]
+    if seeds[0] != seeds[1] and seeds[0] & seeds[1]:
+        raise UserError(
+            "predicted and retrained share some seeds and not others: give the same seeds to both, "
+            "or retrain with seeds of their own"
+        )
+    if min(map(len, seeds)) < 4:
+        raise UserError(f"to compare distributions takes four runs, not {min(map(len, seeds))}")

@@ -1,0 +1,315 @@
+"""Differences of distributions over runs, rankings, predictions and their validation."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+import tda
+from tda.distributional.differences import DIFFERENCES, wasserstein
+from tda.errors import UserError
+
+S, N, M = 40, 6, 3
+
+
+def samples(num_runs=S, seed=0):
+    """Measured values and shifts of independent runs."""
+    rng = np.random.default_rng(seed)
+    coords = {"seed": range(100, 100 + num_runs), "test": [7, 8, 9]}
+    measured = xr.DataArray(rng.normal(size=(num_runs, M)), dims=("seed", "test"), coords=coords)
+    shifts = xr.DataArray(
+        0.1 * rng.normal(size=(num_runs, N, M)) + 0.05,
+        dims=("seed", "train", "test"), coords=coords | {"train": range(20, 20 + N)},
+    )  # fmt: skip
+    return measured, shifts
+
+
+def value(difference, data=None):
+    measured, shifts = data or samples()
+    return tda.distributional_influence(measured, shifts, difference, num_resamples=0)["value"]
+
+
+def both(data=None):
+    """Samples before and after [S N M]."""
+    measured, shifts = data or samples()
+    before = np.broadcast_to(measured.values[:, None], shifts.shape)
+    return before, before + shifts.values
+
+
+def test_the_variance_changes_by_twice_the_covariance_and_the_variance_of_shifts():
+    measured, shifts = samples()
+    centred = measured.values[:, None] - measured.values.mean(0)
+    covariance = (centred * (shifts.values - shifts.values.mean(0))).sum(0) / (S - 1)
+    expected = 2 * covariance + shifts.values.var(0, ddof=1)
+    np.testing.assert_allclose(value("variance").values, expected, rtol=1e-10)
+
+
+def test_differences_are_what_they_are_called():
+    before, after = both()
+    _, shifts = samples()
+    np.testing.assert_allclose(value("mean").values, shifts.values.mean(0), rtol=1e-10)
+    expected = after.std(0, ddof=1) - before.std(0, ddof=1)
+    np.testing.assert_allclose(value("std").values, expected, rtol=1e-9)
+    expected = np.quantile(after, 0.8, axis=0) - np.quantile(before, 0.8, axis=0)
+    np.testing.assert_allclose(value(tda.quantile(0.8)).values, expected, rtol=1e-9)
+    c = np.array([0.0, 0.5, 1.0])
+    expected = (after > c).mean(0) - (before > c).mean(0)
+    np.testing.assert_allclose(value(tda.tail(c)).values, expected, atol=1e-12)
+    found = value("mean")
+    assert found.dims == ("train", "test")
+    assert found["train"].values.tolist() == list(range(20, 26))
+
+
+def test_any_function_of_two_samples_is_a_difference():
+    before, after = both()
+    found = value(stats.wasserstein_distance).values
+    for place in np.ndindex(N, M):
+        pair = before[:, *place], after[:, *place]
+        np.testing.assert_allclose(found[place], stats.wasserstein_distance(*pair))
+    named = tda.distributional_influence(*samples(), stats.energy_distance, num_resamples=5)
+    assert named.attrs["difference"] == "energy_distance"
+    assert set(named) == {"value", "low", "high"}
+
+
+def optimal_cost(x, y):
+    """W2 by the transport problem, as a linear program."""
+    from scipy.optimize import linprog
+
+    cost = (x[:, None] - y[None, :]) ** 2
+    rows = np.kron(np.eye(len(x)), np.ones(len(y)))
+    columns = np.kron(np.ones(len(x)), np.eye(len(y)))
+    masses = np.concatenate([np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))])
+    solved = linprog(cost.ravel(), A_eq=np.concatenate([rows, columns]), b_eq=masses)
+    return np.sqrt(solved.fun)
+
+
+@pytest.mark.parametrize("sizes", [(9, 9), (9, 6), (4, 11), (1, 5)])
+def test_wasserstein_is_the_optimal_transport_between_samples(sizes):
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=sizes[0]), rng.gamma(2.0, size=sizes[1])
+    np.testing.assert_allclose(wasserstein(x, y), optimal_cost(x, y), rtol=1e-6)
+    grid = (np.arange(20_000) + 0.5) / 20_000  # the same, as an integral over quantile functions
+    quantiles = [np.quantile(s, grid, method="inverted_cdf") for s in (x, y)]
+    expected = np.sqrt(np.mean((quantiles[0] - quantiles[1]) ** 2))
+    np.testing.assert_allclose(wasserstein(x, y), expected, rtol=1e-3)
+
+
+def test_wasserstein_of_order_one_by_sorting_is_that_of_scipy():
+    """Sorting is the optimal coupling: the same one that scipy's distance of order 1 uses."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(2, 50))
+    by_sorting = np.abs(np.sort(x) - np.sort(y)).mean()
+    np.testing.assert_allclose(by_sorting, stats.wasserstein_distance(x, y))
+    assert wasserstein(x, y) >= stats.wasserstein_distance(x, y)
+
+
+def test_wasserstein_between_gaussians_has_its_closed_form():
+    """W2² = (μ₁ − μ₂)² + (σ₁ − σ₂)²."""
+    quantiles = (np.arange(100_000) + 0.5) / 100_000
+    x, y = stats.norm(1.0, 0.5).ppf(quantiles), stats.norm(-0.5, 1.25).ppf(quantiles)
+    np.testing.assert_allclose(wasserstein(x, y), np.hypot(1.5, 0.75), rtol=1e-3)
+    np.testing.assert_allclose(wasserstein(x, x + 0.25), 0.25, rtol=1e-12)
+    stacked = wasserstein(np.stack([x, y], 1), np.stack([y, x], 1))
+    np.testing.assert_allclose(stacked, np.hypot(1.5, 0.75), rtol=1e-3)
+
+
+@pytest.mark.parametrize("difference", ["mean", "variance"])
+def test_intervals_over_runs_cover_the_truth(difference):
+    """Of 1,200 differences of 30 runs each, about 95 % of the intervals hold the true one."""
+    rng = np.random.default_rng(5)
+    measured = xr.DataArray(rng.normal(size=(30, 300)), dims=("seed", "test"))
+    shifts = xr.DataArray(0.2 * rng.normal(size=(30, 4, 300)) + 0.1, dims=("seed", "train", "test"))
+    shifts += 0.3 * measured
+    found = tda.distributional_influence(measured, shifts, difference)
+    truth = {"mean": 0.1, "variance": 1.3**2 + 0.04 - 1}[difference]
+    covered = float(((found.low < truth) & (truth < found.high)).mean())
+    assert 0.90 < covered < 0.98
+
+
+def test_a_shift_of_every_run_is_a_change_of_the_mean_alone_and_sure_of_it():
+    measured, shifts = samples()
+    moved = shifts * 0 + 0.3
+    assert np.allclose(value("variance", (measured, moved)), 0, atol=1e-12)
+    found = tda.distributional_influence(measured, moved, "wasserstein")
+    for name in ("value", "low", "high"):
+        np.testing.assert_allclose(found[name], 0.3, rtol=1e-9)
+
+
+def known_shifts():
+    """Example 0 moves the mean, 1 widens, 2 narrows, 3 fattens the upper tail, 4 does nothing."""
+    rng = np.random.default_rng(8)
+    m = rng.normal(size=400)
+    own = np.stack([0 * m + 0.5, 0.4 * (m - m.mean()), -0.4 * (m - m.mean()), 0 * m, 0 * m], 1)
+    extreme = m > np.quantile(m, 0.9)
+    own[extreme, 3] = 1.5
+    own[~extreme, 3] = -1.5 * extreme.sum() / (~extreme).sum()
+    own += 0.02 * rng.normal(size=own.shape)
+    measured = xr.DataArray(m[:, None], dims=("seed", "test"), coords={"test": [0]})
+    shifts = xr.DataArray(own[..., None], dims=("seed", "train", "test"), coords={"test": [0]})
+    return measured, shifts.assign_coords(train=range(5))
+
+
+def test_a_ranking_finds_what_changes_the_spread_or_a_tail_without_the_mean():
+    table = tda.rank_removals(*known_shifts(), "variance").set_index("train")
+    assert set(table.index[:3]) == {1, 2, 3}
+    assert table.loc[[1, 2, 3], "only"].all()
+    assert not table.loc[[0, 4], "only"].any()
+    assert table.loc[1, "value"] > 0 > table.loc[2, "value"]
+    tails = tda.rank_removals(*known_shifts(), tda.tail(2.6)).set_index("train")
+    assert tails.index[0] == 3
+    assert tails.loc[3, "only"]
+    assert tails.loc[3, "rank"] == tails.loc[3, "rank_high"] == 1
+    means = tda.rank_removals(*known_shifts(), "mean").set_index("train")
+    assert means.index[0] == 0
+    assert not means["only"].any()
+    assert (table["rank_low"] <= table["rank"]).all()
+    assert (table["rank"] <= table["rank_high"]).all()
+
+
+def test_averaging_runs_first_would_see_none_of_it():
+    """Why shifts stay by run: their mean is that of an example that does nothing."""
+    _, shifts = known_shifts()
+    assert float(abs(shifts.mean("seed").sel(train=[1, 2, 3])).max()) < 0.005
+
+
+def test_predictions_sum_shifts_within_each_run():
+    measured, shifts = samples()
+    found = tda.predict_removal(measured, shifts, [21, 24])
+    expected = measured.values + shifts.values[:, 1] + shifts.values[:, 4]
+    np.testing.assert_allclose(found.values, expected, rtol=1e-12)
+    np.testing.assert_array_equal(found["before"].values, measured.values)
+    groups = np.zeros((2, N), dtype=bool)
+    groups[0, [1, 4]] = True
+    many = tda.predict_removal(measured, shifts, groups)
+    assert many.dims == ("seed", "group", "test")
+    np.testing.assert_allclose(many.values[:, 0], expected, rtol=1e-12)
+    np.testing.assert_array_equal(many.values[:, 1], measured.values)
+    grouped = tda.group_scores(shifts, groups).assign_coords(group=["pair", "none"])
+    named = tda.predict_removal(measured, grouped, ["pair"])
+    np.testing.assert_allclose(named.values, expected, rtol=1e-12)
+
+
+def removals(num_groups=12, num_runs=60, noise=0.0, seed=2):
+    """Predicted samples of removals, and retrained ones that differ from them by noise."""
+    rng = np.random.default_rng(seed)
+    measured, shifts = samples(num_runs)
+    groups = rng.random((num_groups, N)) < 0.5
+    shifts = shifts + xr.DataArray(rng.normal(size=N), dims="train")
+    shifts = shifts + xr.DataArray(0.5 * rng.normal(size=N), dims="train") * measured
+    predicted = tda.predict_removal(measured, shifts, groups)
+    retrained = predicted.drop_vars("before").rename(group="member")
+    return predicted, retrained + noise * rng.normal(size=retrained.shape)
+
+
+def test_a_perfect_prediction_has_no_error_and_a_full_score():
+    found = tda.validate(*removals(), num_resamples=20)
+    np.testing.assert_allclose(found.errors[["mean_error", "w2_predicted"]], 0, atol=1e-12)
+    np.testing.assert_allclose(found.errors["gain"], found.errors["w2_before"])
+    np.testing.assert_allclose(found.lds["value"], 1)
+    assert found.lds["difference"].tolist() == ["mean", "variance", "wasserstein"]
+    assert (found.lds["cross_half"] < 1).all()
+    assert (found.lds["n_groups"] == 12).all()
+
+
+def test_errors_and_scores_are_those_of_scipy():
+    predicted, retrained = removals(noise=0.4)
+    found = tda.validate(predicted, retrained, num_resamples=20)
+    before, after, truth = predicted["before"].values, predicted.values, retrained.values
+    row = found.errors.set_index(["group", "test"]).loc[(3, 8)]
+    expected = truth[:, 3, 1].mean() - before[:, 1].mean()
+    np.testing.assert_allclose(row["mean_change"], expected)
+    expected = wasserstein(before[:, 1], truth[:, 3, 1]) - wasserstein(
+        after[:, 3, 1], truth[:, 3, 1]
+    )
+    np.testing.assert_allclose(row["gain"], expected)
+    assert row["mean_low"] < row["mean_error"] < row["mean_high"]
+    by_test = []
+    for test in range(M):
+        changes = [np.var(x[:, :, test], axis=0, ddof=1) for x in (after, truth)]
+        by_test.append(stats.spearmanr(*changes).statistic)
+    lds = found.lds.set_index("difference")
+    np.testing.assert_allclose(lds.loc["variance", "value"], np.mean(by_test))
+    assert lds.loc["variance", "low_seed"] < lds.loc["variance", "value"]
+    assert lds.loc["variance", "low_group"] < lds.loc["variance", "value"]
+    assert lds.loc["variance", "split_half"] < lds.loc["mean", "split_half"]
+
+
+def test_independent_runs_are_compared_with_the_null_line():
+    """Retrained runs of other seeds and the same distribution are as far away as the line says."""
+    rng = np.random.default_rng(11)
+    measured = xr.DataArray(rng.normal(size=(50, 300)), dims=("seed", "test"))
+    measured = measured.assign_coords(seed=range(50), test=range(300))
+    none = xr.zeros_like(measured.expand_dims(train=[0, 1])).transpose("seed", "train", "test")
+    predicted = tda.predict_removal(measured, none, np.zeros((1, 2), dtype=bool))
+    retrained = xr.DataArray(rng.normal(size=(50, 1, 300)), dims=("seed", "member", "test"))
+    retrained = retrained.assign_coords(seed=range(1000, 1050), test=range(300))
+    errors = tda.validate(predicted, retrained, num_resamples=60).errors
+    np.testing.assert_allclose(errors["w2_predicted"].mean(), errors["w2_null"].mean(), rtol=0.08)
+    np.testing.assert_allclose(errors["w2_null"].mean(), 0.31, rtol=0.08)
+    covered = ((errors["mean_low"] < 0) & (errors["mean_high"] > 0)).mean()
+    assert covered > 0.9
+
+
+def test_a_ranking_of_noise_scores_nothing():
+    predicted, _ = removals()
+    rng = np.random.default_rng(0)
+    noise = xr.DataArray(rng.normal(size=predicted.shape), dims=("seed", "member", "test"))
+    noise = noise.assign_coords(seed=predicted["seed"], test=predicted["test"])
+    lds = tda.validate(predicted, noise, num_resamples=40).lds.set_index("difference")
+    assert abs(lds.loc["mean", "value"]) < 0.5
+    assert abs(lds.loc["mean", "split_half"]) < 0.3
+
+
+def test_checkpoints_are_distributions_of_their_own():
+    first, second = samples(), samples(seed=1)
+    measured, shifts = (
+        xr.concat(pair, "checkpoint").transpose("seed", "checkpoint", ...)
+        for pair in zip(first, second, strict=True)
+    )
+    found = value("wasserstein", (measured, shifts))
+    assert found.dims == ("checkpoint", "train", "test")
+    np.testing.assert_allclose(found[1].values, value("wasserstein", second).values)
+    groups = np.eye(N, dtype=bool)
+    predicted = tda.predict_removal(measured, shifts, groups)
+    checked = tda.validate(predicted, predicted.drop_vars("before"), num_resamples=10)
+    assert len(checked.errors) == 2 * N * M
+    assert len(checked.lds) == 2 * 3
+
+
+@pytest.mark.parametrize(("spoil", "message"), [
+    (lambda m, s: (m, s.mean("seed")), "never their mean"),
+    (lambda m, s: (m.isel(seed=slice(5)), s), "differ in seed: samples are paired"),
+    (lambda m, s: (m.isel(test=[1, 0, 2]), s), "differ in test"),
+    (lambda m, s: (m, s.where(s < 0.1)), "not finite"),
+])  # fmt: skip
+def test_samples_that_are_not_paired_are_refused(spoil, message):
+    for use in (tda.distributional_influence, lambda m, s: tda.predict_removal(m, s, [20])):
+        with pytest.raises(UserError, match=message):
+            use(*spoil(*samples()))
+
+
+def test_what_cannot_be_asked_is_refused():
+    measured, shifts = samples()
+    with pytest.raises(UserError, match="difference='median' is unknown: choose one of mean"):
+        value("median")
+    with pytest.raises(UserError, match="between 0 and 1"):
+        tda.quantile(5)
+    with pytest.raises(UserError, match=r"remove=\[3\] are no names of the dim train"):
+        tda.predict_removal(measured, shifts, [3, 20])
+    with pytest.raises(UserError, match=r"groups must be booleans \[G, 6\]"):
+        tda.predict_removal(measured, shifts, np.ones((1, 2), dtype=bool))
+    few = {"seed": slice(2)}
+    with pytest.raises(UserError, match="takes three runs at least, not 2"):
+        tda.rank_removals(measured.isel(few), shifts.isel(few))
+    predicted, retrained = removals()
+    with pytest.raises(UserError, match="lacks the sample before"):
+        tda.validate(predicted.drop_vars("before"), retrained)
+    with pytest.raises(UserError, match="12 removals are predicted, 11"):
+        tda.validate(predicted, retrained.isel(member=slice(11)))
+    with pytest.raises(UserError, match="share some seeds and not others"):
+        tda.validate(predicted, retrained.isel(seed=slice(30)))
+    with pytest.raises(UserError, match="takes four runs, not 3"):
+        tda.validate(predicted.isel(seed=slice(3)), retrained.isel(seed=slice(3)))
+    with pytest.raises(UserError, match="differ in test"):
+        tda.validate(predicted, retrained.isel(test=[2, 1, 0]))
+    assert set(DIFFERENCES) == {"mean", "variance", "std", "wasserstein"}
