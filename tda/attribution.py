@@ -25,8 +25,8 @@ from tda.gradients import SampleGradients
 from tda.memory import budget_bytes
 from tda.methods import METHODS
 from tda.objective import Objective, measuring
-from tda.parameters import Parameters
 from tda.pace import Pace
+from tda.parameters import Parameters
 from tda.posterior import Posterior
 from tda.retraining import recorded_paces
 

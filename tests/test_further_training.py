@@ -328,4 +328,4 @@ def test_settings_of_stored_results_do_not_know_of_later_fields():
     assert set(Recipe(epochs=3).settings()) == {
         "epochs", "batch_size", "lr", "weight_decay", "optimizer", "linear_decay", "keep",
     }  # fmt: skip
-    assert Recipe(epochs=3, momentum=0.9).settings()["momentum"] == 0.9
+    assert Recipe(epochs=3, momentum=0.9, optimizer="sgd").settings()["momentum"] == 0.9
