@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from tda.experiments import Recipe
     from tda.figures.overview import show
+    from tda.further_training import fully_adjusted, further_train, mean_adjusted
     from tda.methods import METHODS
     from tda.objective import BinaryClassification, Classification, FromLoss, Objective, Regression
     from tda.posterior import Posterior, train_posterior
@@ -51,6 +52,9 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "Regression": "objective",
     "Posterior": "posterior",
     "Recipe": "experiments",
+    "further_train": "further_training",
+    "fully_adjusted": "further_training",
+    "mean_adjusted": "further_training",
     "additional_step": "retraining",
     "leave_group_out": "retraining",
     "leave_one_out": "retraining",

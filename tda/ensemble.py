@@ -6,9 +6,8 @@ the same computation; only the :class:`Members` differ. On a GPU the copies run 
 faster way there. Both go through the same training loop.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,48 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
+from tda.copies import Copies, copies_of
+from tda.errors import UserError
 from tda.examples import Data, Examples, rows_of
 from tda.experiments import Recipe
-from tda.objective import Objective, output_at
-from tda.parameters import Parameters, channels_last_copy, private_copy
+from tda.members import Members, data_order
+from tda.objective import Objective
 
+__all__ = ["Members", "data_order", "dropout_masks", "losses", "output", "run", "train"]
 EVALUATION_BATCH = {False: 30, True: 100}  # images; on a CPU what stays in the cache; only speed
-
-
-@dataclass(frozen=True)
-class Members:
-    """Copies to train. A leading 1 means: shared by all members.
-
-    Attributes:
-        initial: parameters at the start [R P] or [1 P].
-        order: positions of training examples, per epoch [R E N] or [1 E N].
-        weight: weight of every example in the loss [R N]; 0 removes it and nothing else, as the
-            mean still divides by the size of the batch.
-        dropout_seed: draws the masks of all steps, the same for all members; None: no dropout.
-    """
-
-    initial: Tensor
-    order: Tensor
-    weight: Tensor
-    dropout_seed: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.weight)
-
-    def __getitem__(self, members: Tensor) -> "Members":
-        initial, order, weight = (
-            tensor if len(tensor) == 1 < len(self) else tensor[members]
-            for tensor in (self.initial, self.order, self.weight)
-        )
-        return Members(initial, order, weight, self.dropout_seed)
-
-
-def data_order(seed: int, num_train: int, epochs: int) -> Tensor:
-    """A fresh permutation of the training examples for each epoch [1 E N]."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randperm(num_train, generator=generator) for _ in range(epochs)])[
-        None
-    ]
 
 
 def train(
@@ -84,14 +50,24 @@ def train(
     Yields:
         The members of a chunk and their parameters after the kept epochs [C R P].
     """
-    copies = (_Stacked if chunk > 1 else _Single)(network, objective)
-    for start in range(0, len(members), chunk):
-        chosen = slice(start, min(start + chunk, len(members)))
-        # The last chunk is filled up: kernels, and so rounding, depend on how many members it has.
-        padded = torch.arange(start, start + chunk).clamp(max=len(members) - 1)
-        with matmul_precision(tf32):
-            theta_CRP = _train_chunk(copies, objective, data, recipe, members[padded])
-        yield chosen, theta_CRP[:, : chosen.stop - chosen.start]
+    copies = copies_of(network, objective, stacked=chunk > 1)
+    per_epoch = -(-members.num_ordered // recipe.batch_size)
+    kept_steps = {epoch * per_epoch for epoch in recipe.kept_epochs}
+    for chosen, padded in chunks(members, chunk):
+        visited = enumerate(run(copies, objective, data, recipe, padded, tf32=tf32))
+        kept = [copies.vector() for step, _ in visited if step in kept_steps]
+        yield chosen, torch.stack(kept)[:, : chosen.stop - chosen.start]
+
+
+def chunks(members: Members, size: int) -> Iterator[tuple[slice, Members]]:
+    """The members, some at a time.
+
+    The last chunk is filled up with its last member: kernels, and so rounding, depend on how many
+    there are.
+    """
+    for start in range(0, len(members), size):
+        padded = torch.arange(start, start + size).clamp(max=len(members) - 1)
+        yield slice(start, min(start + size, len(members))), members[padded]
 
 
 def output(
@@ -119,11 +95,16 @@ def losses(
     In evaluation mode; the forward pass in the network's precision, the measurement in float64.
     """
 
-    def measured(output_RBK: Tensor, y_B: Tensor) -> Tensor:
-        wide_RBK = output_RBK.double()
-        return torch.stack([objective.measure(output_BK, y_B) for output_BK in wide_RBK])
+    return _evaluated(network, objective, theta_RP, data, stacked, partial(_measured, objective))
 
-    return _evaluated(network, objective, theta_RP, data, stacked, measured)
+
+def current_losses(copies: Copies, objective: Objective, data: Examples) -> Tensor:
+    """:func:`losses` of copies as they are in the middle of a run."""
+    return _read(copies, data, partial(_measured, objective))
+
+
+def _measured(objective: Objective, output_RBK: Tensor, y_B: Tensor) -> Tensor:
+    return torch.stack([objective.measure(output_BK, y_B) for output_BK in output_RBK.double()])
 
 
 def _evaluated(
@@ -134,16 +115,21 @@ def _evaluated(
     stacked: bool,
     read: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    copies = (_Stacked if stacked else _Single)(network, objective)
-    copies.network.eval()
-    block = EVALUATION_BATCH[theta_RP.is_cuda]
+    copies = copies_of(network, objective, stacked=stacked)
     results = []
-    with torch.no_grad(), matmul_precision(tf32=False):
-        for group_RP in [theta_RP] if stacked else theta_RP.split(1):
-            copies.start(group_RP)
-            pieces = [read(copies(rows_of(b.x, None)), b.y) for b in blocks(data, block)]
-            results.append(torch.cat(pieces, dim=1))
+    for group_RP in [theta_RP] if stacked else theta_RP.split(1):
+        copies.start(group_RP)
+        results.append(_read(copies, data, read))
     return torch.cat(results)
+
+
+def _read(copies: Copies, data: Examples, read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What ``read`` makes of outputs [R B K] and targets, for all examples [R M ...]."""
+    copies.network.eval()
+    block = EVALUATION_BATCH[copies.leaves()[0].is_cuda]
+    with torch.no_grad(), matmul_precision(tf32=False):
+        pieces = [read(copies(rows_of(b.x, None)), b.y) for b in blocks(data, block)]
+    return torch.cat(pieces, dim=1)
 
 
 def blocks(data: Examples, size: int) -> Iterator[Data]:
@@ -163,29 +149,73 @@ def matmul_precision(tf32: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def _train_chunk(
-    copies: "_Single | _Stacked", objective: Objective, data: Data, recipe: Recipe, members: Members
-) -> Tensor:
+def run(
+    copies: Copies,
+    objective: Objective,
+    data: Data,
+    recipe: Recipe,
+    members: Members,
+    *,
+    tf32: bool = False,
+) -> Iterator[Copies]:
+    """Train members together; yields the copies before the first step and after each one.
+
+    Whoever asks for the next step may first read or evaluate the copies as they are. Arguments as
+    in :func:`train`.
+    """
     copies.start(members.initial, len(members))
-    copies.network.train(members.dropout_seed is not None)
-    optimizer = _optimizer(copies.leaves(), recipe)
-    rates = recipe.learning_rates(members.order.shape[-1])
-    step, kept = 0, []
+    leaves = copies.leaves()
+    optimizer = _optimizer(leaves, recipe)
+    rates = iter(enumerate(recipe.learning_rates(members.num_ordered)))
+    yield copies
     for epoch in range(recipe.epochs):
-        for batch in members.order[:, epoch].split(recipe.batch_size, dim=1):
+        for batch in members.epoch(epoch).split(recipe.batch_size, dim=1):
+            step, rate = next(rates)
             for group in optimizer.param_groups:
-                group["lr"] = rates[step]
+                group["lr"] = rate
             optimizer.zero_grad()
-            with dropout_masks(members.dropout_seed, step, data.y.device):
-                output_RBK = copies(rows_of(data.x, batch))
-            loss_RB = _losses(objective, output_RBK, data.y[batch])
-            weight_RB = members.weight.gather(1, batch.expand(len(members), -1))
-            (weight_RB * loss_RB).sum().div(batch.shape[1]).backward()
+            copies.network.train(members.dropout_seed is not None)
+            with matmul_precision(tf32):
+                with dropout_masks(members.dropout_seed, step, data.y.device):
+                    loss = _batch_loss(copies, objective, data, members, batch)
+                loss.backward()
+            if recipe.clip is not None:
+                _clip(leaves, len(members), recipe.clip)
             optimizer.step()
-            step += 1
-        if epoch >= recipe.epochs - recipe.keep:
-            kept.append(copies.vector())
-    return torch.stack(kept)
+            yield copies
+
+
+def _batch_loss(
+    copies: Copies, objective: Objective, data: Data, members: Members, batch: Tensor
+) -> Tensor:
+    """Σ over members of the weighted mean loss of the batch, and of their extra examples."""
+    size, positions = batch.shape[1], batch
+    if members.extra is not None:
+        positions = torch.cat([batch.expand(len(members), -1), members.extra], dim=1)
+    loss_RB = _losses(objective, copies(rows_of(data.x, positions)), data.y[positions])
+    weight_RB = members.weight.gather(1, batch.expand(len(members), -1))
+    total = (weight_RB * loss_RB[:, :size]).sum().div(size)
+    if members.coefficient is not None:
+        total = total + (members.coefficient * loss_RB[:, size:]).sum()
+    return total
+
+
+@torch.no_grad()
+def _clip(leaves: list[Tensor], members: int, limit: float) -> None:
+    """Scale each member's gradient to a norm of at most ``limit``."""
+    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    if members == 1:
+        torch._foreach_mul_(gradients, _clip_factor(torch._foreach_norm(gradients), limit))
+        return
+    norms = [gradient.flatten(1).norm(dim=1) for gradient in gradients]  # [R] each
+    factor_R = _clip_factor(norms, limit)
+    for gradient in gradients:
+        gradient.mul_(factor_R.view(-1, *[1] * (gradient.ndim - 1)))
+
+
+def _clip_factor(norms: Sequence[Tensor], limit: float) -> Tensor:
+    """As ``torch.nn.utils.clip_grad_norm_``."""
+    return (limit / (torch.stack(list(norms)).norm(dim=0) + 1e-6)).clamp(max=1.0)
 
 
 def _losses(objective: Objective, output_RBK: Tensor, y: Tensor) -> Tensor:
@@ -211,56 +241,13 @@ def dropout_masks(seed: int | None, step: int, device: torch.device) -> Iterator
 
 
 def _optimizer(leaves: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[recipe.optimizer]
-    own = {"momentum": recipe.momentum} if recipe.momentum else {}
-    return kind(leaves, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, **own)
-
-
-class _Single:
-    """One copy at a time: the network itself, convolutions in channels-last layout."""
-
-    def __init__(self, network: nn.Module, objective: Objective):
-        self.network, self.objective = channels_last_copy(network), objective
-        self.layout = Parameters(network)
-
-    def start(self, theta_1P: Tensor, _members: int = 1) -> None:
-        self.layout.write(self.network, theta_1P[0])
-
-    def leaves(self) -> list[Tensor]:
-        return [self.network.get_parameter(name) for name in self.layout.shapes]
-
-    def __call__(self, x_1B: Any) -> Tensor:
-        return self.objective.output(self.network, rows_of(x_1B, 0))[None]
-
-    def vector(self) -> Tensor:
-        return self.layout.read(self.network)[None]
-
-
-class _Stacked:
-    """R copies at once; inputs with a leading 1 are shared by all of them."""
-
-    def __init__(self, network: nn.Module, objective: Objective):
-        self.network, self.objective = private_copy(network), objective
-        self.layout = Parameters(network)
-
-    def start(self, theta: Tensor, members: int = 1) -> None:
-        expanded = theta.expand(max(members, len(theta)), -1)
-        self.named = {
-            name: value.clone().requires_grad_()
-            for name, value in self.layout.split(expanded).items()
-        }
-
-    def leaves(self) -> list[Tensor]:
-        return list(self.named.values())
-
-    def __call__(self, x: Any) -> Tensor:
-        shared = len(next(iter(x.values())) if isinstance(x, Mapping) else x) == 1
-        forward = vmap(
-            partial(output_at, self.network, self.objective),
-            in_dims=(0, None if shared else 0),
-            randomness="same",  # of dropout
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(leaves, momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
+    if recipe.momentum:
+        raise UserError(
+            f"momentum={recipe.momentum} is of optimizer='sgd', not of {recipe.optimizer!r}"
         )
-        return forward(self.named, rows_of(x, 0) if shared else x)
-
-    def vector(self) -> Tensor:
-        return self.layout.join({name: value.detach() for name, value in self.named.items()})
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
+        leaves, **common
+    )

@@ -87,12 +87,10 @@ class Recipe:
         epochs, batch_size: passes over the data; the last batch of a pass may be smaller.
         lr: learning rate, constant or (``linear_decay``) falling to 0 over the run.
         weight_decay: L2 coefficient, added to the gradient (not decoupled).
-        optimizer: ``adam`` or ``sgd``.
+        optimizer: ``adam``, ``sgd`` or ``adamw``, in which weight decay is decoupled.
         keep: checkpoints after each of the last ``keep`` epochs are samples of the posterior.
-        momentum: of ``sgd``, as PyTorch's: the direction is m, and m becomes momentum · m + g.
-
-    Raises:
-        UserError: momentum is given to an optimiser that has moments of its own.
+        momentum, nesterov: of ``sgd``, as PyTorch defines them.
+        clip: largest norm of a step's gradient; None: any.
     """
 
     epochs: int
@@ -103,12 +101,13 @@ class Recipe:
     linear_decay: bool = False
     keep: int = 5
     momentum: float = 0.0
+    nesterov: bool = False
+    clip: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.momentum and self.optimizer != "sgd":
-            raise UserError(
-                f"momentum={self.momentum} is of optimizer='sgd', not of {self.optimizer!r}"
-            )
+    def settings(self) -> dict:
+        """What a result depends on; fields that came later are left out where they do nothing."""
+        own, plain = asdict(self), {"momentum": 0.0, "nesterov": False, "clip": None}
+        return {name: value for name, value in own.items() if plain.get(name, ...) != value}
 
     @property
     def kept_epochs(self) -> list[int]:
@@ -231,9 +230,7 @@ class Experiment:
     def settings(self) -> dict:
         """What a result of this experiment depends on."""
         adapters = {"lora": asdict(Lora())} if self.family == "vit" else {}
-        recipe = asdict(self.recipe)
-        del recipe["momentum"]  # the paper's optimiser is Adam
-        return {**asdict(self), **recipe, **adapters}
+        return {**asdict(self), **self.recipe.settings(), **adapters}
 
     def runs(self) -> list[Run]:
         """All training runs, in the order that ``--seed_id`` counts.

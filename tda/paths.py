@@ -29,6 +29,11 @@ def images(task: str, split: str) -> Path:
     return data(task) / f"{split}.parquet"
 
 
+def rows(task: str, suffix: str) -> Path:
+    """File of the rows of a tabular task, CSV or parquet."""
+    return data(task) / f"rows.{suffix}"
+
+
 def index_list(task: str, num_per_class: int | None) -> Path:
     """Text file of image numbers, one a line: a training subset, or (None) the test list."""
     name = "test_subset" if num_per_class is None else f"train_subset_{num_per_class}pc"

@@ -217,7 +217,7 @@ def train_posterior(
     held = in_memory(data, sample.device, sample.dtype)
     orders = {seed: data_order(seed, len(held), recipe.epochs) for seed in seeds}
     initial = {seed: layout.read(network) for seed, network in networks.items()}
-    training = Training(recipe, initial, orders, _has_dropout(template))
+    training = Training(recipe, initial, orders, has_dropout(template))
     samples: dict[int, list[State]] = {}
     weight_1N = torch.ones(1, len(held), dtype=sample.dtype)
     chunk = 1 if training.dropout else min(chunk, len(seeds))
@@ -301,7 +301,8 @@ def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
-def _has_dropout(network: nn.Module) -> bool:
+def has_dropout(network: nn.Module) -> bool:
+    """Whether training mode draws masks."""
     return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p for m in network.modules())
 
 
