@@ -107,16 +107,16 @@ class Recipe:
     nesterov: bool = False
     clip: float | None = None
 
-    def settings(self) -> dict:
-        """What a result depends on; fields that came later are left out where they do nothing."""
-        own, plain = asdict(self), {"momentum": 0.0, "nesterov": False, "clip": None}
-        return {name: value for name, value in own.items() if plain.get(name, ...) != value}
-
     def __post_init__(self) -> None:
         if self.momentum and self.optimizer != "sgd":
             raise UserError(
                 f"momentum={self.momentum} is of optimizer='sgd', not of {self.optimizer!r}"
             )
+
+    def settings(self) -> dict:
+        """What a result depends on; fields that came later are left out where they do nothing."""
+        own, plain = asdict(self), {"momentum": 0.0, "nesterov": False, "clip": None}
+        return {name: value for name, value in own.items() if plain.get(name, ...) != value}
 
     @property
     def kept_epochs(self) -> list[int]:

@@ -34,7 +34,11 @@ def steps(recipe: Recipe, order: Tensor) -> Iterator[Step]:
 
 
 class Rule(Protocol):
-    """An optimiser: from a gradient and its moments to the direction u of θ ← θ − η u."""
+    """An optimiser: from a gradient and its moments to the direction u of θ ← θ − η u.
+
+    Attributes:
+        moments: how many it has.
+    """
 
     moments: ClassVar[int]
 
@@ -102,15 +106,16 @@ class Sgd:
 
 @dataclass(frozen=True)
 class Momentum:
-    """PyTorch's SGD with momentum β, neither dampened nor Nesterov's: m ← β m + g."""
+    """PyTorch's SGD with momentum β, not dampened: m ← β m + g; the direction is m, or g + β m."""
 
     beta: float
+    nesterov: bool = False
     moments: ClassVar[int] = 1
 
     def direction(self, gradient: Tensor, state: State, _count: int) -> tuple[Tensor, State]:
-        """The moment m, after the step."""
+        """The moment m after the step, or Nesterov's."""
         m = self.beta * state[0] + gradient
-        return m, (m,)
+        return (gradient + self.beta * m if self.nesterov else m), (m,)
 
     def derivative(
         self, _gradient: Tensor, _state: State, change: Tensor, moving: State, _count: int
@@ -124,19 +129,22 @@ class Momentum:
 
 
 def rule_of(recipe: Recipe) -> Rule:
-    """The optimiser of a recipe.
+    """The optimiser of a recipe, but for weight decay (:func:`decays`).
 
     Raises:
-        UserError: its steps are not known as functions here.
+        UserError: the recipe clips gradients, which is not differentiated here.
     """
-    if recipe.optimizer == "adamw" or recipe.nesterov or recipe.clip is not None:
-        raise UserError(
-            "a run with AdamW, Nesterov's momentum or clipped gradients cannot be replayed or "
-            "unrolled: train with adam or sgd, or use tda.further_training or tda.retrained"
-        )
-    if recipe.optimizer == "adam":
+    if recipe.clip is not None:
+        raise UserError(f"a run with clip={recipe.clip} is not replayed: train without clip=")
+    if recipe.optimizer in ("adam", "adamw"):
         return Adam()
-    return Momentum(recipe.momentum) if recipe.momentum else Sgd()
+    return Momentum(recipe.momentum, recipe.nesterov) if recipe.momentum else Sgd()
+
+
+def decays(recipe: Recipe) -> tuple[float, float]:
+    """Weight decay that is added to the gradient, and that which is added to the direction."""
+    decoupled = recipe.optimizer == "adamw"
+    return (0.0, recipe.weight_decay) if decoupled else (recipe.weight_decay, 0.0)
 
 
 def mean_rate(gradient: Tensor, scale: Tensor | float) -> Tensor:

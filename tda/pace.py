@@ -18,7 +18,7 @@ from tda.ensemble import Members, run
 from tda.examples import Data
 from tda.experiments import Recipe
 from tda.objective import Objective
-from tda.optimizers import State, mean_rate, rule_of
+from tda.optimizers import State, decays, mean_rate, rule_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def paces(
     state: State = (torch.zeros_like(theta_P),) * rule.moments
     horizon, found = 0.0, []
     for count, _ in enumerate(visited, start=1):
-        gradient_P = _gradient(copies.leaves()) + recipe.weight_decay * theta_P
+        gradient_P = _gradient(copies.leaves()) + decays(recipe)[0] * theta_P
         _, state = rule.direction(gradient_P, state, count)
         scale = rule.scale(state, count)
         horizon += rates[count - 1] * float(mean_rate(gradient_P, scale))

@@ -34,7 +34,7 @@ from tda.examples import Data, labels, rows_of
 from tda.experiments import Recipe
 from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
 from tda.objective import Objective
-from tda.optimizers import State, Step, rule_of, steps
+from tda.optimizers import State, Step, decays, rule_of, steps
 from tda.parameters import Parameters
 from tda.posterior import Posterior
 from tda.products import hessian_products
@@ -118,8 +118,11 @@ class Linearised:
         residual_RBK = loss_gradient(at.objective, output_RBK, at.targets_N)
         residual_RBK = residual_RBK * self.weight_RN[:, step.batch, None]
         gradient_RP = residual_RBK.flatten(1) @ rows_BkP / len(step.batch)
-        gradient_RP += self.recipe.weight_decay * self.decaying(at.theta_P)
+        inside, outside = decays(self.recipe)
+        decaying_RP = self.decaying(at.theta_P)
+        gradient_RP += inside * decaying_RP
         direction_RP, self.state = self.rule.direction(gradient_RP, self.state, count)
+        direction_RP = direction_RP + outside * decaying_RP
         self.shift_RP = self.shift_RP - step.rate * (direction_RP - direction_RP[:1])
         return at.theta_P - step.rate * direction_RP[0]
 
@@ -152,19 +155,19 @@ class Exact:
 
     def step(self, at: SampleGradients, step: Step, count: int) -> Tensor:
         """Take a step; θ of the base run after it [P]."""
-        batch, decay = at.train_data.take(slice(None)), self.recipe.weight_decay
+        batch, (inside, outside) = at.train_data.take(slice(None)), decays(self.recipe)
         cotangents = value_cotangents(at.objective.loss, batch.y)
         loss_BP = at.vectors(capture(at.network, at.objective, batch.x, cotangents))[:, 0]
-        gradient_P = loss_BP.mean(0) + decay * at.theta_P
+        gradient_P = loss_BP.mean(0) + inside * at.theta_P
         change_RP = self.removed_RN[:, step.batch] @ loss_BP / len(batch)
-        change_RP += hessian_products(at, batch)(self.shift_RP) + decay * self.shift_RP
+        change_RP += hessian_products(at, batch)(self.shift_RP) + inside * self.shift_RP
 
         direction_P, self.state = self.rule.direction(gradient_P, self.state, count)
         turned_RP, self.moving = self.rule.derivative(
             gradient_P, self.state, change_RP, self.moving, count
         )
-        self.shift_RP = self.shift_RP - step.rate * turned_RP
-        return at.theta_P - step.rate * direction_P
+        self.shift_RP = self.shift_RP - step.rate * (turned_RP + outside * self.shift_RP)
+        return at.theta_P - step.rate * (direction_P + outside * at.theta_P)
 
 
 KINDS: dict[str, type[Linearised | Exact]] = {"linearised": Linearised, "exact": Exact}

@@ -28,6 +28,7 @@ from tda.stages.context import Context, Options
 sys.path.insert(0, str(paths.REPOSITORY / "benchmarks"))
 import cnn_stages
 import flops
+import many_runs
 import ours
 import published
 import report
@@ -305,3 +306,18 @@ def tiny_contexts():
         context.recipe = replace(context.recipe, epochs=5)
         contexts.append(context)
     return contexts
+
+
+def test_stacked_runs_are_the_loop_with_data_loaders():
+    table = many_runs.measure((5,), 3)
+    assert (table["difference"] < 1e-4).all()
+    assert table["way"].tolist() == ["one after the other", "stacked by 1000", "stacked by 100"]
+    assert (table["parameters"] == 51).all()
+
+
+def test_a_benchmark_of_unlike_runs_is_refused(monkeypatch):
+    other = lambda build, data, seeds: [many_runs._run(build, data, s + 1) for s in seeds]  # noqa: E731
+    shifted = lambda build, data, seeds: other(build, many_runs.TensorDataset(*data), seeds)  # noqa: E731
+    monkeypatch.setattr(many_runs, "one_by_one", shifted)
+    with pytest.raises(UserError, match="stacked runs differ from single ones"):
+        many_runs.measure((5,), 3)

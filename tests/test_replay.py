@@ -11,7 +11,8 @@ from tda.errors import UserError
 N, M, SEEDS = 13, 6, [3, 8]
 OPTIMIZERS = {
     "adam": tda.Recipe(4, 5, 0.02, 0.05, "adam", linear_decay=True, keep=2),
-    "momentum": tda.Recipe(4, 5, 0.1, 0.05, "sgd", keep=2, momentum=0.8),
+    "momentum": tda.Recipe(4, 5, 0.1, 0.05, "sgd", keep=2, momentum=0.8, nesterov=True),
+    "adamw": tda.Recipe(4, 5, 0.02, 0.5, "adamw", keep=2),
     "sgd": tda.Recipe(4, 5, 0.3, 0.05, "sgd", keep=2),
 }
 

@@ -1,5 +1,7 @@
 """Shifts: equal to differentiating the run, on the scale of influence functions and retraining."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,9 @@ N, M, SEEDS = 11, 4, [3, 8, 5]
 RECIPES = {
     "sgd": tda.Recipe(3, 4, 0.3, 0.05, "sgd", linear_decay=True, keep=2),
     "momentum": tda.Recipe(3, 4, 0.1, 0.05, "sgd", keep=2, momentum=0.8),
+    "nesterov": tda.Recipe(3, 4, 0.1, 0.05, "sgd", keep=2, momentum=0.8, nesterov=True),
     "adam": tda.Recipe(3, 4, 0.02, 0.05, "adam", linear_decay=True, keep=2),
+    "adamw": tda.Recipe(3, 4, 0.02, 0.5, "adamw", keep=2),
 }
 
 
@@ -55,8 +59,13 @@ def differentiated_run(recipe, seed):
             losses = nn.functional.cross_entropy(output, Y[batch], reduction="none")
             loss = (weight_N[batch] * losses).sum() / len(batch)
             gradients = torch.autograd.grad(loss, leaves, create_graph=True)
-            gradients = [g + recipe.weight_decay * p for g, p in zip(gradients, theta, strict=True)]
-            if recipe.optimizer == "adam":
+            if recipe.optimizer == "adamw":
+                theta = [p * (1 - rate * recipe.weight_decay) for p in theta]
+            else:
+                gradients = [
+                    g + recipe.weight_decay * p for g, p in zip(gradients, theta, strict=True)
+                ]
+            if recipe.optimizer.startswith("adam"):
                 first = [0.9 * m + 0.1 * g for m, g in zip(first, gradients, strict=True)]
                 second = [0.999 * v + 0.001 * g**2 for v, g in zip(second, gradients, strict=True)]
                 directions = [
@@ -66,6 +75,9 @@ def differentiated_run(recipe, seed):
             else:
                 first = [recipe.momentum * m + g for m, g in zip(first, gradients, strict=True)]
                 directions = first
+                if recipe.nesterov:
+                    pairs = zip(first, gradients, strict=True)
+                    directions = [g + recipe.momentum * m for m, g in pairs]
             theta = [p - rate * u for p, u in zip(theta, directions, strict=True)]
         if epoch >= recipe.epochs - recipe.keep:
             output = functional_call(network, dict(zip(names, theta, strict=True)), (XT,))
@@ -260,5 +272,9 @@ def test_shifts_that_cannot_be_had_are_refused():
     dropped = tda.train_posterior(dropping, OBJECTIVE, TRAIN, RECIPES["sgd"], seeds=[3])
     with pytest.raises(UserError, match="dropout cannot be unrolled"):
         tda.shifts(dropped, *asked)
+    clipped = replace(RECIPES["sgd"], clip=1.0)
+    posterior = tda.train_posterior(mlp, OBJECTIVE, TRAIN, clipped, seeds=[3])
+    with pytest.raises(UserError, match="clip=1.0 is not replayed"):
+        tda.shifts(posterior, *asked)
     with pytest.raises(UserError, match="momentum=0.9 is of optimizer='sgd'"):
-        tda.Recipe(3, momentum=0.9)
+        tda.train_posterior(mlp, OBJECTIVE, TRAIN, tda.Recipe(3, momentum=0.9), seeds=[1])

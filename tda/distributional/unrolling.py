@@ -28,7 +28,7 @@ from tda.ensemble import blocks
 from tda.examples import Data, rows_of
 from tda.experiments import Recipe
 from tda.objective import Objective, output_at
-from tda.optimizers import State, Step, rule_of
+from tda.optimizers import State, Step, decays, rule_of
 from tda.parameters import Parameters, private_copy
 
 TEST_BLOCK = 64  # test examples whose changes are taken at a time
@@ -74,16 +74,16 @@ class Unrolled:
             gradient_SP, change_SRP = vmap(self._changes)(
                 self.theta_SP, self.shift_SRP, direction_SRB, batch
             )
-        decay, self.count = self.recipe.weight_decay, self.count + 1
-        gradient_S1P = (gradient_SP + decay * self.theta_SP)[:, None]
-        change_SRP = change_SRP + decay * self.shift_SRP
+        (inside, outside), self.count = decays(self.recipe), self.count + 1
+        gradient_S1P = (gradient_SP + inside * self.theta_SP)[:, None]
+        change_SRP = change_SRP + inside * self.shift_SRP
 
         direction_S1P, self.state = self.rule.direction(gradient_S1P, self.state, self.count)
         turned_SRP, self.moving = self.rule.derivative(
             gradient_S1P, self.state, change_SRP, self.moving, self.count
         )
-        self.theta_SP = self.theta_SP - step.rate * direction_S1P[:, 0]
-        self.shift_SRP = self.shift_SRP - step.rate * turned_SRP
+        self.theta_SP = self.theta_SP - step.rate * (direction_S1P[:, 0] + outside * self.theta_SP)
+        self.shift_SRP = self.shift_SRP - step.rate * (turned_SRP + outside * self.shift_SRP)
 
     def changes(self, queries: Data) -> Tensor:
         """∇m(θ)ᵀ r of all queries [S R M], float64."""
