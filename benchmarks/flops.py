@@ -25,11 +25,13 @@ from report import count, publish, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from tda.cli import guarded
-from tda.curvature import GaussNewton
 from tda.ensemble import losses, matmul_precision, train
 from tda.errors import UserError
 from tda.experiments import Experiment
+from tda.filters import ridge
 from tda.gradients import SampleGradients
+from tda.methods.grad_dot import grad_dot
+from tda.methods.influence import filtered_influence
 from tda.methods.loo import removals
 from tda.stages.context import Context, Options, choose_device
 
@@ -90,8 +92,8 @@ def stages(context: Context, chunk: int, *, tf32: bool = False) -> list[Work]:
     return [
         Work("train" + (" (TF32)" if tf32 else ""), training, chunk),
         Work("evaluate", evaluation, chunk),
-        Work("gradients and their products", lambda: gradients().products_NM),
-        Work("Gauss-Newton dual", lambda: GaussNewton.of(gradients())),
+        Work("gradients and their products", lambda: grad_dot(gradients())),
+        Work("Gauss-Newton dual", lambda: filtered_influence(gradients(), ridge(0.1))),
     ]
 
 

@@ -5,7 +5,7 @@ The Gauss-Newton matrix is :math:`C = \frac{1}{N}\sum_n J_n^\top S_n J_n = B^\to
 smaller.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -18,32 +18,57 @@ from tda.errors import UserError
 from tda.filters import Filter
 from tda.gradients import SampleGradients
 from tda.products import PRODUCTS, Products, hessian_products
-from tda.scratch import empty
+from tda.rows import Rows, inner
+from tda.streams import Blocks, between, chunks, formed, require
 
 
 class Curvature(Protocol):
     """A curvature matrix between the gradients of one sample of θ."""
 
-    def bilinear(self, phi: Filter) -> Tensor:
-        """∇L(z_j)ᵀ φ(C) ∇g(z) for all pairs [N M], float64."""
+    def filtered(self, phi: Filter) -> Blocks:
+        """∇L(z_j)ᵀ φ(C) ∇g(z), float64, by blocks."""
+
+    def solved(self, damping: float) -> Blocks:
+        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by blocks: for one λ several times faster."""
 
 
 def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":
-    """The exact Gauss-Newton matrix, in its dual where that is the smaller one; made once."""
+    """The exact Gauss-Newton matrix, in its dual where that is the smaller one; made once.
+
+    Raises:
+        UserError: it does not fit into memory.
+    """
     kept = gradients.kept
     if "gauss_newton" not in kept:
-        dual = gradients.outputs_NK.numel() <= gradients.layout.count
+        rank, count = gradients.outputs_NK.numel(), gradients.layout.count
+        _require(gradients, min(rank, count), "the exact Gauss-Newton matrix")
         kept["gauss_newton"] = (
-            GaussNewton.of(gradients) if dual else Primal(gauss_newton_matrix(gradients), gradients)
+            GaussNewton.of(gradients)
+            if rank <= count
+            else Primal(gauss_newton_matrix(gradients), gradients)
         )
     return kept["gauss_newton"]
 
 
 def explicit_hessian(gradients: SampleGradients) -> "Primal":
-    """The exact Hessian of the mean training loss; made once."""
+    """The exact Hessian of the mean training loss; made once.
+
+    Raises:
+        UserError: it does not fit into memory.
+    """
     if "hessian" not in gradients.kept:
+        _require(gradients, gradients.layout.count, "the exact Hessian")
         gradients.kept["hessian"] = Primal(hessian_matrix(gradients), gradients)
     return gradients.kept["hessian"]
+
+
+def _require(gradients: SampleGradients, size: int, name: str) -> None:
+    """Room for a matrix, a factor of it, and what LAPACK needs."""
+    require(
+        gradients, 3 * 8 * size**2, f"{name} of {size:,} rows",
+        "raise it, restrict parameters=, or use influence_projected, influence_ekfac, influence_cg "
+        "or influence_low_rank",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,67 +80,104 @@ class GaussNewton:
 
     Attributes:
         gram_QQ: B Bᵀ, float64.
-        test_QM: B ∇g(z).
+        root_NKK: of the loss's Hessian in the output, over √N.
         train_NK: c_j.
+        gradients: of the sample.
     """
 
     gram_QQ: Tensor
-    test_QM: Tensor
+    root_NKK: Tensor
     train_NK: Tensor
+    gradients: SampleGradients
 
     @classmethod
     def of(cls, gradients: SampleGradients) -> "GaussNewton":
-        """From the Jacobian's inner products with itself and with the test gradients."""
-        gram = gradients.jacobian.inner(gradients.jacobian)
-        test = gradients.jacobian.inner(gradients.test)[..., 0]
-        return cls.from_products(gradients, gram, test)
-
-    @classmethod
-    def from_products(cls, gradients: SampleGradients, gram: Tensor, test: Tensor) -> "GaussNewton":
-        """From inner products in any metric.
-
-        Args:
-            gradients: of the sample.
-            gram: of the Jacobian's rows with each other, N·K·N·K numbers.
-            test: of the Jacobian's rows with ∇g(z), N·K·M numbers.
-        """
+        """From the Jacobian's inner products with itself."""
         objective, count = gradients.objective, len(gradients.train_data)
         output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
         root_NKK = objective.hessian_root(output_NK, y_N) / count**0.5
         coordinates_NK = objective.gradient_in_root(output_NK, y_N) * count**0.5
-        gram = gram.double().reshape(*output_NK.shape, *output_NK.shape)
-        gram = torch.einsum("nka,nkml,mlb->namb", root_NKK, gram, root_NKK)
-        test = test.double().reshape(*output_NK.shape, -1)
-        test = torch.einsum("nka,nkm->nam", root_NKK, test).flatten(0, 1)
-        return cls(gram.reshape(len(test), len(test)), test, coordinates_NK)
+        return cls(dual(gradients, root_NKK), root_NKK, coordinates_NK, gradients)
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvalues s [Q] of C that may differ from 0; test and training gradients [Q M], [Q N].
+        """Eigenvalues s [Q] of C that may differ from 0; eigenvectors U [Q Q] of the dual; Uᵀ c."""
+        eigenvalues_Q, basis_QQ = torch.linalg.eigh(self.gram_QQ)
+        basis_NKQ = basis_QQ.unflatten(0, self.train_NK.shape)
+        train_QN = torch.einsum("nkq,nk->qn", basis_NKQ, self.train_NK)
+        return eigenvalues_Q.clamp(min=0), basis_QQ, train_QN
 
-        In the basis of eigenvectors U of the dual: Uᵀ B ∇g(z) and Uᵀ c_j.
-        """
-        eigenvalues_Q, basis = torch.linalg.eigh(self.gram_QQ)
-        basis = basis.unflatten(0, self.train_NK.shape)
-        return (
-            eigenvalues_Q.clamp(min=0),
-            basis.flatten(0, 1).T @ self.test_QM,
-            torch.einsum("nkq,nk->qn", basis, self.train_NK),
-        )
+    def filtered(self, phi: Filter) -> Blocks:
+        """∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
+        eigenvalues_Q, _, train_QN = self.spectrum
+        filtered_QN = train_QN * phi(eigenvalues_Q)[:, None]
+        for rows, columns, test_Qm in self._tests(self._rotated):
+            yield rows, columns, filtered_QN[:, rows].T @ test_Qm
 
-    def bilinear(self, phi: Filter) -> Tensor:
-        r"""∇L(z_j)ᵀ φ(C) ∇g(z) for all pairs [N M], float64."""
-        eigenvalues_Q, test_QM, train_QN = self.spectrum
-        return (train_QN * phi(eigenvalues_Q)[:, None]).T @ test_QM
+    def solved(self, damping: float) -> Blocks:
+        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky."""
+        factor_QQ = damped_factor(self.gram_QQ.clone(), damping)
+        for rows, columns, test_Qm in self._tests(self._in_span):
+            solved_NKm = torch.cholesky_solve(test_Qm, factor_QQ).unflatten(0, self.train_NK.shape)
+            scores = torch.einsum("nk,nkm->nm", self.train_NK[rows], solved_NKm[rows])
+            yield rows, columns, scores
 
-    def solve(self, damping: float) -> Tensor:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z) [N M] by Cholesky: for one λ several times faster."""
-        damped_QQ = self.gram_QQ.clone()
-        damped_QQ.diagonal().add_(damping)
-        solved_QM = torch.cholesky_solve(self.test_QM, torch.linalg.cholesky(damped_QQ))
-        return torch.einsum(
-            "nk,nkm->nm", self.train_NK, solved_QM.unflatten(0, self.train_NK.shape)
-        )
+    def _tests(self, prepare: Callable[[Rows], Tensor]) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Training rows to score, test columns, their vectors [Q m]."""
+        count, own = len(self.gradients.test_data), self.gradients.own
+        for columns, test in chunks(self.gradients, self.gradients.test, 5 * 8 * len(self.gram_QQ)):
+            whole = columns.stop - columns.start == count
+            rows = columns if own else slice(0, len(self.train_NK))
+            yield rows, columns, self._once(prepare, test) if whole else prepare(test)
+
+    def _once(self, prepare: Callable[[Rows], Tensor], test: Rows) -> Tensor:
+        """All test vectors, kept for the next filter."""
+        key = f"gauss_newton {prepare.__name__}"
+        if key not in self.gradients.kept:
+            self.gradients.kept[key] = prepare(test)
+        return self.gradients.kept[key]
+
+    def _in_span(self, test: Rows) -> Tensor:
+        """B ∇g(z) [Q m]."""
+        parts = [
+            torch.einsum(
+                "nka,nkm->nam", self.root_NKK[chosen], inner(rows, test)[..., 0].double()
+            ).flatten(0, 1)
+            for chosen, rows in self.gradients.jacobian
+        ]
+        return torch.cat(parts)
+
+    def _rotated(self, test: Rows) -> Tensor:
+        """Uᵀ B ∇g(z) [Q m], in the basis of eigenvectors U of the dual."""
+        return self.spectrum[1].T @ self._in_span(test)
+
+
+def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
+    """The Cholesky factor of C + λ, in the place of C.
+
+    Raises:
+        UserError: it is not positive definite.
+    """
+    matrix_QQ.diagonal().add_(damping)
+    try:
+        return torch.linalg.cholesky(matrix_QQ, out=matrix_QQ)
+    except torch.linalg.LinAlgError as error:
+        raise UserError(
+            f"damping={damping} leaves the curvature singular: give a positive one, or a larger"
+        ) from error
+
+
+def dual(gradients: SampleGradients, root_NKK: Tensor) -> Tensor:
+    """B Bᵀ [N·K N·K], float64, from inner products of the Jacobian's blocks."""
+    num_train, num_outputs, _ = root_NKK.shape
+    gram_NKNK = root_NKK.new_empty(num_train, num_outputs, num_train, num_outputs)
+    for chosen, left in gradients.jacobian:
+        for at, right in gradients.jacobian.within(slice(chosen.start, num_train)):
+            product = inner(left, right).double()
+            rooted = torch.einsum("nka,nkml,mlb->namb", root_NKK[chosen], product, root_NKK[at])
+            gram_NKNK[chosen, :, at] = rooted
+            gram_NKNK[at, :, chosen] = rooted.permute(2, 3, 0, 1)
+    return gram_NKNK.reshape(num_train * num_outputs, -1)
 
 
 @dataclass(frozen=True)
@@ -136,32 +198,18 @@ class Primal:
         eigenvalues_P, basis_PP = torch.linalg.eigh(self.matrix_PP)
         return eigenvalues_P, basis_PP
 
-    def bilinear(self, phi: Filter) -> Tensor:
-        """∇L(z_j)ᵀ φ(C) ∇g(z) for all pairs [N M], float64."""
+    def filtered(self, phi: Filter) -> Blocks:
+        """∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
         eigenvalues_P, basis_PP = self.spectrum
-        return self._between(
-            lambda test_PM: basis_PP @ (phi(eigenvalues_P)[:, None] * (basis_PP.T @ test_PM))
-        )
+        phi_P1 = phi(eigenvalues_P)[:, None]
+        return between(self.gradients, lambda test_Pm: basis_PP @ (phi_P1 * (basis_PP.T @ test_Pm)))
 
-    def solve(self, damping: float) -> Tensor:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z) [N M], by LU: C may be indefinite."""
+    def solved(self, damping: float) -> Blocks:
+        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by LU: C may be indefinite."""
         damped_PP = self.matrix_PP.clone()
         damped_PP.diagonal().add_(damping)
-        return self._between(lambda test_PM: torch.linalg.solve(damped_PP, test_PM))
-
-    def _between(self, conditioned: Callable[[Tensor], Tensor]) -> Tensor:
-        return between(self.gradients, conditioned)
-
-
-def between(gradients: SampleGradients, conditioned: Callable[[Tensor], Tensor]) -> Tensor:
-    """∇L(z_j)ᵀ F(∇g(z)) for all pairs [N M], float64; F from [P M] to [P M]."""
-    test = [gradients.vectors(rows)[:, 0].double() for _, rows in gradients.test]
-    conditioned_PM = conditioned(torch.cat(test).T)
-    sizes = (len(gradients.train_data), len(gradients.test_data))
-    scores_NM = empty(sizes, conditioned_PM, gradients.scratch, gradients.memory_bytes / 6)
-    for chosen, rows in gradients.train:
-        scores_NM[chosen] = gradients.vectors(rows)[:, 0].double() @ conditioned_PM
-    return scores_NM
+        factors = torch.linalg.lu_factor(damped_PP)
+        return between(self.gradients, lambda test_Pm: torch.linalg.lu_solve(*factors, test_Pm))
 
 
 def training_products(gradients: SampleGradients, curvature: str, block: int = 256) -> Products:
@@ -198,9 +246,12 @@ def gauss_newton_matrix(gradients: SampleGradients) -> Tensor:
     output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
     root_NKK = objective.hessian_root(output_NK, y_N) / total**0.5
     for chosen, rows in gradients.jacobian:
-        jacobian_BKP = gradients.vectors(rows).double()
-        rooted = torch.einsum("bka,bkp->bap", root_NKK[chosen], jacobian_BKP).flatten(0, 1)
-        matrix_PP.addmm_(rooted.T, rooted)
+        start = chosen.start
+        for part_bKP in formed(gradients, rows):
+            roots = root_NKK[start : start + len(part_bKP)]
+            rooted = torch.einsum("bka,bkp->bap", roots, part_bKP.double()).flatten(0, 1)
+            matrix_PP.addmm_(rooted.T, rooted)
+            start += len(part_bKP)
     return matrix_PP
 
 

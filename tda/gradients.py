@@ -41,6 +41,8 @@ class SampleGradients:
         train, test: examples [N ...] and [M ...].
         memory_bytes: what gradients may take; changes only the speed.
         scratch: a folder for gradients that do not fit; None: they are captured again when needed.
+        own: only an example's score for itself is wanted; ``test`` are the training examples, and
+            the objective measures its loss.
 
     Raises:
         UserError: batch norm has no running statistics.
@@ -55,12 +57,14 @@ class SampleGradients:
         train: Examples,
         test: Examples,
         memory_bytes: float,
-        scratch: str | Path | None = None,
+        scratch: str | Path | Scratch | None = None,
+        own: bool = False,
     ):
+        self.own = own
         self.network = channels_last_copy(network).eval()
         self.objective, self.train_data, self.test_data = objective, train, test
         self.theta_P, self.memory_bytes = theta_P, memory_bytes
-        self.scratch = None if scratch is None else Scratch(scratch)
+        self.scratch = scratch if isinstance(scratch, Scratch | None) else Scratch(scratch)
         self.layout = Parameters(network)
         self.kept: dict[str, Any] = {}  # what several methods need, such as a curvature matrix
         self.layout.write(self.network, theta_P)
@@ -77,17 +81,14 @@ class SampleGradients:
     @cached_property
     def test(self) -> RowBlocks:
         """∇g(z) of the test examples, L = 1; g is the measurement, by default the loss."""
+        if self.own:
+            return self.train
         return self._rows(self.test_data, self.objective.measure)
 
     @cached_property
     def jacobian(self) -> RowBlocks:
         """∇f_k(x_j) of the training examples, L = K."""
         return self._blocks(self.train_data, lambda _: output_cotangents)
-
-    @cached_property
-    def products_NM(self) -> Tensor:
-        """∇L(z_j)ᵀ∇g(z) [N M]."""
-        return self.train.inner(self.test)[:, 0, :, 0]
 
     @cached_property
     def outputs_NK(self) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tda.scratch import Scratch, empty
+from tda.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,24 @@ class Factored:
         weight = torch.einsum("blo,bi->bloi", self.delta, self.activation[:, :size]).flatten(2)
         return torch.cat([weight, self.delta], dim=-1) if self.bias else weight
 
+    def __len__(self) -> int:
+        return len(self.delta)
+
+    @property
+    def width(self) -> int:
+        """L."""
+        return self.delta.shape[1]
+
+    def take(self, chosen: slice) -> "Factored":
+        """Some of the examples."""
+        return Factored(self.activation[chosen], self.delta[chosen], self.bias)
+
+    def joined(self, others: list[Any]) -> "Factored":
+        """These examples and others."""
+        blocks = [self, *others]
+        activation = torch.cat([block.activation for block in blocks])
+        return Factored(activation, torch.cat([block.delta for block in blocks]), self.bias)
+
     def nbytes(self) -> int:
         """Memory of both factors."""
         return self.activation.nbytes + self.delta.nbytes
@@ -79,6 +97,22 @@ class Formed:
         """The gradients [B L p]."""
         return self.values
 
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def width(self) -> int:
+        """L."""
+        return self.values.shape[1]
+
+    def take(self, chosen: slice) -> "Formed":
+        """Some of the examples."""
+        return Formed(self.values[chosen])
+
+    def joined(self, others: list[Any]) -> "Formed":
+        """These examples and others."""
+        return Formed(torch.cat([self.values, *(block.values for block in others)]))
+
     def nbytes(self) -> int:
         """Memory of the gradients."""
         return self.values.nbytes
@@ -97,6 +131,14 @@ def inner(left: Rows, right: Rows) -> Tensor:
 def squared_norms(rows: Rows) -> Tensor:
     """Squared norms [B L] over all layers."""
     return reduce(torch.add, (block.squared_norms() for block in rows.values()))
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """Rows of the examples of all parts."""
+    first, *others = parts
+    if not others:
+        return first
+    return {name: block.joined([part[name] for part in others]) for name, block in first.items()}
 
 
 class RowBlocks:
@@ -118,49 +160,53 @@ class RowBlocks:
     ):
         self._capture, self.num_examples = capture, num_examples
         first = capture(slice(0, 1))
-        self._like = squared_norms(first)  # [1 L]
-        per_example = sum(block.nbytes() for block in first.values())
-        self.block = max(1, min(num_examples, MAX_BLOCK, int(memory_bytes / 4 / per_example)))
-        self._keep = per_example * num_examples <= memory_bytes / 2
+        self.bytes_each = sum(block.nbytes() for block in first.values())
+        room = int(memory_bytes / 4 / self.bytes_each)
+        self.block = max(1, min(num_examples, MAX_BLOCK, room))
+        self._keep = self.bytes_each * num_examples <= memory_bytes / 2
         self._kept: dict[int, Rows] = {}
-        self._memory_bytes, self._scratch = memory_bytes, scratch
+        self._squared_BL: dict[int, Tensor] = {}
+        self._scratch = scratch
         self._name = scratch.name() if scratch else ""
 
     def __iter__(self) -> Iterator[tuple[slice, Rows]]:
-        for start in range(0, self.num_examples, self.block):
-            chosen = slice(start, min(start + self.block, self.num_examples))
+        return self.within(slice(0, self.num_examples))
+
+    def within(self, at: slice) -> Iterator[tuple[slice, Rows]]:
+        """Blocks that have some of these examples."""
+        for chosen in self.spans(at):
             yield chosen, self._rows(chosen)
+
+    def spans(self, at: slice) -> Iterator[slice]:
+        """Which examples those blocks have."""
+        for start in range(at.start // self.block * self.block, at.stop, self.block):
+            yield slice(start, min(start + self.block, self.num_examples))
 
     def _rows(self, chosen: slice) -> Rows:
         if chosen.start in self._kept:
             return self._kept[chosen.start]
         if self._scratch and not self._keep:
             name = f"{self._name}-{chosen.start}"
-            return _unpacked(self._scratch.tensors(name, lambda: _packed(self._capture(chosen))))
-        rows = self._capture(chosen)
+            return _unpacked(self._scratch.tensors(name, lambda: _packed(self._captured(chosen))))
+        rows = self._captured(chosen)
         if self._keep:
             self._kept[chosen.start] = rows
         return rows
 
-    def inner(self, other: "RowBlocks") -> Tensor:
-        """Inner products [A L B L'] of all examples with all of the other's."""
-        symmetric, result = other is self, self._array(other)
-        for chosen, left in self:
-            for at, right in other:
-                mirrored = symmetric and at.start < chosen.start
-                result[chosen, :, at] = (
-                    result[at, :, chosen].permute(2, 3, 0, 1) if mirrored else inner(left, right)
-                )
-        return result
+    def _captured(self, chosen: slice) -> Rows:
+        rows = self._capture(chosen)
+        self._squared_BL[chosen.start] = squared_norms(rows)
+        return rows
 
-    def norms(self) -> Tensor:
-        """Norms [B L]."""
-        return torch.cat([squared_norms(rows) for _, rows in self]).sqrt()
-
-    def _array(self, other: "RowBlocks") -> Tensor:
-        """Where inner products go."""
-        sizes = (self.num_examples, self._like.shape[1], other.num_examples, other._like.shape[1])
-        return empty(sizes, self._like, self._scratch, self._memory_bytes / 2)
+    def norms(self, at: slice) -> Tensor:
+        """Norms [n L] of some examples; of those whose rows have been made, for free."""
+        spans = list(self.spans(at))
+        for chosen in spans:
+            if chosen.start not in self._squared_BL:
+                self._captured(chosen)
+        squared_nL = torch.cat([self._squared_BL[chosen.start] for chosen in spans])
+        first = spans[0].start
+        return squared_nL[at.start - first : at.stop - first].sqrt()
 
 
 def _packed(rows: Rows) -> dict[str, Tensor]:

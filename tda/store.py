@@ -30,13 +30,24 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary name beside ``path``, then rename: all or nothing.
 
     Raises:
+        UserError: as :func:`writing_whole`.
+    """
+    with writing_whole(path) as temporary:
+        write(temporary)
+
+
+@contextlib.contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to, renamed at the end: all or nothing.
+
+    Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     # Random, as jobs of several machines may have one process number and one folder.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)

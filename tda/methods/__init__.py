@@ -3,11 +3,8 @@
 Positive = helpful in all of them. Each is ∇g(z)ᵀ φ(C) ∇L(z_j), or says what else it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from tda.methods.conjugate_gradients import cg_influence
 from tda.methods.datainf import datainf
@@ -21,15 +18,17 @@ from tda.methods.low_rank import low_rank_influence
 from tda.methods.preconditioned import preconditioned_influence
 from tda.methods.representer import representer_points
 from tda.methods.tracin import tracin
-from tda.methods.trak import mean_product, trak_parts
+from tda.methods.trak import mean_products, trak_parts
 from tda.methods.unrolled import flow_influence, unrolled_influence
+from tda.streams import Blocks
 
-Combine = Callable[[list[Any]], Tensor]  # what a run's checkpoints gave -> scores [N M]
+Combine = Callable[[Iterable[Any]], Blocks]  # what checkpoints gave -> blocks to be added up
 
 
-def total(scores: list[Tensor]) -> Tensor:
-    """The sum over checkpoints."""
-    return torch.stack(scores).sum(0)
+def total(checkpoints: Iterable[Blocks]) -> Blocks:
+    """The sum over checkpoints, one after the other."""
+    for blocks in checkpoints:
+        yield from blocks
 
 
 METHODS: dict[str, tuple[Callable[..., Any], Combine | None]] = {
@@ -45,7 +44,7 @@ METHODS: dict[str, tuple[Callable[..., Any], Combine | None]] = {
     "influence_projected": (projected_influence, None),
     "influence_preconditioned": (preconditioned_influence, None),
     "datainf": (datainf, None),
-    "trak": (trak_parts, mean_product),
+    "trak": (trak_parts, mean_products),
     "unrolled": (unrolled_influence, None),
     "flow": (flow_influence, None),
     "representer": (representer_points, None),

@@ -7,8 +7,10 @@ from tda.curvature import training_products
 from tda.errors import UserError
 from tda.gradients import SampleGradients
 from tda.products import Products
+from tda.streams import Blocks, by_blocks, chunks, formed, partners
 
 
+@by_blocks
 def cg_influence(
     gradients: SampleGradients,
     damping: float,
@@ -16,12 +18,13 @@ def cg_influence(
     curvature: str = "gauss_newton",
     tolerance: float = 1e-5,
     max_steps: int = 500,
-) -> Tensor:
+) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
 
     Solved for the test gradients or, where there are fewer, for the training gradients (Martens
     2010; Koh and Liang 2017, section 3). Each step is a product of C with every unsolved vector;
-    steps grow with the root of the condition number (s_max + λ)/λ. Memory: 4 · min(N, M) · P.
+    steps grow with the root of the condition number (s_max + λ)/λ. A vector takes 4 P
+    numbers; as many are solved together as memory has room for.
 
     Args:
         gradients: of one sample of θ.
@@ -35,15 +38,17 @@ def cg_influence(
     """
     products = training_products(gradients, curvature)
     train_side = len(gradients.train_data) < len(gradients.test_data)
-    rows, others = (
-        (gradients.train, gradients.test) if train_side else (gradients.test, gradients.train)
-    )
-    vectors_VP = torch.cat([gradients.vectors(block)[:, 0] for _, block in rows])
-    solved_VP = conjugate_gradients(
-        lambda v: products(v) + damping * v, vectors_VP, tolerance, max_steps
-    )
-    scores = torch.cat([gradients.vectors(block)[:, 0] @ solved_VP.T for _, block in others])
-    return scores.T if train_side else scores
+    sides = (gradients.train, gradients.test)
+    solved_side, others = sides if train_side else sides[::-1]
+    each = 8 * gradients.layout.count * gradients.theta_P.element_size()
+    for at, right in chunks(gradients, solved_side, each):
+        right_VP = gradients.vectors(right)[:, 0]
+        solved_VP = conjugate_gradients(
+            lambda v: products(v) + damping * v, right_VP, tolerance, max_steps
+        )
+        for other, rows in partners(gradients, others, at):
+            block = torch.cat([part[:, 0] @ solved_VP.T for part in formed(gradients, rows)])
+            yield (at, other, block.T) if train_side else (other, at, block)
 
 
 def conjugate_gradients(

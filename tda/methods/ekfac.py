@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tda.curvature import between
 from tda.ensemble import blocks
 from tda.errors import UserError
 from tda.filters import Filter, ridge
@@ -22,6 +21,7 @@ from tda.objective import (
     Regression,
     innermost,
 )
+from tda.streams import Blocks, between, by_blocks
 
 _LOSSES = {
     Classification: nn.CrossEntropyLoss,
@@ -30,7 +30,8 @@ _LOSSES = {
 }
 
 
-def ekfac_influence(gradients: SampleGradients, damping: float) -> Tensor:
+@by_blocks
+def ekfac_influence(gradients: SampleGradients, damping: float) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top (\hat C + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
 
     Ĉ is block-diagonal over layers, :math:`(Q_A \otimes Q_G)\,\mathrm{diag}(s)\,(Q_A \otimes
@@ -48,10 +49,11 @@ def ekfac_influence(gradients: SampleGradients, damping: float) -> Tensor:
         UserError: curvlinops is missing, another loss than cross-entropy or mean squared error,
             or parameters in layers that EK-FAC does not cover.
     """
-    return filtered_ekfac_influence(gradients, ridge(damping))
+    return filtered_ekfac_influence.blocks(gradients, ridge(damping))
 
 
-def filtered_ekfac_influence(gradients: SampleGradients, phi: Filter) -> Tensor:
+@by_blocks
+def filtered_ekfac_influence(gradients: SampleGradients, phi: Filter) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top \phi(\hat C) \nabla L(z_j)`; positive = helpful.
 
     Ĉ, costs and errors as in :func:`ekfac_influence`; Ĉ is made once for all filters.
@@ -65,7 +67,7 @@ def filtered_ekfac_influence(gradients: SampleGradients, phi: Filter) -> Tensor:
     filtered = copy.copy(gradients.kept["ekfac"])
     filtered._corrected_eigenvalues = _mapped(phi, filtered._corrected_eigenvalues)
     dtype = gradients.theta_P.dtype
-    return between(gradients, lambda test_PM: (filtered @ test_PM.to(dtype)).double())
+    return between(gradients, lambda test_Pm: filtered @ test_Pm.to(dtype))
 
 
 def _mapped(phi: Filter, eigenvalues: Any) -> Any:

@@ -1,14 +1,15 @@
 """Grad-Cos: cosine between a training example's gradient and a test example's."""
 
-from torch import Tensor
-
 from tda.gradients import SampleGradients
+from tda.streams import Blocks, by_blocks, products
 
 
-def grad_cos(gradients: SampleGradients) -> Tensor:
+@by_blocks
+def grad_cos(gradients: SampleGradients) -> Blocks:
     r"""Scores [N M] in −1…1: Grad-Dot divided by both norms; positive = helpful.
 
     Charpiat et al. 2019. A gradient of norm 0 has cosine 0 with everything.
     """
-    norms_NM = gradients.train.norms() * gradients.test.norms()[:, 0]
-    return gradients.products_NM / norms_NM.clamp(min=norms_NM.new_tensor(1e-38))
+    for rows, columns, block in products(gradients):
+        norms_nm = gradients.train.norms(rows) * gradients.test.norms(columns)[:, 0]
+        yield rows, columns, block / norms_nm.clamp(min=norms_nm.new_tensor(1e-38))

@@ -1,14 +1,14 @@
 """Grad-Dot: alignment of a training example's gradient with a test example's."""
 
-from torch import Tensor
-
 from tda.gradients import SampleGradients
+from tda.streams import Blocks, by_blocks, products
 
 
-def grad_dot(gradients: SampleGradients) -> Tensor:
+@by_blocks
+def grad_dot(gradients: SampleGradients) -> Blocks:
     r"""Scores [N M]: :math:`\nabla L(z)^\top \nabla L(z_j)`; positive = helpful.
 
     A small gradient step on z_j lowers the loss on z by this much times the learning rate
     (Charpiat et al. 2019). N + M gradients and one matrix product.
     """
-    return gradients.products_NM
+    return products(gradients)

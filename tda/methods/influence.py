@@ -1,13 +1,13 @@
 """Influence functions: what an infinitesimal up-weighting of z_j does to the measurement on z."""
 
-from torch import Tensor
-
 from tda.curvature import explicit_hessian, gauss_newton
 from tda.filters import Filter
 from tda.gradients import SampleGradients
+from tda.streams import Blocks, by_blocks
 
 
-def influence(gradients: SampleGradients, damping: float) -> Tensor:
+@by_blocks
+def influence(gradients: SampleGradients, damping: float) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
 
     C is the exact Gauss-Newton matrix of the mean training loss, solved by Cholesky, itself or its
@@ -18,11 +18,15 @@ def influence(gradients: SampleGradients, damping: float) -> Tensor:
         gradients: of one sample of θ.
         damping: λ. The training's weight decay is part of the curvature of what was trained; add
             it to λ if you want it.
+
+    Raises:
+        UserError: the matrix does not fit into memory.
     """
-    return gauss_newton(gradients).solve(damping)
+    return gauss_newton(gradients).solved(damping)
 
 
-def filtered_influence(gradients: SampleGradients, phi: Filter) -> Tensor:
+@by_blocks
+def filtered_influence(gradients: SampleGradients, phi: Filter) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top \phi(C) \nabla L(z_j)`; positive = helpful.
 
     C as in :func:`influence`. One eigendecomposition serves all filters of a sample of θ.
@@ -31,10 +35,11 @@ def filtered_influence(gradients: SampleGradients, phi: Filter) -> Tensor:
         gradients: of one sample of θ.
         phi: from :mod:`tda.filters`.
     """
-    return gauss_newton(gradients).bilinear(phi)
+    return gauss_newton(gradients).filtered(phi)
 
 
-def hessian_influence(gradients: SampleGradients, damping: float) -> Tensor:
+@by_blocks
+def hessian_influence(gradients: SampleGradients, damping: float) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top (H + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
 
     H is the exact Hessian of the mean training loss, formed: for small models (Koh and Liang 2017,
@@ -44,4 +49,4 @@ def hessian_influence(gradients: SampleGradients, damping: float) -> Tensor:
         gradients: of one sample of θ.
         damping: λ. H may be indefinite; λ must not be one of its negative eigenvalues' size.
     """
-    return explicit_hessian(gradients).solve(damping)
+    return explicit_hessian(gradients).solved(damping)

@@ -8,6 +8,7 @@ from torch import Tensor
 from tda.errors import UserError
 from tda.gradients import SampleGradients
 from tda.products import PRODUCTS
+from tda.streams import Blocks, by_blocks, chunks, formed, partners
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Lissa:
 PUBLISHED = Lissa(damping=0.005, scale=1e4, batch_size=8, steps=None)  # λ = 50 in 4 to 63 steps
 
 
+@by_blocks
 def lissa(
     gradients: SampleGradients,
     damping: float,
@@ -44,7 +46,7 @@ def lissa(
     steps: int | None = None,
     batch_size: int = 8,
     curvature: str = "gauss_newton",
-) -> Tensor:
+) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`, approximately.
 
     Positive = helpful. See :func:`lissa_influence`; here λ is that of the equation, :math:`d c`.
@@ -61,10 +63,11 @@ def lissa(
     if curvature not in PRODUCTS:
         raise UserError(f"curvature={curvature!r} is unknown: choose one of {', '.join(PRODUCTS)}")
     settings = Lissa(damping / scale, scale, batch_size, steps, curvature)
-    return lissa_influence(gradients, settings)
+    return lissa_influence.blocks(gradients, settings)
 
 
-def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Tensor:
+@by_blocks
+def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Blocks:
     r"""Scores [N M]: :math:`(v/c)^\top \nabla L(z_j)` with v from :class:`Lissa` at ∇g(z).
 
     Positive = helpful (Koh and Liang 2017, section 3). The recursion is linear and each H_b
@@ -75,14 +78,21 @@ def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Tensor:
         gradients: of one sample of θ.
         settings: the recursion's constants.
     """
-    vectors_NP = torch.cat([gradients.vectors(rows)[:, 0] for _, rows in gradients.train])
-    sum_NP = vectors_NP.clone()
+    each = 5 * gradients.layout.count * gradients.theta_P.element_size()
+    for rows, train in chunks(gradients, gradients.train, each):
+        sum_nP = _recursion(gradients, gradients.vectors(train)[:, 0], settings)
+        for columns, test in partners(gradients, gradients.test, rows):
+            parts = [sum_nP @ part_bLP[:, 0].T for part_bLP in formed(gradients, test)]
+            yield rows, columns, torch.cat(parts, dim=1) / settings.scale
+
+
+def _recursion(gradients: SampleGradients, vectors_nP: Tensor, settings: Lissa) -> Tensor:
+    sum_nP = vectors_nP.clone()
     for batch in reversed(_batches(len(gradients.train_data), settings)):
         products = PRODUCTS[settings.curvature](gradients, gradients.train_data.take(batch))
-        vectors_NP = (1 - settings.damping) * vectors_NP - products(vectors_NP) / settings.scale
-        sum_NP += vectors_NP
-    test = [sum_NP @ gradients.vectors(rows)[:, 0].T for _, rows in gradients.test]
-    return torch.cat(test, dim=1) / settings.scale
+        vectors_nP = (1 - settings.damping) * vectors_nP - products(vectors_nP) / settings.scale
+        sum_nP += vectors_nP
+    return sum_nP
 
 
 def _batches(num_train: int, settings: Lissa) -> list[Tensor]:

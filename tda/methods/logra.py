@@ -6,22 +6,26 @@ network with such bottlenecks, and nothing of the layer's own size is ever forme
 """
 
 from collections import Counter
+from functools import reduce
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tda.curvature import damped_factor
 from tda.ensemble import blocks
 from tda.errors import UserError
 from tda.gradients import SampleGradients, value_cotangents
 from tda.methods.ekfac import is_plain
 from tda.methods.influence import influence
 from tda.parameters import Parameters, private_copy
+from tda.streams import Blocks, by_blocks, chunks, partners, require
 
 Bases = dict[str, tuple[Tensor, Tensor]]  # by layer: E [I k], D [O k]
 
 
+@by_blocks
 def projected_influence(
     gradients: SampleGradients,
     damping: float,
@@ -30,7 +34,7 @@ def projected_influence(
     init: str = "random",
     curvature: str = "empirical_fisher",
     seed: int = 0,
-) -> Tensor:
+) -> Blocks:
     r"""Scores [N M]: :math:`(P \nabla g)^\top (\hat C + \lambda I)^{-1} P \nabla L(z_j)`.
 
     Positive = helpful (Choe et al. 2024, LoGra). P projects each linear and convolutional layer's
@@ -63,35 +67,48 @@ def projected_influence(
     if key not in gradients.kept:
         found = _principal(gradients, rank) if init == "pca" else _random(gradients, rank, seed)
         gradients.kept[key] = with_bottlenecks(gradients, found)
-    return solvers[curvature](gradients.kept[key], damping)
+    return solvers[curvature].blocks(gradients.kept[key], damping)
 
 
-def fisher_influence(gradients: SampleGradients, damping: float) -> Tensor:
+@by_blocks
+def fisher_influence(gradients: SampleGradients, damping: float) -> Blocks:
     r"""Scores [N M]: :math:`\sum_l \nabla_l g^\top (F_l + \lambda I)^{-1} \nabla_l L(z_j)`.
 
     Positive = helpful. :math:`F_l = \frac1N \sum_j \nabla_l L(z_j) \nabla_l L(z_j)^\top` is the
     empirical Fisher of a layer, formed: for layers of few parameters. Twice N + M
     gradients, Σ_l p_l² numbers.
+
+    Raises:
+        UserError: the matrices do not fit into memory.
     """
-    count = len(gradients.train_data)
-    fisher: dict[str, Tensor] = {}
-    for _, rows in gradients.train:
+    factors = _fisher_factors(gradients, damping)
+    each = 3 * 8 * gradients.layout.count
+    for columns, test in chunks(gradients, gradients.test, each):
+        solved = {
+            name: torch.cholesky_solve(block.formed()[:, 0].double().T, factors[name])
+            for name, block in test.items()
+        }
+        for rows, train in partners(gradients, gradients.train, columns):
+            parts = [block.formed()[:, 0].double() @ solved[name] for name, block in train.items()]
+            yield rows, columns, reduce(torch.add, parts)
+
+
+def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Tensor]:
+    """Cholesky factors [p p] of F + λ by layer, float64."""
+    first = next(iter(gradients.train))[1]
+    sizes = {name: block.size for name, block in first.items()}
+    require(
+        gradients, sum(2 * 8 * size**2 for size in sizes.values()),
+        f"the curvature of projected gradients ({max(sizes.values()):,} numbers in a layer)",
+        "raise it, lower the rank, or use influence_ekfac or influence_cg",
+    )  # fmt: skip
+    like = gradients.theta_P.new_empty(0, dtype=torch.float64)
+    fisher = {name: like.new_zeros(size, size) for name, size in sizes.items()}
+    for _, rows in chunks(gradients, gradients.train, 2 * 8 * sum(sizes.values())):
         for name, block in rows.items():
             values_Bp = block.formed()[:, 0].double()
-            product_pp = values_Bp.T @ values_Bp / count
-            fisher[name] = fisher[name] + product_pp if name in fisher else product_pp
-    test: dict[str, list[Tensor]] = {name: [] for name in fisher}
-    for _, rows in gradients.test:
-        for name, block in rows.items():
-            test[name].append(block.formed()[:, 0].double())
-    for name, matrix_pp in fisher.items():
-        matrix_pp.diagonal().add_(damping)
-        fisher[name] = torch.linalg.solve(matrix_pp, torch.cat(test.pop(name)).T)
-    scores = [
-        sum(block.formed()[:, 0].double() @ fisher[name] for name, block in rows.items())
-        for _, rows in gradients.train
-    ]
-    return torch.cat(cast(list[Tensor], scores))
+            fisher[name].addmm_(values_Bp.T, values_Bp, alpha=1 / len(gradients.train_data))
+    return {name: damped_factor(matrix_pp, damping) for name, matrix_pp in fisher.items()}
 
 
 def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradients:
@@ -108,6 +125,7 @@ def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradient
     return SampleGradients(
         network, gradients.objective, Parameters(network).read(network),
         train=gradients.train_data, test=gradients.test_data, memory_bytes=gradients.memory_bytes,
+        scratch=gradients.scratch, own=gradients.own,
     )  # fmt: skip
 
 

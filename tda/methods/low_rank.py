@@ -5,11 +5,13 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from tda.curvature import between, training_products
+from tda.curvature import training_products
 from tda.filters import ridge
 from tda.gradients import SampleGradients
+from tda.streams import Blocks, between, by_blocks, require
 
 
+@by_blocks
 def low_rank_influence(
     gradients: SampleGradients,
     damping: float,
@@ -18,7 +20,7 @@ def low_rank_influence(
     curvature: str = "gauss_newton",
     complement: bool = True,
     seed: int = 0,
-) -> Tensor:
+) -> Blocks:
     r"""Scores [N M]: ∇gᵀ φ(C) ∇L_j with C's eigenvalues beyond the leading ones set to 0.
 
     Positive = helpful. Schioppa et al. 2022 (Arnoldi; for the symmetric C it is Lanczos, here
@@ -32,13 +34,20 @@ def low_rank_influence(
         curvature: ``gauss_newton`` or ``hessian``.
         complement: keep the rest of the gradients with φ(0) = 1/λ; False drops it, as published.
         seed: of the starting vector.
+
+    Raises:
+        UserError: the basis does not fit into memory.
     """
+    require(
+        gradients, 4 * 8 * rank * gradients.layout.count, f"a basis of {rank} vectors",
+        "lower the rank, or use influence_projected or influence_ekfac",
+    )  # fmt: skip
     values_Q, basis_PQ = leading(gradients, rank, curvature, seed)
     at_zero = 1 / damping if complement else 0.0
     inside_Q = ridge(damping)(values_Q) - at_zero
 
-    def conditioned(test_PM: Tensor) -> Tensor:
-        return basis_PQ @ (inside_Q[:, None] * (basis_PQ.T @ test_PM)) + at_zero * test_PM
+    def conditioned(test_Pm: Tensor) -> Tensor:
+        return basis_PQ @ (inside_Q[:, None] * (basis_PQ.T @ test_Pm)) + at_zero * test_Pm
 
     return between(gradients, conditioned)
 

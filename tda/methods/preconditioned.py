@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from tda.curvature import GaussNewton
 from tda.gradients import SampleGradients
 from tda.pace import Pace
 
@@ -24,11 +23,17 @@ def preconditioned_influence(
         pace: of the recorded training at the sample.
         damping: λ; None: 1/Σ_t η_t of the training.
     """
-    weight_P = pace.scale_P.rsqrt()
-    rows_qP = torch.cat([gradients.vectors(rows) for _, rows in gradients.jacobian]).flatten(0, 1)
-    rows_qP *= weight_P
-    gram_qq = rows_qP @ rows_qP.T
-    rows_qP *= weight_P
-    test = [rows_qP @ gradients.vectors(rows)[:, 0].T for _, rows in gradients.test]
-    curvature = GaussNewton.from_products(gradients, gram_qq, torch.cat(test, dim=1))
-    return curvature.solve(1 / pace.rate_sum if damping is None else damping)
+    weight_P, objective = pace.scale_P.rsqrt(), gradients.objective
+    count, output_NK = len(gradients.train_data), gradients.outputs_NK.double()
+    root_NKK = objective.hessian_root(output_NK, gradients.targets_N) / count**0.5
+    coordinates_NK = objective.gradient_in_root(output_NK, gradients.targets_N) * count**0.5
+
+    rows_NKP = torch.cat([gradients.vectors(rows) for _, rows in gradients.jacobian]) * weight_P
+    rows_QP = torch.einsum("nka,nkp->nap", root_NKK.to(rows_NKP.dtype), rows_NKP).flatten(0, 1)
+    test = [rows_QP @ (gradients.vectors(rows)[:, 0] * weight_P).T for _, rows in gradients.test]
+    damped_QQ = (rows_QP @ rows_QP.T).double()
+    damped_QQ.diagonal().add_(1 / pace.rate_sum if damping is None else damping)
+
+    test_QM = torch.cat(test, dim=1).double()
+    solved_QM = torch.cholesky_solve(test_QM, torch.linalg.cholesky(damped_QQ))
+    return torch.einsum("nk,nkm->nm", coordinates_NK, solved_QM.unflatten(0, output_NK.shape))

@@ -1,14 +1,15 @@
 """Representer points: a prediction as a sum over training examples of the last layer's features."""
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tda.errors import UserError
 from tda.gradients import SampleGradients
 from tda.rows import Factored, Rows
+from tda.streams import Blocks, by_blocks, chunks, partners
 
 
-def representer_points(gradients: SampleGradients, weight_decay: float) -> Tensor:
+@by_blocks
+def representer_points(gradients: SampleGradients, weight_decay: float) -> Blocks:
     r"""Scores [N M]: :math:`\frac{1}{\lambda} \nabla_W g(z)^\top \nabla_W L(z_j)`; + = helpful.
 
     W is the last linear layer's weight (bias included, where there is one), λ the L2 coefficient
@@ -27,9 +28,11 @@ def representer_points(gradients: SampleGradients, weight_decay: float) -> Tenso
     if weight_decay <= 0:
         raise UserError("representer points need the positive L2 coefficient that W was trained by")
     name = _last_linear(gradients.network)
-    train, test = (_factors(rows, name) for rows in (gradients.train, gradients.test))
-    features_NM = train[0] @ test[0].T
-    return features_NM * (train[1] @ test[1].T) / weight_decay
+    each = 2 * gradients.test.bytes_each + 4 * gradients.train.block * 8
+    for columns, test in chunks(gradients, gradients.test, each):
+        for rows, train in partners(gradients, gradients.train, columns):
+            products = _block(train, name).inner(_block(test, name))[:, 0, :, 0]
+            yield rows, columns, products / weight_decay
 
 
 def _last_linear(network: nn.Module) -> str:
@@ -43,17 +46,9 @@ def _last_linear(network: nn.Module) -> str:
     return names[-1]
 
 
-def _factors(blocks, name: str) -> tuple[Tensor, Tensor]:
-    """Inputs [B I] and cotangents [B O] of a layer."""
-
-    def block(rows: Rows) -> Factored:
-        found = rows.get(name)
-        if not isinstance(found, Factored):
-            raise UserError(f"{name!r} has several inputs per example: it is no last layer")
-        return found
-
-    parts = [block(rows) for _, rows in blocks]
-    return (
-        torch.cat([part.activation for part in parts]),
-        torch.cat([part.delta[:, 0] for part in parts]),
-    )
+def _block(rows: Rows, name: str) -> Factored:
+    """Inputs and cotangents of a layer."""
+    found = rows.get(name)
+    if not isinstance(found, Factored):
+        raise UserError(f"{name!r} has several inputs per example: it is no last layer")
+    return found

@@ -1,11 +1,11 @@
 """TracIn: Grad-Dot summed over the checkpoints of a run, weighted by learning rates."""
 
-from torch import Tensor
-
 from tda.gradients import SampleGradients
+from tda.streams import Blocks, by_blocks, products
 
 
-def tracin(gradients: SampleGradients, rate: float) -> Tensor:
+@by_blocks
+def tracin(gradients: SampleGradients, rate: float) -> Blocks:
     r"""One checkpoint's part [N M] of :math:`\sum_c \eta_c \nabla g(z)^\top \nabla L(z_j)`.
 
     Positive = helpful (Pruthi et al. 2020, TracInCP, section 3.2). N + M gradients a checkpoint.
@@ -14,4 +14,5 @@ def tracin(gradients: SampleGradients, rate: float) -> Tensor:
         gradients: of one checkpoint.
         rate: η_c, the training's learning rate there.
     """
-    return gradients.products_NM * rate
+    for rows, columns, block in products(gradients):
+        yield rows, columns, block * rate

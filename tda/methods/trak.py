@@ -1,6 +1,6 @@
 """TRAK: influence of a linear model on randomly projected gradients of the model's output."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,9 @@ from tda.objective import (
     margin,
 )
 from tda.rows import RowBlocks, Rows
+from tda.streams import Blocks, collected, formed, require
 
+TILE = 512  # examples of both sides whose scores are made at a time
 CHUNK = 4096  # parameters whose projection is in memory at a time
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # SplitMix64's step, as int64
 
@@ -27,12 +29,16 @@ class Parts(NamedTuple):
     """Factors of one model's scores, which an ensemble averages apart.
 
     Attributes:
-        kernel_NM: :math:`\\phi(z)^\\top (\\Phi^\\top \\Phi + \\lambda I)^{-1} \\phi(z_j)`.
+        train_Nk: :math:`\\phi(z_j)`, projected.
+        solved_kM: :math:`(\\Phi^\\top \\Phi + \\lambda I)^{-1} \\phi(z)`.
         weight_N: Q, how far each training example is from being fitted.
+        own: only an example's score for itself is wanted.
     """
 
-    kernel_NM: Tensor
+    train_Nk: Tensor
+    solved_kM: Tensor
     weight_N: Tensor
+    own: bool = False
 
 
 def trak(
@@ -72,20 +78,45 @@ def trak_parts(
     """Both factors of :func:`trak`; ``place`` gives each model of an ensemble its projection."""
     train_value, test_value, weight_N = _output_function(gradients)
     _check_size(gradients, projection, damping)
+    count = len(gradients.train_data) + len(gradients.test_data)
+    require(
+        gradients, 8 * projection * (2 * count * (place + 1) + 3 * projection),
+        f"{count:,} projected gradients of {place + 1} checkpoints",
+        "raise it, lower the projection, or use influence_projected or grad_dot",
+    )  # fmt: skip
     project = Projection(gradients, projection, seed * 1_000_003 + place)
     train_Nk = _features(gradients, gradients.train_data, train_value, project)
-    test_Mk = _features(gradients, gradients.test_data, test_value, project)
+    if gradients.own and test_value is train_value:
+        test_Mk = train_Nk
+    else:
+        test_Mk = _features(gradients, gradients.test_data, test_value, project)
     gram_kk = train_Nk.T @ train_Nk
     gram_kk.diagonal().add_(damping)
     _check_regular(gram_kk, len(train_Nk) * torch.finfo(gradients.theta_P.dtype).eps)
     factor_kk = torch.linalg.cholesky(gram_kk)
-    return Parts(train_Nk @ torch.cholesky_solve(test_Mk.T, factor_kk), weight_N)
+    solved_kM = torch.cholesky_solve(test_Mk.T, factor_kk)
+    return Parts(train_Nk, solved_kM, weight_N, gradients.own)
 
 
 def mean_product(parts: list[Parts]) -> Tensor:
     """Scores [N M] of an ensemble: the mean kernel times the mean Q (Park et al. 2023, eq. 17)."""
-    kernel_NM = torch.stack([part.kernel_NM for part in parts]).mean(0)
-    return kernel_NM * torch.stack([part.weight_N for part in parts]).mean(0)[:, None]
+    size = (len(parts[0].train_Nk), parts[0].solved_kM.shape[1])
+    return collected(mean_products(parts), size)
+
+
+def mean_products(parts: Iterable[Parts]) -> Blocks:
+    """The same, block by block."""
+    parts = list(parts)
+    weight_N = torch.stack([part.weight_N for part in parts]).mean(0)
+    train_Nk = torch.cat([part.train_Nk for part in parts], dim=1) / len(parts)
+    solved_kM = torch.cat([part.solved_kM for part in parts])
+    num_train, num_test = len(train_Nk), solved_kM.shape[1]
+    for at in range(0, num_train, TILE):
+        rows = slice(at, min(at + TILE, num_train))
+        for start in [at] if parts[0].own else range(0, num_test, TILE):
+            columns = slice(start, min(start + TILE, num_test))
+            kernel_nm = train_Nk[rows] @ solved_kM[:, columns]
+            yield rows, columns, kernel_nm * weight_N[rows, None]
 
 
 class Projection:
@@ -131,7 +162,7 @@ def _features(
     gradients: SampleGradients,
     data: Examples,
     value: Measurement,
-    project: Callable[[Tensor], Tensor],
+    project: "Projection",
 ) -> Tensor:
     """Projected gradients [B k] of a function of the output, float64."""
 
@@ -141,7 +172,13 @@ def _features(
         return capture(gradients.network, gradients.objective, batch.x, cotangents)
 
     blocks = RowBlocks(rows, len(data), gradients.memory_bytes / 3)
-    return torch.cat([project(gradients.vectors(block)[:, 0]) for _, block in blocks])
+    features_Bk = gradients.theta_P.new_empty(len(data), project.size, dtype=torch.float64)
+    start = 0
+    for _, block in blocks:
+        for part_bLP in formed(gradients, block):
+            features_Bk[start : start + len(part_bLP)] = project(part_bLP[:, 0])
+            start += len(part_bLP)
+    return features_Bk
 
 
 def _output_function(gradients: SampleGradients) -> tuple[Measurement, Measurement, Tensor]:

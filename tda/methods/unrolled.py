@@ -1,13 +1,13 @@
 """Unrolled gradient descent as a filter: between Grad-Dot and the influence function."""
 
-from torch import Tensor
-
 from tda.curvature import gauss_newton
 from tda.filters import flow, unrolled
 from tda.gradients import SampleGradients
+from tda.streams import Blocks, by_blocks
 
 
-def unrolled_influence(gradients: SampleGradients, rate: float, steps: float) -> Tensor:
+@by_blocks
+def unrolled_influence(gradients: SampleGradients, rate: float, steps: float) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g^\top C^{-1} (I - (I - \eta C)^T) \nabla L_j`; + = helpful.
 
     What T steps of gradient descent of rate η do with an up-weighted z_j, in the quadratic model
@@ -20,10 +20,11 @@ def unrolled_influence(gradients: SampleGradients, rate: float, steps: float) ->
         rate: η. Where η s > 2, gradient flow takes the place of steps.
         steps: T.
     """
-    return gauss_newton(gradients).bilinear(unrolled(rate, steps))
+    return gauss_newton(gradients).filtered(unrolled(rate, steps))
 
 
-def flow_influence(gradients: SampleGradients, horizon: float) -> Tensor:
+@by_blocks
+def flow_influence(gradients: SampleGradients, horizon: float) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g^\top C^{-1} (I - e^{-\tau C}) \nabla L_j`; + = helpful.
 
     :func:`unrolled_influence` for small steps, where only τ = η T = Σ_t η_t matters.
@@ -32,4 +33,4 @@ def flow_influence(gradients: SampleGradients, horizon: float) -> Tensor:
         gradients: of one sample of θ.
         horizon: τ, from the recorded training: no tuning.
     """
-    return gauss_newton(gradients).bilinear(flow(horizon))
+    return gauss_newton(gradients).filtered(flow(horizon))

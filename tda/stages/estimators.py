@@ -14,13 +14,13 @@ from torch import Tensor
 
 from tda import checkpoints, paths
 from tda.ablations import ABLATIONS
-from tda.curvature import gauss_newton
 from tda.ensemble import data_order
 from tda.filters import flow, ridge
 from tda.gradients import SampleGradients
 from tda.methods import METHODS
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
+from tda.methods.influence import filtered_influence
 from tda.methods.loo import retrained_losses
 from tda.methods.preconditioned import preconditioned_influence
 from tda.methods.trak import trak
@@ -116,14 +116,13 @@ def of_gradients(context: Context) -> dict[str, Tensor]:
 
 def _of_sample(gradients: SampleGradients, pace: Pace, last: bool) -> Iterator[tuple[str, Tensor]]:
     num_train = len(gradients.train_data)
-    curvature = gauss_newton(gradients)
     yield "grad_dot", grad_dot(gradients)
     yield "grad_cos", grad_cos(gradients)
     for damping in DAMPINGS:
-        yield f"influence {damping:g}", curvature.bilinear(ridge(damping))
-        yield f"flow {1 / damping:g}", curvature.bilinear(flow(1 / damping))
-    yield "influence horizon", curvature.bilinear(ridge(1 / pace.horizon))
-    yield "flow horizon", curvature.bilinear(flow(pace.horizon))
+        yield f"influence {damping:g}", filtered_influence(gradients, ridge(damping))
+        yield f"flow {1 / damping:g}", filtered_influence(gradients, flow(1 / damping))
+    yield "influence horizon", filtered_influence(gradients, ridge(1 / pace.horizon))
+    yield "flow horizon", filtered_influence(gradients, flow(pace.horizon))
     yield "influence preconditioned", preconditioned_influence(gradients, pace)
     yield "trak", trak(gradients, int(TRAK_SHARE * num_train))
     if last:

@@ -12,12 +12,12 @@ import xarray as xr
 from torch import Tensor
 
 from tda import checkpoints
-from tda.curvature import gauss_newton
 from tda.experiments import helpful_sign
 from tda.filters import ridge
 from tda.gradients import SampleGradients
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
+from tda.methods.influence import filtered_influence
 from tda.methods.lissa import PUBLISHED, Lissa, lissa_influence
 from tda.stages.context import Context, Options
 from tda.stages.runner import Stage
@@ -99,8 +99,7 @@ def _scores(context: Context, theta_P: Tensor, wanted: tuple[str, ...]) -> dict[
 
 def influence_scores(gradients: SampleGradients, dampings: list[float]) -> Tensor:
     """[D N M], all from one eigendecomposition."""
-    curvature = gauss_newton(gradients)
-    return torch.stack([curvature.bilinear(ridge(damping)) for damping in dampings])
+    return torch.stack([filtered_influence(gradients, ridge(damping)) for damping in dampings])
 
 
 def _dataset(context: Context, output: str, scores: list[np.ndarray]) -> xr.Dataset:

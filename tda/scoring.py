@@ -1,0 +1,236 @@
+"""Scores of all samples of a posterior, made block by block."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from tda.errors import UserError
+from tda.examples import Examples, examples, labels
+from tda.gradients import SampleGradients
+from tda.memory import budget_bytes
+from tda.methods import METHODS, Combine
+from tda.objective import Objective
+from tda.outputs import Output
+from tda.pace import Pace
+from tda.parameters import Parameters
+from tda.posterior import Posterior
+from tda.retraining import recorded_paces
+from tda.streams import Blocks
+
+Method = str | Callable[..., Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """What is scored, by which samples, how.
+
+    Attributes:
+        posterior, objective, method, settings, parameters, memory_gb, scratch: as in
+            :func:`tda.attribute`.
+        data: training examples and, unless ``own``, test examples.
+        own: only an example's score for itself.
+    """
+
+    posterior: Posterior
+    objective: Objective
+    data: tuple[Any, ...]
+    method: Method
+    settings: dict[str, Any]
+    parameters: str | None = None
+    memory_gb: float | None = None
+    scratch: str | Path | None = None
+    own: bool = False
+
+    def template(self, *dims: str) -> xr.DataArray:
+        """Labels, sizes and type of the scores, on a single zero in memory."""
+        coords: dict[str, Any] = {"seed": list(self.posterior.seeds)}
+        if self._found[1] is None:
+            coords["checkpoint"] = list(self.posterior.checkpoints)
+        names = (*coords, *dims)
+        for dim, data in zip(dims, self._placed, strict=True):
+            coords |= labels(dim, data)
+        name = self.method if isinstance(self.method, str) else self.method.__name__
+        attrs = {
+            "method": name,
+            "sign": "positive = helpful: removing the example would raise the measurement",
+            **{key: str(value) for key, value in self.settings.items()},
+        }
+        zero = torch.zeros((), dtype=self._first_P.dtype).numpy()
+        sizes = [len(coords[dim]) for dim in names]
+        return xr.DataArray(np.broadcast_to(zero, sizes), coords, names, name, attrs)
+
+    def write(self, output: Output) -> None:
+        """Score by all samples.
+
+        Raises:
+            UserError: as :func:`tda.attribute`.
+        """
+        combine = self._found[1]
+        for run, seed in enumerate(self.posterior.seeds):
+            if combine:
+                for rows, columns, block in self._checked(combine(self._results(seed)), seed):
+                    before = output.read((run,), rows, columns)
+                    output.write((run,), rows, columns, before + block)
+                continue
+            for place, blocks in enumerate(self._results(seed)):
+                for rows, columns, block in self._checked(blocks, seed, place):
+                    output.write((run, place), rows, columns, block)
+
+    @cached_property
+    def _found(self) -> tuple[Callable[..., Any], Combine | None]:
+        if callable(self.method):
+            return self.method, None
+        if self.method not in METHODS:
+            names = ", ".join(METHODS)
+            raise UserError(f"method={self.method!r} is unknown: choose one of {names}")
+        return METHODS[self.method]
+
+    @cached_property
+    def _first_P(self) -> Tensor:
+        """The first sample, for its device and type."""
+        return _theta(self.posterior.network(self.posterior.seeds[0], 0, self.parameters))
+
+    @cached_property
+    def _placed(self) -> tuple[Examples, ...]:
+        """The examples, as the networks take them."""
+        like = self._first_P
+        return tuple(examples(source, like.device, like.dtype) for source in self.data)
+
+    def _results(self, seed: int) -> Iterator[Any]:
+        """What the method gives, of each checkpoint of a run."""
+        function = self._found[0]
+        for sample in self._samples(seed):
+            arguments = _arguments(function, sample, self.settings)
+            result = getattr(function, "blocks", function)(sample.gradients, **arguments)
+            yield _whole(result, sample.gradients) if isinstance(result, Tensor) else result
+
+    def _samples(self, seed: int) -> Iterator["_Sample"]:
+        paces = cache(lambda: recorded_paces(self.posterior, self.objective, self._placed[0], seed))
+        for place in range(len(self.posterior.checkpoints)):
+            network = self.posterior.network(seed, place, self.parameters)
+            theta_P = _theta(network)
+            gradients = SampleGradients(
+                network, self.objective, theta_P, train=self._placed[0], test=self._placed[-1],
+                memory_bytes=budget_bytes(self.memory_gb, theta_P.device), scratch=self.scratch,
+                own=self.own,
+            )  # fmt: skip
+            try:
+                yield _Sample(gradients, self.posterior, seed, place, paces)
+            finally:
+                if gradients.scratch:
+                    gradients.scratch.close()
+
+    def _checked(
+        self, blocks: Blocks, seed: int, place: int | None = None
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        for rows, columns, block in blocks:
+            finite = block.isfinite()
+            if not finite.all():
+                row, column = (~finite).nonzero()[0].tolist()
+                checkpoint = "" if place is None else f", checkpoint {place}"
+                raise UserError(
+                    f"the score of training example {rows.start + row} for test example "
+                    f"{columns.start + column} is not finite (seed {seed}{checkpoint}): look for "
+                    "NaN or infinite inputs there, or gradients that overflow; float64 networks "
+                    "and inputs help"
+                )
+            yield rows, columns, block.to(self._first_P.dtype).cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """One sample of θ, with what is known of how it was trained."""
+
+    gradients: SampleGradients
+    posterior: Posterior
+    seed: int
+    place: int
+    paces: Callable[[], list[Pace]]
+
+    @property
+    def known(self) -> dict[str, Callable[[], Any]]:
+        """Arguments that methods may ask for by name, and how they are found."""
+        posterior, place = self.posterior, self.place
+        recorded = posterior.training is not None
+        return {
+            "horizon": lambda: (
+                self.paces()[place].horizon if recorded
+                else posterior.horizons and posterior.horizons[place]
+            ),
+            "pace": lambda: self.paces()[place] if recorded else None,
+            "rate": lambda: posterior.learning_rates and posterior.learning_rates[place],
+            "training": lambda: posterior.training,
+            "seed_id": lambda: self.seed,
+            "place": lambda: place,
+        }  # fmt: skip
+
+
+def _theta(network: nn.Module) -> Tensor:
+    try:
+        return Parameters(network).read(network)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _arguments(function: Callable, sample: _Sample, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, and of what is known of the training that which the function asks for."""
+    wanted = inspect.signature(function).parameters
+    unknown = [name for name in settings if name not in wanted]
+    if unknown:
+        own = [name for name in wanted if name not in ("gradients", *sample.known)]
+        raise UserError(
+            f"{function.__name__} takes no {unknown[0]!r}: its settings are "
+            f"{', '.join(own) or 'none'}"
+        )
+    arguments = dict(settings)
+    if arguments.get("damping") == "horizon":
+        arguments["damping"] = 1 / _known("horizon", sample)
+    for name in wanted:
+        if name in sample.known and name not in arguments:
+            arguments[name] = _known(name, sample)
+    missing = [
+        name
+        for name, parameter in wanted.items()
+        if parameter.default is parameter.empty and name not in arguments and name != "gradients"
+    ]
+    if missing:
+        raise UserError(f"{function.__name__} needs {missing[0]}=")
+    return arguments
+
+
+_UNRECORDED = (
+    "this method trains again: it needs a posterior from tda.train_posterior, which records how it "
+    "was trained"
+)
+
+
+def _known(name: str, sample: _Sample) -> Any:
+    value = sample.known[name]()
+    if value is None:
+        raise UserError(
+            {
+                "horizon": "the training's horizon is not known: give "
+                "Posterior.from_checkpoints(..., horizons=[sum of learning rates so far, ...])",
+                "rate": "the training's learning rates are not known: give "
+                "Posterior.from_checkpoints(..., learning_rates=[...])",
+                "training": _UNRECORDED,
+                "pace": _UNRECORDED,
+            }[name]
+        )
+    return value
+
+
+def _whole(scores_NM: Tensor, gradients: SampleGradients) -> Blocks:
+    """All scores as one block."""
+    size = (len(gradients.train_data), len(gradients.test_data))
+    if tuple(scores_NM.shape) != size:
+        raise UserError(f"the method gave scores {tuple(scores_NM.shape)}, not [N, M] = {size}")
+    yield slice(0, size[0]), slice(0, size[1]), scores_NM
