@@ -11,20 +11,18 @@ from torch import Tensor
 
 from tda import paths, store
 from tda.errors import UserError
-from tda.experiments import Experiment, Run
+from tda.experiments import Grid, Run
 from tda.parameters import Parameters
 
 
-def files(experiment: Experiment, run: Run) -> list[Path]:
+def files(experiment: Grid, run: Run) -> list[Path]:
     """The run's checkpoint files, one for each kept epoch."""
     return [
         paths.checkpoint(experiment, run.name, epoch) for epoch in experiment.recipe.kept_epochs
     ]
 
 
-def save(
-    experiment: Experiment, run: Run, theta_CP: Tensor, layout: Parameters, settings: dict
-) -> None:
+def save(experiment: Grid, run: Run, theta_CP: Tensor, layout: Parameters, settings: dict) -> None:
     """Write a run's checkpoints as named parameters with their settings."""
     metadata = {"settings": json.dumps(settings, sort_keys=True), **store.versions()}
     for path, theta_P in zip(files(experiment, run), theta_CP.cpu(), strict=True):
@@ -32,9 +30,7 @@ def save(
         store.write_bytes(path, serialize(named, metadata))
 
 
-def is_saved(
-    experiment: Experiment, run: Run, settings: dict, made_by: str | store.Command = ""
-) -> bool:
+def is_saved(experiment: Grid, run: Run, settings: dict, made_by: str | store.Command = "") -> bool:
     """Whether all checkpoints of the run exist with these settings.
 
     Raises:
@@ -50,7 +46,7 @@ def is_saved(
 
 
 def load(
-    experiment: Experiment,
+    experiment: Grid,
     run: Run,
     layout: Parameters,
     settings: dict,

@@ -4,16 +4,28 @@ import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tda import paths
 from tda.errors import UserError
 from tda.experiments import RANDOMNESS, VIT, Experiment, Run, task, vit_name
+from tda.final_model import NUM_SEEDS, PROTOCOLS, TRAIN_SEEDS, FinalModels
 from tda.stages.context import Options, choose_device
 from tda.stages.runner import Stage, run_stage
 
 COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers", "model", "augment",
           "device", "jobs", "memory_gb", "chunk", "tf32")  # fmt: skip
+FINAL_COMMON = (
+    "task",
+    "train_seed",
+    "seed_id",
+    "num_seeds",
+    "device",
+    "jobs",
+    "memory_gb",
+    "chunk",
+)
 
 
 def run_script(
@@ -28,6 +40,22 @@ def run_script(
         add_flags: adds the method's own flags.
     """
     guarded(lambda: _run(doc, stage, family, add_flags or (lambda _: None)))
+
+
+def run_final_script(
+    doc: str,
+    stage: Stage,
+    add_flags: Callable[[ArgumentParser], None] | None = None,
+    *,
+    ordered: bool = False,
+) -> None:
+    """As :func:`run_script`, for the stages of final-model-only attribution.
+
+    Args:
+        doc, stage, add_flags: as there.
+        ordered: whether a run is a final model in one order of the data; else a final model.
+    """
+    guarded(lambda: _run_final(doc, stage, add_flags or (lambda _: None), ordered))
 
 
 def guarded(main: Callable[[], None]) -> None:
@@ -51,21 +79,44 @@ def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
     device = choose_device(flags.device, flags.seed_id)
     if flags.tf32 and not device.startswith("cuda"):
         raise UserError(f"--tf32 needs an NVIDIA GPU, and this runs on {device}: leave it out")
-    options = Options(
+    options = replace(
+        _options(flags, device, own),
+        tf32=flags.tf32,
+        pretrained="" if family == "cnn" else flags.model,
+        augment="none" if family == "cnn" else flags.augment,
+    )
+    run_stage(stage, _command(), experiment, _chosen_runs(experiment, flags.seed_id), options)
+
+
+def _run_final(doc: str, stage: Stage, add_flags: Callable, ordered: bool) -> None:
+    flags = _parse_final(doc, add_flags, ordered)
+    models = FinalModels(flags.task)
+    train_seeds = TRAIN_SEEDS if flags.train_seed is None else [flags.train_seed]
+    runs = models.finals(train_seeds)
+    if ordered:
+        seeds = range(flags.num_seeds) if flags.seed_id is None else [flags.seed_id]
+        runs = models.runs(train_seeds, seeds)
+    device = choose_device(flags.device, flags.seed_id if ordered else flags.train_seed)
+    own = {name: value for name, value in vars(flags).items() if name not in FINAL_COMMON}
+    run_stage(stage, _command(), models, runs, _options(flags, device, own))
+
+
+def _options(flags: Namespace, device: str, own: dict) -> Options:
+    return Options(
         device=device,
         jobs=flags.jobs if device == "cpu" else 1,  # a GPU takes many members in one process
         memory_gb=flags.memory_gb,
         chunk=flags.chunk,
-        tf32=flags.tf32,
-        pretrained="" if family == "cnn" else flags.model,
-        augment="none" if family == "cnn" else flags.augment,
         method=tuple(
             (name, tuple(value) if isinstance(value, list) else value)
             for name, value in sorted(own.items())
         ),
     )
-    command = shlex.join(["python", _from_repository(sys.argv[0]), *sys.argv[1:]])
-    run_stage(stage, command, experiment, _chosen_runs(experiment, flags.seed_id), options)
+
+
+def _command() -> str:
+    """The command that is running, as the documentation writes it."""
+    return shlex.join(["python", _from_repository(sys.argv[0]), *sys.argv[1:]])
 
 
 def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
@@ -79,13 +130,32 @@ def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
         "initialisation (init_only), or both in a full grid (crossed)",
     )  # fmt: skip
     parser.add_argument("--seed_id", type=int, help="one run, counted from 0; default: all")
+    _add_machine(parser)
+    parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in training, on a GPU")
+    add_flags(parser)
+    return parser.parse_args()
+
+
+def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
+    parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=tuple(PROTOCOLS), default="energy")
+    parser.add_argument("--train_seed", type=_index, help="one final model; default: the first 3")
+    if ordered:
+        parser.add_argument("--seed_id", type=_index, help="one order of the data; default: all")
+        parser.add_argument(
+            "--num_seeds", type=_count, default=NUM_SEEDS,
+            help="orders of the data, without --seed_id; default: %(default)s",
+        )  # fmt: skip
+    _add_machine(parser)
+    add_flags(parser)
+    return parser.parse_args()
+
+
+def _add_machine(parser: ArgumentParser) -> None:
     parser.add_argument("--device", help="default: cuda:{seed_id mod GPUs} if any, else cpu")
     parser.add_argument("--jobs", type=_count, help="worker processes on a CPU; default: all cores")
     parser.add_argument("--memory_gb", type=_size, help="bound on memory; default: what is free")
     parser.add_argument("--chunk", type=_count, help="members trained together; default: what fits")
-    parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in training, on a GPU")
-    add_flags(parser)
-    return parser.parse_args()
 
 
 def _add_cnn(parser: ArgumentParser) -> None:
@@ -123,6 +193,12 @@ def _chosen_runs(experiment: Experiment, seed_id: int | None) -> list[Run]:
             f"--seed_id {seed_id} does not exist: {experiment.name} has runs 0 to {len(runs) - 1}"
         )
     return [runs[seed_id]]
+
+
+def _index(text: str) -> int:
+    if int(text) < 0:
+        raise ArgumentTypeError(f"is counted from 0 on, and cannot be {text}")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -4,6 +4,7 @@ import re
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tda import paths
 from tda.errors import UserError
@@ -260,6 +261,32 @@ class Experiment:
             )
             for seed in all_seeds
         ]
+
+
+class Grid(Protocol):
+    """What the runner, checkpoints and errors must know of a system: its names and its runs."""
+
+    @property
+    def name(self) -> str:
+        """Folder below ``results/``."""
+
+    @property
+    def model(self) -> str:
+        """Folder below ``models/``."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of its training."""
+
+    @property
+    def flags(self) -> str:
+        """The flags by which a stage script is asked for it."""
+
+    def script(self, stage: str, /) -> str:
+        """The script of a stage, from the project's folder."""
+
+    def settings(self) -> dict:
+        """What its training depends on."""
 
 
 ORIGIN = ("data_hash", "tf32", "pretrained", "augment")

@@ -156,34 +156,48 @@ class GoldStandard:
     course: Course
     chunk: int | None = None
 
-    def losses(self, seed: int, train: Data, test: Data, change: Change) -> Tensor:
-        """Measurements [T R M] of one order of the data; member 0 is trained with all of D."""
-        full, changed = self._members(seed, train, change)
+    def losses(
+        self, seed: int, train: Data, test: Data, change: Change, chosen: range | None = None
+    ) -> Tensor:
+        """Measurements [T R M] of one order of the data.
+
+        Args:
+            seed: of the order, and of dropout masks.
+            train, test: D and the examples to measure on.
+            change: what members leave out or add.
+            chosen: members to train; member 0 is trained with all of D, member j + 1 with group j
+                changed. None: all.
+        """
         data = train if change.added is None else joined(train, change.added)
-        if full is None:
-            return self._measured(changed, data, test)
-        parts = [self._measured(members, data, test) for members in (full, changed)]
+        chosen = range(1 + len(change.groups)) if chosen is None else chosen
+        everyone = self._members(seed, train, change)
+        chunk = self.chunk or chunk_for(self.network, data, self.recipe)
+        chunk = balanced(len(everyone), chunk)  # of all: rounding does not depend on the chosen
+        parts = []
+        if change.how == "delete" and 0 in chosen:  # the only one with this number of examples
+            full = replace(everyone[torch.tensor([0])], deleted=None)
+            parts.append(self._measured(full, data, test, 1))
+            chosen = chosen[1:]
+        if chosen:
+            parts.append(self._measured(everyone[torch.tensor(chosen)], data, test, chunk))
         return torch.cat(parts, dim=1)
 
-    def _members(self, seed: int, train: Data, change: Change) -> tuple[Members | None, Members]:
-        """The full run and the changed ones; (None, all) where they go through the same steps."""
+    def _members(self, seed: int, train: Data, change: Change) -> Members:
+        """The full run and the changed ones."""
         initial_1P = Parameters(self.network).read(self.network)[None]
         count = len(train) + len(change.added or ())
         order = data_order(seed, len(train), self.recipe.epochs).to(initial_1P.device)
         ones_RN = initial_1P.new_ones(1, 1).expand(1 + len(change.groups), count)
-        dropout_seed = seed if has_dropout(self.network) else None
-        everyone = Members(initial_1P, order, ones_RN, dropout_seed)
+        everyone = Members(initial_1P, order, ones_RN, seed if has_dropout(self.network) else None)
         if change.how == "delete":
-            deleted_RD = torch.tensor([list(group) for group in change.groups]).to(order)
-            full, changed = replace(everyone, weight=ones_RN[:1]), ones_RN[1:]
-            return full, replace(everyone, weight=changed, deleted=deleted_RD)
+            groups = [change.groups[0], *change.groups]  # whatever is in the full run's place
+            return replace(everyone, deleted=torch.tensor(groups).to(order))
         extra_RQ, coefficient_RQ = extras(change, len(train))
-        return None, replace(
+        return replace(
             everyone, extra=extra_RQ.to(order), coefficient=coefficient_RQ.to(initial_1P)
         )
 
-    def _measured(self, members: Members, data: Data, test: Data) -> Tensor:
-        chunk = min(self.chunk or chunk_for(self.network, data, self.recipe), len(members))
+    def _measured(self, members: Members, data: Data, test: Data, chunk: int) -> Tensor:
         copies = copies_of(self.network, self.objective, stacked=chunk > 1)
         wanted, parts = set(self.course.steps), []
         for chosen, padded in chunks(members, chunk):
@@ -195,6 +209,11 @@ class GoldStandard:
                     break
             parts.append(torch.stack(kept)[:, : chosen.stop - chosen.start])
         return torch.cat(parts, dim=1)
+
+
+def balanced(members: int, largest: int) -> int:
+    """Members a chunk, so that chunks are equally full and none is larger than asked for."""
+    return -(-members // -(-members // largest))
 
 
 def chunk_for(network: nn.Module, data: Data, recipe: Recipe) -> int:
@@ -230,7 +249,7 @@ def labelled(
     coords[change.dim] = names if single else list(range(len(change.groups)))
     loss = xr.DataArray(loss_STRM[:, :, 1:], dims=dims)
     full = xr.DataArray(loss_STRM[:, :, 0], dims=("seed", "step", "test"))
-    attrs = {"change": change.dim, "how": change.how, "num_train": len(train)}
+    attrs = {"how": change.how, "num_train": len(train)}
     return xr.Dataset({"loss": loss, "full": full}, coords=coords, attrs=attrs)
 
 
@@ -245,7 +264,7 @@ def mean_adjusted(further: xr.Dataset) -> xr.DataArray:
         Dims (seed, step, left_out, test).
     """
     loss = further["loss"]
-    return _helpful(further, loss - loss.mean(further.attrs["change"]))
+    return _helpful(further, loss - loss.mean(changed_dim(further)))
 
 
 def fully_adjusted(further: xr.Dataset) -> xr.DataArray:
@@ -257,7 +276,12 @@ def fully_adjusted(further: xr.Dataset) -> xr.DataArray:
     return _helpful(further, further["loss"] - further["full"])
 
 
+def changed_dim(further: xr.Dataset) -> str:
+    """``left_out`` or ``added``."""
+    return "left_out" if "left_out" in further["loss"].dims else "added"
+
+
 def _helpful(further: xr.Dataset, difference: xr.DataArray) -> xr.DataArray:
-    sign = 1 if further.attrs["change"] == "left_out" else -1
+    sign = 1 if changed_dim(further) == "left_out" else -1
     dims = further["loss"].dims
     return (sign * difference).transpose(*dims).rename("score")

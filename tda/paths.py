@@ -74,6 +74,16 @@ def estimators(experiment_name: str, run: str) -> Path:
     return results(experiment_name) / "estimators" / f"{run}.nc"
 
 
+def further(experiment_name: str, variant: str, run: str) -> Path:
+    """Measurements after further training of one final model in one order of the data."""
+    return results(experiment_name) / "further" / variant / f"{run}.nc"
+
+
+def approximation(experiment_name: str, method: str, run: str) -> Path:
+    """What one method makes of a final model."""
+    return results(experiment_name) / "approximations" / method / f"{run}.nc"
+
+
 def part(scores_file: Path, first: int, last: int) -> Path:
     """Finished part of an unfinished score file: training examples first to last - 1."""
     return scores_file.parent / f".{scores_file.stem}.parts" / f"{first}-{last}.nc"

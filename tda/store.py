@@ -23,7 +23,7 @@ import xarray as xr
 
 from tda import paths
 from tda.errors import UserError
-from tda.experiments import VARIANTS, Experiment
+from tda.experiments import VARIANTS, Experiment, Grid
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -258,7 +258,7 @@ class Command:
     Found when it is shown, in an error: it looks for a result that says which flags made it.
     """
 
-    experiment: Experiment
+    experiment: Grid
     method: str
 
     def __str__(self) -> str:
@@ -270,7 +270,7 @@ class Command:
         return " ".join(["python", experiment.script(script), *own, flags])
 
 
-def _recorded_flags(experiment: Experiment) -> str | None:
+def _recorded_flags(experiment: Grid) -> str | None:
     """Flags that a result of the experiment was made with: a name tells no folder's path."""
     for file in sorted(paths.results(experiment.name).glob("*/**/[!.]*.nc")):
         with (

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,32 @@ class Options:
         return dict(self.method)[flag]
 
 
-class Context:
+class RunContext:
+    """What the runner asks of the context of a run.
+
+    Attributes:
+        options: flags.
+        device: to compute on.
+        split: the data, with their ``hash``.
+        training_settings: what the run's training depends on.
+        flags: by which any stage script is asked for the same, from any folder.
+        chunk: members to train together.
+    """
+
+    options: Options
+    device: torch.device
+    split: Any
+    training_settings: Any
+    flags: Any
+    chunk: Any
+
+    @property
+    def memory_bytes(self) -> float:
+        """What this process may take."""
+        return budget_bytes(self.options.memory_gb, self.device, self.options.jobs or 1)
+
+
+class Context(RunContext):
     """One run of an experiment: data, network, and where it starts from."""
 
     def __init__(self, experiment: Experiment, run: Run, options: Options):
@@ -103,11 +129,6 @@ class Context:
             return {}
         weights = pretrained.fingerprint(self.options.pretrained)
         return {"pretrained": weights, "augment": self.options.augment}
-
-    @property
-    def memory_bytes(self) -> float:
-        """What this process may take."""
-        return budget_bytes(self.options.memory_gb, self.device, self.options.jobs or 1)
 
     @cached_property
     def chunk(self) -> int:

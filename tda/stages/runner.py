@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 import xarray as xr
@@ -28,12 +29,14 @@ from tqdm import tqdm
 
 from tda import paths, store
 from tda.errors import UserError
-from tda.experiments import Experiment, Run
+from tda.experiments import Grid, Run
 from tda.memory import TooManyMembers, full_gpu_noticed
-from tda.stages.context import Context, Options, context, default_jobs, forget
+from tda.stages.context import Options, RunContext, context, default_jobs, forget
+
+Known = TypeVar("Known", bound=RunContext)
 
 
-class Stage:
+class Stage(Generic[Known]):
     """A stage of the work; subclasses say what is computed for a run's context.
 
     Attributes:
@@ -44,35 +47,43 @@ class Stage:
     name = ""
     unit = "run"
 
+    def context(self, experiment: Any, run: Run, options: Options) -> Known:
+        """The context of a run, kept while its parts are computed."""
+        return context(experiment, run, options)  # type: ignore[return-value]
+
+    def forget(self) -> None:
+        """Read files anew: they may have changed since an earlier stage in this process."""
+        forget()
+
     def outputs(self, options: Options) -> tuple[str, ...]:
         """Names of the results: folders below ``scores/``."""
         raise NotImplementedError
 
-    def settings(self, context: Context, output: str) -> dict:
+    def settings(self, context: Known, output: str) -> dict:
         """What an output depends on, beside the training settings."""
         raise NotImplementedError
 
-    def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
+    def compute(self, context: Known, items: range, chunk: int) -> dict[str, xr.Dataset]:
         """Results of some items, by output; ``chunk`` members are trained together."""
         raise NotImplementedError
 
-    def num_items(self, context: Context) -> int:
+    def num_items(self, context: Known) -> int:
         """How many items the work of a run has."""
         return 1
 
-    def wanted_items(self, context: Context) -> range:
+    def wanted_items(self, context: Known) -> range:
         """Items that this command is to compute, of those that the run has."""
         return range(self.num_items(context))
 
-    def part_size(self, context: Context) -> int:
+    def part_size(self, context: Known) -> int:
         """Items in a part: what is lost when the stage is killed."""
         return 1
 
-    def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:
+    def gather(self, context: Known, parts: list[xr.Dataset]) -> xr.Dataset:
         """Join the results of one output, in the order of their first items; they may overlap."""
         return parts[0]
 
-    def is_complete(self, context: Context) -> bool:
+    def is_complete(self, context: Known) -> bool:
         """Whether everything beside the output files is there."""
         return True
 
@@ -90,7 +101,7 @@ class Part:
 
 
 def run_stage(
-    stage: Stage, command: str, experiment: Experiment, runs: list[Run], options: Options
+    stage: Stage, command: str, experiment: Grid, runs: list[Run], options: Options
 ) -> None:
     """Compute what is missing of the given runs.
 
@@ -118,7 +129,7 @@ def run_stage(
 
 def _complete(job: "_Job", runs: list[Run]) -> None:
     settle_process()
-    forget()
+    job.stage.forget()
     job.stage.wanted_items(job.context(runs[0]))  # a wrong flag is an error, done or not
     todo = {run: job.todo(run) for run in runs if not job.is_done(run)}
     title = f"{job.stage.name} {job.experiment.name}"
@@ -159,11 +170,11 @@ class _Job:
 
     stage: Stage
     command: str
-    experiment: Experiment
+    experiment: Grid
     options: Options
 
-    def context(self, run: Run) -> Context:
-        return context(self.experiment, run, self.options)
+    def context(self, run: Run) -> RunContext:
+        return self.stage.context(self.experiment, run, self.options)
 
     def settings(self, run: Run, output: str) -> dict:
         of_run = self.context(run)

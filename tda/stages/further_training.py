@@ -1,0 +1,160 @@
+"""Stages of final-model-only attribution: the final model, and its further training."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from tda import checkpoints, paths
+from tda.changes import HOW, Change
+from tda.ensemble import output, train
+from tda.experiments import Recipe, Run
+from tda.final_model import OPTIMIZERS, FinalModels, evaluated_epochs
+from tda.further_training import Course, GoldStandard, labelled
+from tda.members import Members, data_order
+from tda.stages.context import Options
+from tda.stages.final_context import FinalContext, final_context, forget
+from tda.stages.runner import Stage
+
+STARTS = ("final", "scratch")
+
+
+def add_further_flags(parser: ArgumentParser) -> None:
+    """``--optimizer``, ``--leave_out``, ``--start``."""
+    parser.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default="sgd", help="of further training"
+    )
+    parser.add_argument(
+        "--leave_out", choices=HOW, default=HOW[0],
+        help="subtract: L(z_i)/n from every batch's mean loss; delete: z_i from the order, which "
+        "shifts all later batches, as the authors' code does",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start", choices=STARTS, default=STARTS[0],
+        help="scratch: train the final model again, from its initial parameters, without each "
+        "example",
+    )  # fmt: skip
+
+
+class FinalStage(Stage[FinalContext]):
+    """A stage whose runs are final models."""
+
+    def context(self, experiment: FinalModels, run: Run, options: Options) -> FinalContext:
+        return final_context(experiment, run, options)
+
+    def forget(self) -> None:
+        forget()
+
+
+class TrainFinal(FinalStage):
+    """The final model of a training seed, and its outputs on all examples."""
+
+    name = "train_final"
+
+    def outputs(self, options: Options) -> tuple[str, ...]:
+        return ("predictions",)
+
+    def settings(self, context: FinalContext, output: str) -> dict:
+        return {}
+
+    def path(self, experiment: str, output: str, run: str) -> Path:
+        return paths.predictions(experiment, run)
+
+    def is_complete(self, context: FinalContext) -> bool:
+        """Whether the parameters that the predictions come from are there too."""
+        return checkpoints.is_saved(context.experiment, context.run, context.training_settings)
+
+    def compute(self, context: FinalContext, items: range, chunk: int) -> dict[str, xr.Dataset]:
+        split, recipe = context.split, context.experiment.recipe
+        initial_1P = context.layout.read(context.network)[None]
+        order = data_order(context.run.order, len(split.train), recipe.epochs)
+        weight_1N = initial_1P.new_ones(1, len(split.train))
+        members = Members(initial_1P, order.to(context.device), weight_1N)
+        trained = train(context.network, context.objective, split.train, recipe, members)
+        theta_CP = next(trained)[1][:, 0]
+        checkpoints.save(
+            context.experiment, context.run, theta_CP, context.layout, context.training_settings
+        )
+        outputs = {
+            f"{name}_output": xr.DataArray(
+                output(context.network, context.objective, theta_CP, data)[0].cpu().numpy(),
+                dims=(name, "output"), coords={name: data.index},
+            )
+            for name, data in (("train", split.train), ("test", split.test))
+        }  # fmt: skip
+        return {"predictions": context.stamped(xr.Dataset(outputs))}
+
+
+class FurtherTraining(FinalStage):
+    """Test losses after further training with all data, and without each left-out example."""
+
+    name, unit = "further_train", "training"
+
+    def outputs(self, options: Options) -> tuple[str, ...]:
+        parts = {
+            "further": options["optimizer"] if options["start"] == "final" else "scratch",
+            "how": "" if options["leave_out"] == HOW[0] else f"_{options['leave_out']}",
+        }
+        return ("".join(parts.values()),)
+
+    def path(self, experiment: str, output: str, run: str) -> Path:
+        return paths.further(experiment, output, run)
+
+    def settings(self, context: FinalContext, output: str) -> dict:
+        recipe, epochs = _further(context)
+        own = {f"further_{name}": value for name, value in recipe.settings().items()}
+        final = checkpoints.fingerprint(context.theta_P) if _from_final(context) else None
+        change = _change(context)
+        return {
+            **own, "order": context.run.order, "how": change.how, "epochs_measured": epochs,
+            "num_left_out": len(change.groups), "final": final,
+        }  # fmt: skip
+
+    def num_items(self, context: FinalContext) -> int:
+        """The full run and one training for each left-out example."""
+        return 1 + len(context.left_out)
+
+    def part_size(self, context: FinalContext) -> int:
+        return max(8, context.chunk)
+
+    def compute(self, context: FinalContext, items: range, chunk: int) -> dict[str, xr.Dataset]:
+        recipe, epochs = _further(context)
+        course = Course.of(recipe, len(context.split.train), epochs)
+        network = context.final_network if _from_final(context) else context.network
+        gold = GoldStandard(network, context.objective, recipe, course, chunk)
+        loss_TRM = gold.losses(
+            context.run.order, context.split.train, context.evaluated, _change(context), items
+        )
+        (name,) = self.outputs(context.options)
+        loss = xr.DataArray(loss_TRM.cpu().numpy(), dims=("step", "member", "test"))
+        return {name: xr.Dataset({"loss": loss.assign_coords(member=list(items))})}
+
+    def gather(self, context: FinalContext, parts: list[xr.Dataset]) -> xr.Dataset:
+        loss = xr.concat([part["loss"] for part in parts], dim="member").drop_duplicates("member")
+        recipe, epochs = _further(context)
+        course = Course.of(recipe, len(context.split.train), epochs)
+        seed = int(context.run.name.partition("x")[2])
+        gathered = labelled(
+            loss.transpose("step", "member", "test").values[None], course, _change(context),
+            [seed], context.split.train, context.evaluated,
+        )  # fmt: skip
+        return context.stamped(gathered)
+
+
+def _from_final(context: FinalContext) -> bool:
+    return context.options["start"] == "final"
+
+
+def _further(context: FinalContext) -> tuple[Recipe, Sequence[int]]:
+    """The recipe, and the epochs after which it is measured."""
+    protocol = context.experiment.protocol
+    if _from_final(context):
+        recipe = protocol.further[context.options["optimizer"]]
+        return recipe, evaluated_epochs(recipe.epochs)
+    return protocol.training, protocol.training.kept_epochs
+
+
+def _change(context: FinalContext) -> Change:
+    groups = [[position] for position in context.left_out]
+    return Change(groups, how=context.options["leave_out"])

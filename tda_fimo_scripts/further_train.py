@@ -1,0 +1,16 @@
+"""Further training with all data, and without each left-out example: the gold standard.
+
+    python tda_fimo_scripts/further_train.py --task energy
+    python tda_fimo_scripts/further_train.py --task energy --optimizer adam
+    python tda_fimo_scripts/further_train.py --task energy --leave_out delete
+    python tda_fimo_scripts/further_train.py --task energy --start scratch --num_seeds 2
+
+Reads   data/energy/, models/fimo/energy/
+Writes  results/fimo_energy/further/<variant>/<train_seed>x<seed>.nc
+"""
+
+from tda.cli import run_final_script
+from tda.stages.further_training import FurtherTraining, add_further_flags
+
+if __name__ == "__main__":
+    run_final_script(__doc__, FurtherTraining(), add_further_flags, ordered=True)
