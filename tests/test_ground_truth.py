@@ -23,7 +23,7 @@ def ran(tmp_path_factory):
         make_subset()
         for name, *flags in (
             ("train_cnn",), ("loo",), ("influence", "--also", "grad_dot"),
-            ("estimators", "--subsets", 3, "--exact"),
+            ("estimators", "--subsets", 3, "--ablations"),
         ):  # fmt: skip
             assert run(name, "--seed_id", 0, *flags) == 0
         names = ("loo", "influence", "grad_dot")
