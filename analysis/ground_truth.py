@@ -12,11 +12,11 @@ mean scores over seeds with mean LOO (pearson and spearman; all_pairs, per_test,
 scores less their mean over all pairs with the same two labels), and the linear datamodelling score
 (lds), each with 95 % intervals over seeds and over test points and the ceiling that the truth's
 own noise sets. ``cross_half_corrected`` never looks at the seeds that it is judged on. Points of
-the curves over damping λ and horizon τ = 1/λ have a ``damping``; ``matched_damping`` is 1/(ηT) of
-the last checkpoint. Held out: Pearson's correlation, over all pairs, of mean scores and mean LOO of
-one half of the seeds, where damping or horizon (``influence``, ``flow``) is chosen on the other;
-mean over all splits, beside the ceiling of half of the seeds. The differences are paired
-(:func:`tda.compare`), with Holm's correction.
+the curves over damping λ and horizon τ = 1/λ have a ``damping``; ``matched_damping`` is 1/τ of the
+training (:mod:`tda.pace`), mean over seeds and checkpoints. Held out: Pearson's correlation, over
+all pairs, of mean scores and mean LOO of one half of the seeds, where damping or horizon
+(``influence``, ``flow``) is chosen on the other; mean over all splits, beside the ceiling of half
+of the seeds. The differences are paired (:func:`tda.compare`), with Holm's correction.
 Takes 1 minute for 10 seeds and 30 x 900 pairs.
 """
 
@@ -57,7 +57,7 @@ def analyse(experiment: Experiment) -> list[Path]:
     )
     named = {name: s for name, s in scores.items() if curve_point(name)[1] is None}
     differences = pd.concat([tda.compare(named, truth) for truth in truths.values()])
-    table = with_curves(table, experiment, found.sizes["train"])
+    table = with_curves(table, float(found["horizon"].mean()))
     judged = held_out(scores, loo)
     heading = f"{style.title(experiment)} · n = {loo.sizes['seed']} seeds"
     return [
@@ -121,13 +121,13 @@ def within_labels(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.D
     return chosen.assign(scope="within_labels")
 
 
-def with_curves(table: pd.DataFrame, experiment: Experiment, num_train: int) -> pd.DataFrame:
+def with_curves(table: pd.DataFrame, horizon: float) -> pd.DataFrame:
     """The table with what each row is a point of."""
     points = [curve_point(name) for name in table["method"]]
     return table.assign(
         curve=[kind for kind, _ in points],
         damping=[damping for _, damping in points],
-        matched_damping=1 / experiment.recipe.recorded(num_train)[1][-1],
+        matched_damping=1 / horizon,
     )
 
 

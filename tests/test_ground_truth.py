@@ -86,12 +86,13 @@ def planted(tmp_path, monkeypatch):
         names = ["grad_dot", "grad_cos", "influence 0.1", "flow 10"]
         dataset = xr.Dataset(
             {
+                "horizon": (("seed", "checkpoint"), np.full((1, 5), 4.0)),
                 "score": (("estimator", "seed", "train", "test"), scores),
                 "loss": (("seed", "subset", "test"), loss),
                 "included": (("subset", "train"), included_AN),
             },
             {**coordinates(each), "estimator": names},
-        ).drop_vars("checkpoint")
+        )
         path = paths.estimators(NAME, each.name)
         store.write_scores(path, dataset, experiment.settings())
     return experiment
@@ -104,6 +105,7 @@ def test_the_table_says_which_estimator_predicts_retraining(planted, monkeypatch
         assert table.loc[("grad_dot", metric, scope), "value"] > 0.9
         assert abs(table.loc[("grad_cos", metric, scope), "value"]) < 0.5
     assert ("grad_dot", "pearson", "within_labels") in table.index
+    assert (table["matched_damping"] == 0.25).all()
     points = table.xs(("pearson", "all_pairs"), level=("metric", "scope"))["damping"]
     np.testing.assert_allclose(points[["influence 0.1", "flow 10"]], 0.1)
     assert points[["grad_dot", "grad_cos"]].isna().all()

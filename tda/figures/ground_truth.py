@@ -32,7 +32,7 @@ def ground_truth(table: pd.DataFrame, heading: str) -> Figure:
     caption(
         figure,
         "Lines and bands: 95 % jackknife intervals over seeds. Dashed: ceiling that the truth's "
-        "own noise sets. Dotted: λ = 1/(ηT), from the training, without tuning.",
+        "own noise sets. Dotted: λ = 1/τ of the training, untuned.",
     )
     return figure
 

@@ -78,11 +78,14 @@ class Estimators(Stage):
         }
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
-        scores = {**of_gradients(context), **of_replays(context)}
+        followed = followed_paces(context)
+        scores = {**of_gradients(context, followed), **of_replays(context)}
         score = context.labelled(
             torch.stack(list(scores.values())).float(), ("estimator", "train", "test")
         ).assign_coords(estimator=list(scores))
-        dataset = xr.Dataset({"score": score})
+        horizons = torch.tensor([pace.horizon for pace in followed])
+        horizon = context.labelled(horizons, ("checkpoint",))
+        dataset = xr.Dataset({"score": score, "horizon": horizon})
         if context.options["subsets"]:
             included_AN = random_halves(context.options["subsets"], len(context.split.train.y))
             loss_AM = on_subsets(context, included_AN, chunk)
@@ -91,16 +94,20 @@ class Estimators(Stage):
         return {"estimators": dataset}
 
 
-def of_gradients(context: Context) -> dict[str, Tensor]:
-    """Scores [N M] by estimator, from the gradients of each checkpoint."""
+def followed_paces(context: Context) -> list[Pace]:
+    """How far the run had come at each checkpoint."""
     one = torch.ones(1, len(context.split.train), device=context.device)
-    followed = paces(
+    return paces(
         context.network,
         context.objective,
         context.split.train,
         context.recipe,
         context.members(one),
     )
+
+
+def of_gradients(context: Context, followed: list[Pace]) -> dict[str, Tensor]:
+    """Scores [N M] by estimator, from the gradients of each checkpoint."""
     found: dict[str, list[Tensor]] = {}
     last = len(context.posterior) - 1
     for place, theta_P in enumerate(context.posterior):
