@@ -13,7 +13,7 @@ reproduce reproduce_vit: .venv/installed
 	@$(BIN)/python analysis/summary.py --experiment $(if $(filter %_vit,$@),vit_small,cnn2)_mnist3_10pc
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -3,20 +3,39 @@
 import re
 
 import pytest
+import torch
 from score_files import write_experiment
 from test_analysis_tables import METHODS
 
+import tda
 from tda import paths
 
 README = (paths.REPOSITORY / "README.md").read_text()
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+LIBRARY, STORED = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_its_python_for_stored_scores_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("TDA_ROOT", str(tmp_path))
     write_experiment("cnn2_mnist3_10pc", METHODS)
     names: dict = {}
-    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], names)
+    exec(STORED, names)
     assert set(names["pairs"]["p"].dims) == {"train", "test"}
+
+
+def test_its_python_for_your_own_model_runs():
+    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+    names: dict = {
+        "build": lambda: torch.nn.Linear(3, 2),
+        "recipe": tda.Recipe(epochs=2, keep=1),
+        "train": (x[:8], y[:8]),
+        "test": (x[8:], y[8:]),
+    }
+    exec(LIBRARY, names)
+    assert dict(names["scores"].sizes) == {"seed": 10, "checkpoint": 1, "train": 8, "test": 4}
+    assert set(names["pairs"]["q"].dims) == {"train", "test"}
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
