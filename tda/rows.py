@@ -172,22 +172,24 @@ class RowBlocks:
     def __iter__(self) -> Iterator[tuple[slice, Rows]]:
         return self.within(slice(0, self.num_examples))
 
-    def within(self, at: slice) -> Iterator[tuple[slice, Rows]]:
-        """Blocks that have some of these examples."""
+    def within(self, at: slice, again: bool = True) -> Iterator[tuple[slice, Rows]]:
+        """Blocks that have some of these examples; what no one asks for again is not written."""
         for chosen in self.spans(at):
-            yield chosen, self._rows(chosen)
+            yield chosen, self._rows(chosen, again)
 
     def spans(self, at: slice) -> Iterator[slice]:
         """Which examples those blocks have."""
         for start in range(at.start // self.block * self.block, at.stop, self.block):
             yield slice(start, min(start + self.block, self.num_examples))
 
-    def _rows(self, chosen: slice) -> Rows:
+    def _rows(self, chosen: slice, again: bool) -> Rows:
         if chosen.start in self._kept:
             return self._kept[chosen.start]
         if self._scratch and not self._keep:
             name = f"{self._name}-{chosen.start}"
-            return _unpacked(self._scratch.tensors(name, lambda: _packed(self._captured(chosen))))
+            if again or self._scratch.has(name):
+                made = self._scratch.tensors(name, lambda: _packed(self._captured(chosen)))
+                return _unpacked(made)
         rows = self._captured(chosen)
         if self._keep:
             self._kept[chosen.start] = rows

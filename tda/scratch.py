@@ -35,9 +35,16 @@ class Scratch:
         """A name that no other shard has."""
         return str(next(self._numbers))
 
+    def has(self, name: str) -> bool:
+        """Whether a shard has been written."""
+        return self._path(name).exists()
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.safetensors"
+
     def tensors(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors of a shard: made and written the first time, read then."""
-        path = self._folder / f"{name}.safetensors"
+        path = self._path(name)
         if path.exists():
             return load_file(path)
         tensors = make()

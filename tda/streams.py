@@ -113,8 +113,13 @@ def chunks(
 def partners(
     gradients: SampleGradients, blocks: RowBlocks, at: slice
 ) -> Iterator[tuple[slice, Rows]]:
-    """Blocks of the other side: all, or with ``own`` those with the same examples."""
-    return blocks.within(at) if gradients.own else iter(blocks)
+    """Blocks of the other side: all, or with ``own`` those with the same examples.
+
+    Where ``at`` is all of the prepared side, they will not be asked for again.
+    """
+    prepared = gradients.test_data if blocks is gradients.train else gradients.train_data
+    last = at == slice(0, len(prepared))
+    return blocks.within(at if gradients.own else slice(0, blocks.num_examples), again=not last)
 
 
 def taken(rows: Rows, chosen: slice) -> Rows:

@@ -32,6 +32,7 @@ import many_runs
 import ours
 import published
 import report
+import scale
 import vit_gpu
 import vit_gradients
 
@@ -293,6 +294,32 @@ def test_the_estimate_counts_every_retraining_step_and_evaluation():
     parts = [run + evaluation, 5 * (run + evaluation), 4 * 5 / 10 + 5 * evaluation, 5 * 2.0]
     assert [row[name] for name in ("train", "LOO", "ATS", "gradient methods")] == parts
     assert row["GPU hours"] == sum(parts)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+def test_growth_is_measured_in_processes_of_their_own(tmp_path):
+    script = paths.REPOSITORY / "benchmarks" / "scale.py"
+    command = [
+        sys.executable, script, "--systems", "mlp", "--methods", "grad_dot", "--threads", "1",
+        "--num_train", "100", "200", "--scratch", tmp_path, "--output", tmp_path / "table",
+    ]  # fmt: skip
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["N"].tolist() == [100, 200]
+    assert (table["gradients"] < 1.01).all() and (table["gradients"] >= 1).all()
+    assert (table["scores_gb"] >= 4e-9 * table["N"] * 1000).all()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["table.csv", "table.md"]
+
+
+def test_the_slope_of_work_that_grows_as_a_power_is_that_power():
+    sizes = [1, 2, 4]
+    rows = [
+        {"system": "mlp", "method": method, "N": size, "cpu_s": 3.0 * size**power}
+        for method, power in (("a", 1), ("b", 2))
+        for size in sizes
+    ]
+    assert scale.slopes(pd.DataFrame(rows))["slope"].tolist() == pytest.approx([1] * 3 + [2] * 3)
 
 
 def tiny_contexts():

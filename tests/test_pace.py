@@ -106,3 +106,13 @@ def test_horizons_of_other_examples_or_optimisers_are_refused():
     recipe = tda.Recipe(4, 4, 0.01, clip=1.0, keep=1)
     with pytest.raises(UserError, match="clip=1.0"):
         tda.attribute(trained(recipe), tda.Classification(), TRAIN, TEST, damping="horizon")
+
+
+def test_a_jacobian_that_does_not_fit_is_refused():
+    wide = nn.Sequential(nn.Linear(3, 80_000), nn.Linear(80_000, 2)).double()
+    posterior = tda.train_posterior(
+        lambda: wide, tda.Classification(), TRAIN, tda.Recipe(1, keep=1), seeds=[0]
+    )
+    asked = (posterior, tda.Classification(), TRAIN, TEST)
+    with pytest.raises(UserError, match="the Jacobian .*raise it"):
+        tda.attribute(*asked, method="influence_preconditioned", memory_gb=0.01)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tda.gradients import SampleGradients
 from tda.pace import Pace
+from tda.streams import require
 
 
 def preconditioned_influence(
@@ -22,7 +23,12 @@ def preconditioned_influence(
         gradients: of one sample of θ.
         pace: of the recorded training at the sample.
         damping: λ; None: 1/Σ_t η_t of the training.
+
+    Raises:
+        UserError: the Jacobian does not fit into memory.
     """
+    size = 2 * gradients.outputs_NK.numel() * gradients.theta_P.nbytes
+    require(gradients, size, "the Jacobian", "raise it, restrict parameters=, or use influence")
     weight_P, objective = pace.scale_P.rsqrt(), gradients.objective
     count, output_NK = len(gradients.train_data), gradients.outputs_NK.double()
     root_NKK = objective.hessian_root(output_NK, gradients.targets_N) / count**0.5
