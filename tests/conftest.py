@@ -1,8 +1,13 @@
 """Fixtures of more than one test file."""
 
+import signal
+
 import pytest
 import torch
 from small_networks import NETWORKS
+
+# A shell ignores Ctrl-C for what it runs in the background; some tests interrupt what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=sorted(NETWORKS))
