@@ -7,7 +7,6 @@ sample of θ to a file. Peak memory is that of the process above what it took be
 network and examples loaded, and a few examples scored once. Linux only.
 
 Writes  a markdown table and CSV to stdout; with --output PREFIX also PREFIX.md and PREFIX.csv
-Takes   <measured> on 2 CPU cores
 """
 
 import json

@@ -42,6 +42,12 @@ def test_the_quickstart_writes_its_figure_and_its_tables(page):
 
 def test_every_kind_of_model_gets_scores(page):
     _, snapshots = page
-    sizes = [dict(snapshot["scores"].sizes) for snapshot in snapshots[-3:]]
+    sizes = [dict(snapshot["scores"].sizes) for snapshot in snapshots[-4:-1]]
     assert [(size["train"], size["test"]) for size in sizes] == [(32, 32), (200, 20), (16, 8)]
     assert all(np.isfinite(snapshot["scores"]).all() for snapshot in snapshots)
+
+
+def test_streamed_scores_are_read_from_their_file(page):
+    _, snapshots = page
+    assert snapshots[-1]["summed"].sizes["group"] == 4
+    assert np.isfinite(snapshots[-1]["summed"]).all()
