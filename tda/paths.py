@@ -113,6 +113,11 @@ def figure(experiment_name: str | None, name: str) -> Path:
     return folder / "figures" / f"{name}.png"
 
 
+def distributional(name: str) -> Path:
+    """Samples over runs of one experiment of ``tda_distributional_scripts/``."""
+    return results(f"distributional_{name}") / "samples.nc"
+
+
 def drawn(experiment_name: str | None, script: str) -> Path:
     """Empty file that says that a figure script has run, whatever its figures are called."""
     return figure(experiment_name, "x").parent / f".{script}.drawn"
