@@ -47,9 +47,7 @@ def agreement(unrolled: xr.DataArray, others: xr.DataArray) -> dict[str, xr.Data
 def summary(values: xr.DataArray) -> pd.DataFrame:
     """Means over runs with intervals, a row each."""
     table = t_interval(values).to_dataframe().reset_index()
-    return table.rename(columns={"checkpoint": "epoch"}).assign(
-        n_seeds=np.int64(values.sizes["seed"])
-    )
+    return table.rename(columns={"checkpoint": "epoch"}).assign(n_seeds=values.sizes["seed"])
 
 
 if __name__ == "__main__":
