@@ -8,6 +8,7 @@
     snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
+    snakemake --cores 2 distributional          distributions over runs: three experiments
     snakemake --cores 2 --config experiment=NAME -- NAME     any other experiment
 
 Every stage can also be run by hand; one that finds its results does nothing. Stages keep what is
@@ -52,6 +53,7 @@ COMPARISONS = (  # figures of all experiments that exist
     "figure_04_p_value_by_size",
     "figure_06_p_value_by_checkpoints",
 )
+DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete")
 PYTHON = config.get("python", sys.executable)
 
 
@@ -259,6 +261,34 @@ for experiment in EXPERIMENTS:
             name=experiment.name,
         shell:
             "{PYTHON} analysis/summary.py --experiment {params.name}"
+
+
+rule distributional:
+    input:
+        [paths.figure(f"distributional_{name}", name) for name in DISTRIBUTIONAL],
+
+
+for distributional in DISTRIBUTIONAL:
+
+    rule:
+        name: f"distributional_{distributional}_samples"
+        output:
+            update(paths.distributional(distributional)),
+        params:
+            name=distributional,
+        shell:
+            "{PYTHON} tda_distributional_scripts/{params.name}.py"
+
+    rule:
+        name: f"distributional_{distributional}"
+        input:
+            paths.distributional(distributional),
+        output:
+            paths.figure(f"distributional_{distributional}", distributional),
+        params:
+            name=distributional,
+        shell:
+            "{PYTHON} analysis/distributional_{params.name}.py"
 
 
 rule figure:

@@ -77,3 +77,12 @@ def test_one_target_makes_scores_tables_and_figures_and_a_second_run_does_nothin
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     assert "Nothing to be done" in snakemake(*target)
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def test_distributional_experiments_are_made_and_drawn():
+    plan = snakemake("--dry-run", "distributional")
+    for name in ("regression_1d", "convergence", "concrete"):
+        assert f"distributional_{name}_samples" in plan
+        assert (
+            f"analysis/distributional_{name}.py" in plan or f"rule distributional_{name}:" in plan
+        )

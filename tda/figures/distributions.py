@@ -69,3 +69,86 @@ def _draw_samples(axis: Axes, samples: xr.Dataset, example: int) -> None:
     axis.set_xlabel("output at x = 0")
     axis.set_ylabel("share of runs below")
     axis.legend()
+
+
+@styled
+def convergence(table: pd.DataFrame) -> Figure:
+    """Agreement of methods with unrolled shifts over epochs, a panel per method.
+
+    Args:
+        table: columns rate, method, epoch, quantity, mean, low, high, n_seeds.
+    """
+    methods = list(dict.fromkeys(table["method"]))
+    figure, axes = panels(len(methods), (3.3, 3.0), columns=3)
+    rows = table[table["quantity"] == "correlation"]
+    for axis, method in zip(axes, methods, strict=True):
+        for rate, own in rows[rows["method"] == method].groupby("rate", sort=False):
+            (line,) = axis.plot(own["epoch"], own["mean"], "o-", ms=3, label=f"η = {rate:g}")
+            colour = line.get_color()
+            axis.fill_between(own["epoch"], own["low"], own["high"], color=colour, alpha=0.15, lw=0)
+        axis.set_xscale("log", base=2)
+        axis.set_title(method)
+        axis.set_xlabel("epoch")
+        axis.axhline(1, color=REFERENCE, lw=0.8)
+    axes[0].set_ylabel("Pearson with unrolled shifts")
+    axes[0].legend()
+    heading = f"Unrolled differentiation and estimators · {table['n_seeds'].max()} runs"
+    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
+    caption(figure, "By run, over 40 examples and 10 queries; bands: 95 % over runs.")
+    return figure
+
+
+@styled
+def removals(samples: xr.Dataset, errors: pd.DataFrame, lds: pd.DataFrame) -> Figure:
+    """Groups removed from a regression: one as distributions, all as distances, and their ranks.
+
+    Args:
+        samples: measured, shift (with the dim method), retrained.
+        errors: of :func:`tda.validate`, with the columns method and random_numbers.
+        lds: likewise, with n_seeds of the prediction.
+    """
+    figure, (sample, distance, ranks) = panels(3, (3.6, 3.2), columns=3)
+    unrolled = errors[(errors["method"] == "unrolled") & (errors["random_numbers"] == "common")]
+    chosen = unrolled.loc[unrolled["w2_before"].idxmax()]
+    at = {"group": int(chosen["group"]), "test": chosen["test"], "checkpoint": chosen["checkpoint"]}
+    before = samples["measured"].sel({k: v for k, v in at.items() if k != "group"}).values
+    for values, colour, label in (
+        (before, BEFORE, "before"),
+        (before + samples["shift"].sel(method="unrolled").sel(at).values, PREDICTED, "predicted"),
+        (samples["retrained"].sel(at).values, RETRAINED, "retrained"),
+    ):
+        share = (np.arange(len(values)) + 0.5) / len(values)
+        sample.plot(np.sort(values), share, color=colour, label=label)
+    sample.set_xlabel("predicted strength [standard deviations]")
+    sample.set_ylabel("share of runs below")
+    sample.legend()
+    ordered = unrolled.sort_values("w2_before")
+    place = np.arange(len(ordered))
+    distance.plot(place, ordered["w2_before"], ".", ms=3, color=BEFORE, label="not predicted")
+    distance.plot(place, ordered["w2_predicted"], ".", ms=3, color=PREDICTED, label="predicted")
+    distance.plot(place, ordered["w2_null"], color=REFERENCE, lw=0.8, label="independent runs")
+    distance.set_xlabel("removal and query")
+    distance.set_ylabel("W₂ to retraining")
+    distance.legend()
+    _draw_lds(ranks, lds[lds["random_numbers"] == "independent"])
+    caption(
+        figure,
+        "Left: the removal and query with the largest change. Middle: same seeds. Right: predicted "
+        "against independent retrained runs, lines: 95 % over runs; bars: the ceiling.",
+    )
+    return figure
+
+
+def _draw_lds(axis: Axes, lds: pd.DataFrame) -> None:
+    most = lds[lds["n_seeds"] == lds["n_seeds"].max()]
+    differences = list(dict.fromkeys(most["difference"]))
+    methods = list(dict.fromkeys(most["method"]))
+    for offset, (method, own) in enumerate(most.groupby("method", sort=False)):
+        place = np.arange(len(own)) + (offset - len(methods) / 2) * 0.12
+        error = np.abs(own[["low_seed", "high_seed"]].to_numpy() - own[["value"]].to_numpy()).T
+        axis.errorbar(place, own["value"], error, fmt="o", ms=3, lw=1, label=method)
+    ceiling = most.groupby("difference", sort=False)["ceiling"].first()
+    axis.bar(range(len(differences)), ceiling, width=0.8, color="0.92", zorder=0)
+    axis.set_xticks(range(len(differences)), differences)
+    axis.set_ylabel("distributional LDS")
+    axis.legend(fontsize=6)
