@@ -209,6 +209,9 @@ def test_a_perfect_prediction_has_no_error_and_a_full_score():
     assert found.lds["difference"].tolist() == ["mean", "variance", "wasserstein"]
     assert (found.lds["cross_half"] < 1).all()
     assert (found.lds["n_groups"] == 12).all()
+    predicted, retrained = removals()
+    turned = tda.validate(predicted, retrained.isel(seed=slice(None, None, -1)), num_resamples=20)
+    np.testing.assert_allclose(turned.errors.to_numpy(), found.errors.to_numpy(), atol=1e-12)
 
 
 def test_errors_and_scores_are_those_of_scipy():

@@ -1,0 +1,110 @@
+"""Samples of a measurement over runs: before removals, predicted without, and retrained without.
+
+Letters: S runs, G removals (groups of examples), M test points, H resamples.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+
+from tda.errors import UserError
+from tda.statistics.intervals import half_samples
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples before and after removals, by prediction and by retraining.
+
+    Attributes:
+        before: [S 1 M].
+        predicted: [S G M].
+        retrained: [S' G M].
+        paired: whether its runs are those of the others.
+        names: of removals and test points.
+    """
+
+    before: np.ndarray
+    predicted: np.ndarray
+    retrained: np.ndarray
+    paired: bool
+    names: tuple[list, list]
+
+    def of_runs(self, own_S: np.ndarray, other_S: np.ndarray) -> "Samples":
+        """Some of the runs."""
+        before, predicted = self.before[own_S], self.predicted[own_S]
+        return Samples(before, predicted, self.retrained[other_S], self.paired, self.names)
+
+    def halves(self, num_resamples: int) -> Iterator[tuple["Samples", "Samples"]]:
+        """Random halves of the runs, and what they leave; the same in all samples if paired."""
+        rng = np.random.default_rng(0)
+        own_HS = half_samples(num_resamples, len(self.before), rng) > 0
+        other_HS = half_samples(num_resamples, len(self.retrained), rng) > 0
+        for own_S, other_S in zip(own_HS, own_HS if self.paired else other_HS, strict=True):
+            yield self.of_runs(own_S, other_S), self.of_runs(~own_S, ~other_S)
+
+    @property
+    def num_runs(self) -> int:
+        """The smaller number of runs."""
+        return min(len(self.before), len(self.retrained))
+
+    def without(self, group: int) -> "Samples":
+        """All removals but one."""
+        predicted, retrained = (
+            np.delete(sample, group, axis=1) for sample in (self.predicted, self.retrained)
+        )
+        return replace(self, predicted=predicted, retrained=retrained)
+
+
+def samples_of(
+    predicted: xr.DataArray, retrained: xr.DataArray
+) -> Iterator[tuple[int | None, Samples]]:
+    """Samples of each checkpoint, checked."""
+    if "before" not in predicted.coords:
+        raise UserError("predicted must come from tda.predict_removal: it lacks the sample before")
+    retrained = retrained.rename(member="group") if "member" in retrained.dims else retrained
+    before = predicted["before"].reset_coords(drop=True)
+    predicted, retrained = _with_group(predicted), _with_group(retrained)
+    _check(predicted, retrained)
+    seeds = [set(sample["seed"].values.tolist()) for sample in (predicted, retrained)]
+    if seeds[0] == seeds[1]:
+        retrained = retrained.sel(seed=predicted["seed"])
+    names = (predicted["group"].values.tolist(), predicted["test"].values.tolist())
+    places: list = predicted["checkpoint"].values.tolist() if "checkpoint" in before.dims else []
+    for checkpoint in places or [None]:
+        at = {} if checkpoint is None else {"checkpoint": checkpoint}
+        yield checkpoint, Samples(
+            before.sel(at).transpose("seed", "test").values[:, None],
+            predicted.sel(at).transpose("seed", "group", "test").values,
+            retrained.sel(at).transpose("seed", "group", "test").values,
+            seeds[0] == seeds[1], names,
+        )  # fmt: skip
+
+
+def _with_group(sample: xr.DataArray) -> xr.DataArray:
+    sample = sample if "group" in sample.dims else sample.expand_dims(group=[0])
+    if "group" not in sample.coords:
+        sample = sample.assign_coords(group=np.arange(sample.sizes["group"]))
+    return sample.reset_coords(drop=True)
+
+
+def _check(predicted: xr.DataArray, retrained: xr.DataArray) -> None:
+    if set(predicted.dims) != set(retrained.dims):
+        raise UserError(f"predicted has the dims {predicted.dims}, retrained {retrained.dims}")
+    for dim in set(predicted.dims) - {"seed", "group"}:
+        if predicted[dim].values.tolist() != retrained[dim].values.tolist():
+            raise UserError(f"predicted and retrained differ in {dim}")
+    if predicted.sizes["group"] != retrained.sizes["group"]:
+        raise UserError(
+            f"{predicted.sizes['group']} removals are predicted, {retrained.sizes['group']} "
+            "retrained: give the same, in the same order"
+        )
+    seeds = [set(sample["seed"].values.tolist()) for sample in (predicted, retrained)]
+    if seeds[0] != seeds[1] and seeds[0] & seeds[1]:
+        raise UserError(
+            "predicted and retrained share some seeds and not others: give the same seeds to both, "
+            "or retrain with seeds of their own"
+        )
+    if min(map(len, seeds)) < 4:
+        raise UserError(f"to compare distributions takes four runs, not {min(map(len, seeds))}")
