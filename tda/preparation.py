@@ -14,6 +14,7 @@ from tda.subsets import draw
 
 _CHECKSUMS = Path("data") / "checksums.json"
 _FULL_MNIST_TEST = "full_mnist_analysis_test"
+_WHOLE = ("mnist", "cifar10full")  # tasks that are all of a data set
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +26,12 @@ class Part:
 
 
 def rebuild(task: str, source: str) -> Path:
-    """Write the images of the paper's index lists (for ``mnist`` all) into the task's folder.
+    """Write the images of the paper's index lists (or all of a data set) into the task's folder.
 
     Pixels must be the recorded ones, except that original images may replace JPEG ones.
 
     Args:
-        task: mnist3, cifar10 or mnist.
+        task: mnist3, cifar10, or the whole of mnist or cifar10full.
         source: ``hub``, ``torchvision``, or a folder.
 
     Returns:
@@ -46,9 +47,10 @@ def rebuild(task: str, source: str) -> Path:
         split: _accepted(f"{task} {split}", part.record, recorded.get(task, {}).get(split))
         for split, part in parts.items()
     }
-    if task == "mnist":
-        lists["train_subset_6000pc"] = parts["train"].table["index"].to_numpy()
-        lists["test_subset"] = lists[_FULL_MNIST_TEST]
+    if task in _WHOLE:
+        (size,) = experiments.task(task).num_per_class
+        lists[f"train_subset_{size}pc"] = parts["train"].table["index"].to_numpy()
+        lists["test_subset"] = lists.get(_FULL_MNIST_TEST, parts["test"].table["index"].to_numpy())
     folder = paths.root() / "data" / task
     _write(folder, lists, parts, record)
     _write_json(paths.root() / _CHECKSUMS, {**recorded, task: record})
@@ -73,6 +75,8 @@ def new_subset(
     Raises:
         UserError: too few images of a class; the folder holds a subset of other settings.
     """
+    if task == "cifar10full":
+        raise UserError("subsets of CIFAR-10 are drawn by --task cifar10: leave out 'full'")
     sizes = sorted(set(sizes or experiments.task(task).num_per_class))
     num_classes = len(experiments.task(task).classes)
     test_size = test_size or len(_paper_test_list(task)) // num_classes

@@ -14,8 +14,13 @@ from tda.errors import UserError
 from tda.images import read_table, with_columns
 
 SPLITS = ("train", "test")
-HUB = {"mnist3": "ylecun/mnist", "mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
-TORCHVISION = {"mnist3": "MNIST", "mnist": "MNIST", "cifar10": "CIFAR10"}
+HUB = {
+    "mnist3": "ylecun/mnist",
+    "mnist": "ylecun/mnist",
+    "cifar10": "uoft-cs/cifar10",
+    "cifar10full": "uoft-cs/cifar10",
+}
+TORCHVISION = {"mnist3": "MNIST", "mnist": "MNIST", "cifar10": "CIFAR10", "cifar10full": "CIFAR10"}
 _ELSEWHERE = "or name a folder with train.parquet and test.parquet by --source"
 
 

@@ -1,50 +1,23 @@
 """What the stages of final-model-only attribution need: data, network, and the final model."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda import checkpoints, tabular
+from tda import checkpoints
 from tda.examples import Data
 from tda.experiments import Run
 from tda.final_model import FinalModels
 from tda.further_training import balanced, chunk_for
 from tda.gradients import SampleGradients
-from tda.networks import seeded
-from tda.networks.mlp import mlp
-from tda.objective import Classification, Objective, Regression
+from tda.memory import members_that_fit
+from tda.networks import bert, pretrained, seeded
+from tda.objective import AsCalled
 from tda.parameters import Parameters
 from tda.stages.context import Options, RunContext
-
-
-@dataclass(frozen=True, eq=False)
-class System:
-    """A task as the stages see it; a further one is a further entry of ``SYSTEMS``.
-
-    Attributes:
-        split: with ``train``, ``test`` and ``hash``.
-        objective: of training, and what is measured.
-        build: makes the network with random parameters.
-    """
-
-    split: tabular.Split
-    objective: Objective
-    build: Callable[[], nn.Module]
-
-
-def _tabular(task: str, device: str) -> System:
-    table, split = tabular.TABLES[task], tabular.load(task, device)
-    sizes = split.train.x.shape[1], table.num_outputs
-    return System(
-        split, Regression() if table.regression else Classification(), lambda: mlp(*sizes)
-    )
-
-
-SYSTEMS: dict[str, Callable[[str, str], System]] = dict.fromkeys(tabular.TABLES, _tabular)
+from tda.stages.systems import System, system
 
 
 class FinalContext(RunContext):
@@ -53,13 +26,13 @@ class FinalContext(RunContext):
     def __init__(self, experiment: FinalModels, run: Run, options: Options):
         self.experiment, self.run, self.options = experiment, run, options
         self.device = torch.device(options.device)
-        self.system = _system(experiment.task, options.device)
+        self.system = _system(experiment, options.device)
         self.split, self.objective = self.system.split, self.system.objective
 
     @cached_property
     def network(self) -> nn.Module:
         """With the initial parameters of the final model's training."""
-        return seeded(self.system.build, self.run.init).to(self.device)
+        return self._built()
 
     @cached_property
     def layout(self) -> Parameters:
@@ -82,7 +55,7 @@ class FinalContext(RunContext):
     @cached_property
     def final_network(self) -> nn.Module:
         """With the final model's parameters, in evaluation mode."""
-        network = seeded(self.system.build, self.run.init).to(self.device)
+        network = self._built()
         self.layout.write(network, self.theta_P)
         return network.eval()
 
@@ -96,6 +69,7 @@ class FinalContext(RunContext):
         """What the final model depends on."""
         return {
             **self.experiment.settings(),
+            **self.system.settings,
             "train_seed": self.run.init,
             "data_hash": self.split.hash,
         }
@@ -103,9 +77,20 @@ class FinalContext(RunContext):
     @cached_property
     def chunk(self) -> int:  # type: ignore[override]
         """Members to train together."""
-        recipe = self.experiment.recipe
-        largest = self.options.chunk or chunk_for(self.network, self.split.train, recipe)
-        return balanced(1 + len(self.left_out), largest)
+        return balanced(1 + len(self.left_out), self.options.chunk or self._largest_chunk())
+
+    def _largest_chunk(self) -> int:
+        """On a GPU what fits, on a CPU what is fastest."""
+        train, recipe = self.split.train, self.experiment.recipe
+        if self.device.type == "cpu":
+            return chunk_for(self.network, train, recipe)
+        called = AsCalled(self.network, self.objective)
+        batch = train.take(slice(recipe.batch_size))
+        return members_that_fit(called, recipe, batch.x, self.memory_bytes)
+
+    def _built(self) -> nn.Module:
+        """The network, drawn on the CPU, so that a seed means the same on every device."""
+        return pretrained.moved(seeded(self.system.build, self.run.init), self.device)
 
     @property
     def left_out(self) -> range:
@@ -131,8 +116,8 @@ class FinalContext(RunContext):
 
 
 @lru_cache(maxsize=1)
-def _system(task: str, device: str) -> System:
-    return SYSTEMS[task](task, device)
+def _system(models: FinalModels, device: str) -> System:
+    return system(models, device)
 
 
 @lru_cache(maxsize=2)
@@ -145,3 +130,4 @@ def forget() -> None:
     """Read files anew: they may have changed since an earlier stage in this process."""
     final_context.cache_clear()
     _system.cache_clear()
+    bert.forget()

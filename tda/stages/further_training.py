@@ -1,18 +1,20 @@
 """Stages of final-model-only attribution: the final model, and its further training."""
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
+from torch import Tensor
 
 from tda import checkpoints, paths
 from tda.changes import HOW, Change
-from tda.ensemble import output, train
+from tda.copies import copies_of
+from tda.ensemble import accuracy, output, run, train
 from tda.experiments import Recipe, Run
-from tda.final_model import OPTIMIZERS, FinalModels, evaluated_epochs
+from tda.final_model import OPTIMIZERS, FinalModels
 from tda.further_training import Course, GoldStandard, labelled
 from tda.members import Members, data_order
+from tda.posterior import has_dropout
 from tda.stages.context import Options
 from tda.stages.final_context import FinalContext, final_context, forget
 from tda.stages.runner import Stage
@@ -23,8 +25,9 @@ STARTS = ("final", "scratch")
 def add_further_flags(parser: ArgumentParser) -> None:
     """``--optimizer``, ``--leave_out``, ``--start``."""
     parser.add_argument(
-        "--optimizer", choices=OPTIMIZERS, default="sgd", help="of further training"
-    )
+        "--optimizer", choices=OPTIMIZERS,
+        help="of further training; default: the task's first, mostly sgd",
+    )  # fmt: skip
     parser.add_argument(
         "--leave_out", choices=HOW, default=HOW[0],
         help="subtract: L(z_i)/n from every batch's mean loss; delete: z_i from the order, which "
@@ -70,9 +73,9 @@ class TrainFinal(FinalStage):
         initial_1P = context.layout.read(context.network)[None]
         order = data_order(context.run.order, len(split.train), recipe.epochs)
         weight_1N = initial_1P.new_ones(1, len(split.train))
-        members = Members(initial_1P, order.to(context.device), weight_1N)
-        trained = train(context.network, context.objective, split.train, recipe, members)
-        theta_CP = next(trained)[1][:, 0]
+        dropout_seed = context.run.order if has_dropout(context.network) else None
+        members = Members(initial_1P, order.to(context.device), weight_1N, dropout_seed)
+        theta_CP, epoch = _trained(context, members)
         checkpoints.save(
             context.experiment, context.run, theta_CP, context.layout, context.training_settings
         )
@@ -83,7 +86,8 @@ class TrainFinal(FinalStage):
             )
             for name, data in (("train", split.train), ("test", split.test))
         }  # fmt: skip
-        return {"predictions": context.stamped(xr.Dataset(outputs))}
+        found = xr.Dataset({**outputs, "epoch": epoch})
+        return {"predictions": context.stamped(found)}
 
 
 class FurtherTraining(FinalStage):
@@ -102,12 +106,12 @@ class FurtherTraining(FinalStage):
         return paths.further(experiment, output, run)
 
     def settings(self, context: FinalContext, output: str) -> dict:
-        recipe, epochs = _further(context)
+        recipe, course = _further(context)
         own = {f"further_{name}": value for name, value in recipe.settings().items()}
         final = checkpoints.fingerprint(context.theta_P) if _from_final(context) else None
         change = _change(context)
         return {
-            **own, "order": context.run.order, "how": change.how, "epochs_measured": epochs,
+            **own, "order": context.run.order, "how": change.how, **_measured(course),
             "num_left_out": len(change.groups), "final": final,
         }  # fmt: skip
 
@@ -116,11 +120,10 @@ class FurtherTraining(FinalStage):
         return 1 + len(context.left_out)
 
     def part_size(self, context: FinalContext) -> int:
-        return max(8, context.chunk)
+        return max(8, context.chunk) if context.chunk > 1 else 1
 
     def compute(self, context: FinalContext, items: range, chunk: int) -> dict[str, xr.Dataset]:
-        recipe, epochs = _further(context)
-        course = Course.of(recipe, len(context.split.train), epochs)
+        recipe, course = _further(context)
         network = context.final_network if _from_final(context) else context.network
         gold = GoldStandard(network, context.objective, recipe, course, chunk)
         loss_TRM = gold.losses(
@@ -132,8 +135,7 @@ class FurtherTraining(FinalStage):
 
     def gather(self, context: FinalContext, parts: list[xr.Dataset]) -> xr.Dataset:
         loss = xr.concat([part["loss"] for part in parts], dim="member").drop_duplicates("member")
-        recipe, epochs = _further(context)
-        course = Course.of(recipe, len(context.split.train), epochs)
+        _, course = _further(context)
         seed = int(context.run.name.partition("x")[2])
         gathered = labelled(
             loss.transpose("step", "member", "test").values[None], course, _change(context),
@@ -146,13 +148,37 @@ def _from_final(context: FinalContext) -> bool:
     return context.options["start"] == "final"
 
 
-def _further(context: FinalContext) -> tuple[Recipe, Sequence[int]]:
-    """The recipe, and the epochs after which it is measured."""
-    protocol = context.experiment.protocol
+def _trained(context: FinalContext, members: Members) -> tuple[Tensor, int]:
+    """θ [1 P] of the final model, and the epoch that it is of."""
+    train_data, recipe = context.split.train, context.experiment.recipe
+    if not context.experiment.protocol.best:
+        trained = train(context.network, context.objective, train_data, recipe, members)
+        return next(trained)[1][:, 0], recipe.epochs
+    copies = copies_of(context.network, context.objective, stacked=False)
+    per_epoch, best = -(-len(train_data) // recipe.batch_size), (-1.0, members.initial, 0)
+    for step, _ in enumerate(run(copies, context.objective, train_data, recipe, members)):
+        if step and step % per_epoch == 0:
+            share = accuracy(copies, context.split.test)
+            if share > best[0]:
+                best = share, copies.vector(), step // per_epoch
+    return best[1], best[2]
+
+
+def _further(context: FinalContext) -> tuple[Recipe, Course]:
+    """The recipe, and when it is measured."""
+    protocol, num_train = context.experiment.protocol, len(context.split.train)
     if _from_final(context):
         recipe = protocol.further[context.options["optimizer"]]
-        return recipe, evaluated_epochs(recipe.epochs)
-    return protocol.training, protocol.training.kept_epochs
+        steps = protocol.measured(recipe, num_train)
+        return recipe, Course.of(recipe, num_train, steps=steps)
+    return protocol.training, Course.of(protocol.training, num_train)
+
+
+def _measured(course: Course) -> dict:
+    """When further training is measured, for the settings: in epochs, if these are whole."""
+    whole = all(epoch.is_integer() for epoch in course.epochs)
+    epochs, steps = [int(epoch) for epoch in course.epochs], list(course.steps)
+    return {"epochs_measured": epochs} if whole else {"steps_measured": steps}
 
 
 def _change(context: FinalContext) -> Change:
