@@ -27,8 +27,8 @@ NAME = "convergence"
 def analyse() -> Iterator[Path]:
     """Write the table and the figure."""
     shifts = read(NAME)["shift"]
-    unrolled = shifts.sel(method="unrolled")
-    others = shifts.drop_sel(method="unrolled")
+    unrolled = shifts.sel({"method": "unrolled"})
+    others = shifts.drop_sel({"method": "unrolled"})
     table = pd.concat(
         summary(values).assign(quantity=quantity)
         for quantity, values in agreement(unrolled, others).items()

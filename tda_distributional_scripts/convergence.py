@@ -8,7 +8,7 @@ decay alone as its damping and with the horizon's, 1/Σ η, too; and the horizon
 
 Reads   data/concrete/
 Writes  results/distributional_convergence/samples.nc
-Takes   <measured>
+Takes   25 s of CPU time for 6 runs, on one core
 """
 
 from dataclasses import asdict, replace

@@ -40,4 +40,4 @@ def test_what_is_missing_is_named_with_its_command(root):
     said = script("analysis/distributional_concrete.py", root=root, ok=False)
     assert "make it with `python tda_distributional_scripts/concrete.py`" in said
     few = script("tda_distributional_scripts/concrete.py", "--runs", "2", root=root, ok=False)
-    assert "takes 4 at least" in few
+    assert "--runs 2 are too few to compare distributions: 4 or more" in few

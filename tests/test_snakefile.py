@@ -81,8 +81,6 @@ def test_one_target_makes_scores_tables_and_figures_and_a_second_run_does_nothin
 
 def test_distributional_experiments_are_made_and_drawn():
     plan = snakemake("--dry-run", "distributional")
+    rules = {line.split()[0] for line in plan.splitlines() if line.strip()}
     for name in ("regression_1d", "convergence", "concrete"):
-        assert f"distributional_{name}_samples" in plan
-        assert (
-            f"analysis/distributional_{name}.py" in plan or f"rule distributional_{name}:" in plan
-        )
+        assert {f"distributional_{name}_samples", f"distributional_{name}"} <= rules

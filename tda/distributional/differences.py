@@ -70,7 +70,9 @@ def tail(c: Any) -> Difference:
     Args:
         c: threshold, one for all test points or one each [M].
     """
-    return of_statistic(f"tail({c})", lambda sample: (sample > np.asarray(c)).mean(axis=0))
+    threshold = np.asarray(c)
+    name = "tail" if threshold.ndim else f"tail({c})"
+    return of_statistic(name, lambda sample: (sample > threshold).mean(axis=0))
 
 
 DIFFERENCES = {

@@ -114,7 +114,11 @@ def removals(samples: xr.Dataset, errors: pd.DataFrame, lds: pd.DataFrame) -> Fi
     before = samples["measured"].sel({k: v for k, v in at.items() if k != "group"}).values
     for values, colour, label in (
         (before, BEFORE, "before"),
-        (before + samples["shift"].sel(method="unrolled").sel(at).values, PREDICTED, "predicted"),
+        (
+            before + samples["shift"].sel({"method": "unrolled"}).sel(at).values,
+            PREDICTED,
+            "predicted",
+        ),
         (samples["retrained"].sel(at).values, RETRAINED, "retrained"),
     ):
         share = (np.arange(len(values)) + 0.5) / len(values)
