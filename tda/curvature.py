@@ -18,6 +18,7 @@ from tda.errors import UserError
 from tda.filters import Filter
 from tda.gradients import SampleGradients
 from tda.products import PRODUCTS, Products, hessian_products
+from tda.rows import RowBlocks
 from tda.scratch import empty
 
 
@@ -68,7 +69,7 @@ class GaussNewton:
         """From the Jacobian's inner products with itself and with the test gradients."""
         objective, count = gradients.objective, len(gradients.train_data)
         output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
-        root_NKK = objective.hessian_root(output_NK, y_N) / count**0.5
+        root_NKK = _root(gradients)
         coordinates_NK = objective.gradient_in_root(output_NK, y_N) * count**0.5
         gram = gradients.jacobian.inner(gradients.jacobian).double()
         gram = torch.einsum("nka,nkml,mlb->namb", root_NKK, gram, root_NKK)
@@ -76,16 +77,38 @@ class GaussNewton:
         test = torch.einsum("nka,nkm->nam", root_NKK, test).flatten(0, 1)
         return cls(gram.reshape(len(test), len(test)), test, coordinates_NK)
 
+    @staticmethod
+    def rooted(gradients: SampleGradients, rows: RowBlocks) -> Tensor:
+        """B v [Q V] of gradients v, one for each of V examples."""
+        products = gradients.jacobian.inner(rows)[..., 0].double()
+        return torch.einsum("nka,nkv->nav", _root(gradients), products).flatten(0, 1)
+
+    @staticmethod
+    def unrooted(gradients: SampleGradients, weight_NK: Tensor) -> Tensor:
+        """Weights of the output's Jacobian rows [N K] that add up to Bᵀ of given weights."""
+        return torch.einsum("nka,na->nk", _root(gradients), weight_NK)
+
+    @cached_property
+    def eigen(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues [Q] and eigenvectors [Q Q] of the dual."""
+        eigenvalues_Q, basis_QQ = torch.linalg.eigh(self.gram_QQ)
+        return eigenvalues_Q.clamp(min=0), basis_QQ
+
+    @property
+    def basis(self) -> Tensor:
+        """Eigenvectors of the dual: rows are examples' outputs [N·K Q]."""
+        return self.eigen[1]
+
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
         """Eigenvalues s [Q] of C that may differ from 0; test and training gradients [Q M], [Q N].
 
         In the basis of eigenvectors U of the dual: Uᵀ B ∇g(z) and Uᵀ c_j.
         """
-        eigenvalues_Q, basis = torch.linalg.eigh(self.gram_QQ)
-        basis = basis.unflatten(0, self.train_NK.shape)
+        eigenvalues_Q, basis_QQ = self.eigen
+        basis = basis_QQ.unflatten(0, self.train_NK.shape)
         return (
-            eigenvalues_Q.clamp(min=0),
+            eigenvalues_Q,
             basis.flatten(0, 1).T @ self.test_QM,
             torch.einsum("nkq,nk->qn", basis, self.train_NK),
         )
@@ -103,6 +126,12 @@ class GaussNewton:
         return torch.einsum(
             "nk,nkm->nm", self.train_NK, solved_QM.unflatten(0, self.train_NK.shape)
         )
+
+
+def _root(gradients: SampleGradients) -> Tensor:
+    """R/√N of each training example [N K K], R Rᵀ the Hessian of its loss in the output."""
+    output_NK, count = gradients.outputs_NK.double(), len(gradients.train_data)
+    return gradients.objective.hessian_root(output_NK, gradients.targets_N) / count**0.5
 
 
 @dataclass(frozen=True)
@@ -180,10 +209,8 @@ def training_products(gradients: SampleGradients, curvature: str, block: int = 2
 def gauss_newton_matrix(gradients: SampleGradients) -> Tensor:
     """C [P P], float64, summed over blocks of examples."""
     count = gradients.layout.count
-    objective, total = gradients.objective, len(gradients.train_data)
     matrix_PP = torch.zeros(count, count, dtype=torch.float64, device=gradients.theta_P.device)
-    output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
-    root_NKK = objective.hessian_root(output_NK, y_N) / total**0.5
+    root_NKK = _root(gradients)
     for chosen, rows in gradients.jacobian:
         jacobian_BKP = gradients.vectors(rows).double()
         rooted = torch.einsum("bka,bkp->bap", root_NKK[chosen], jacobian_BKP).flatten(0, 1)
