@@ -79,8 +79,8 @@ class GaussNewton:
 
     @staticmethod
     def rooted(gradients: SampleGradients, rows: RowBlocks) -> Tensor:
-        """B v [Q V] of gradients v, one for each of V examples."""
-        products = gradients.jacobian.inner(rows)[..., 0].double()
+        """B v [Q V] of gradients v, one or more for each of some examples."""
+        products = gradients.jacobian.inner(rows).flatten(2).double()
         return torch.einsum("nka,nkv->nav", _root(gradients), products).flatten(0, 1)
 
     @staticmethod

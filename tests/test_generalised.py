@@ -17,6 +17,7 @@ from tda.methods.generalised import (
     proposition_1,
 )
 from tda.methods.influence import filtered_influence
+from tda.methods.linearised import linearised
 from tda.objective import Classification
 from tda.parameters import Parameters
 
@@ -127,6 +128,16 @@ def test_the_horizon_filter_is_the_derivative_of_gradient_descent_on_the_quadrat
     assert torch.linalg.eigvalsh(brute.gauss_newton(brute.ones_N))[-1] * rate < 1
     scores_NM = generalised(brute.gradients, unrolled(rate, steps))
     torch.testing.assert_close(scores_NM, brute.removal(descent), **CLOSE)
+
+    def measured(weight_N):
+        jacobian_MKP = jacrev(brute.outputs)(brute.theta_P, brute.test)
+        output_MK = brute.outputs(brute.theta_P, brute.test)
+        moved_MK = output_MK + torch.einsum("mkp,p->mk", jacobian_MKP, descent(weight_N))
+        return Classification().loss(moved_MK, brute.test.y)
+
+    change_MN = torch.autograd.functional.jacobian(measured, brute.ones_N)
+    scores_NM = linearised(brute.gradients, unrolled(rate, steps))
+    torch.testing.assert_close(scores_NM, -N * change_MN.T, **CLOSE)
 
 
 def test_equation_16_takes_the_gradient_after_further_training(brute):

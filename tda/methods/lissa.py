@@ -8,6 +8,7 @@ from torch import Tensor
 from tda.errors import UserError
 from tda.gradients import SampleGradients
 from tda.products import PRODUCTS
+from tda.rows import RowBlocks
 
 
 @dataclass(frozen=True)
@@ -68,21 +69,38 @@ def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Tensor:
     r"""Scores [N M]: :math:`(v/c)^\top \nabla L(z_j)` with v from :class:`Lissa` at ∇g(z).
 
     Positive = helpful (Koh and Liang 2017, section 3). The recursion is linear and each H_b
-    symmetric, so it is run on the training side, with the batches in reversed order: N and not M
-    vectors, and the same result. Costs steps · N Hessian-vector products of batches.
+    symmetric, so that it may be run on the training side instead, with the batches in reversed
+    order: on whichever side has fewer examples, with the same result. Costs steps · min(N, M)
+    Hessian-vector products of batches.
 
     Args:
         gradients: of one sample of θ.
         settings: the recursion's constants.
     """
-    vectors_NP = torch.cat([gradients.vectors(rows)[:, 0] for _, rows in gradients.train])
-    sum_NP = vectors_NP.clone()
-    for batch in reversed(_batches(len(gradients.train_data), settings)):
+    train_side = len(gradients.train_data) <= len(gradients.test_data)
+    own, others = gradients.test, gradients.train
+    batches = _batches(len(gradients.train_data), settings)
+    if train_side:
+        own, others, batches = others, own, batches[::-1]
+    sum_VP = _recursion(gradients, settings, batches, _formed(gradients, own))
+    scores = torch.cat([gradients.vectors(rows)[:, 0] @ sum_VP.T for _, rows in others])
+    return (scores.T if train_side else scores) / settings.scale
+
+
+def _formed(gradients: SampleGradients, rows: RowBlocks) -> Tensor:
+    return torch.cat([gradients.vectors(block)[:, 0] for _, block in rows])
+
+
+def _recursion(
+    gradients: SampleGradients, settings: Lissa, batches: list[Tensor], vectors_VP: Tensor
+) -> Tensor:
+    """The sum of the series' terms [V P]."""
+    sum_VP = vectors_VP.clone()
+    for batch in batches:
         products = PRODUCTS[settings.curvature](gradients, gradients.train_data.take(batch))
-        vectors_NP = (1 - settings.damping) * vectors_NP - products(vectors_NP) / settings.scale
-        sum_NP += vectors_NP
-    test = [sum_NP @ gradients.vectors(rows)[:, 0].T for _, rows in gradients.test]
-    return torch.cat(test, dim=1) / settings.scale
+        vectors_VP = (1 - settings.damping) * vectors_VP - products(vectors_VP) / settings.scale
+        sum_VP += vectors_VP
+    return sum_VP
 
 
 def _batches(num_train: int, settings: Lissa) -> list[Tensor]:
