@@ -17,9 +17,10 @@ from pathlib import Path
 import pandas as pd
 
 from tda import paths
+from tda.errors import UserError
 from tda.figures import fimo, style
 from tda.final_model import FinalModels
-from tda.final_results import adjusted, main, read_further, variants, write_table
+from tda.final_results import adjusted, command, main, read_further, variants, write_table
 from tda.statistics.seed_noise import seed_noise
 
 HOW = {"sgd": "subtraction", "sgd_delete": "deletion"}
@@ -29,6 +30,11 @@ SHOWN = 20  # test points
 def analyse(models: FinalModels) -> Iterator[Path]:
     """Write the table and the figures of one task."""
     table = pd.concat([rows(models, variant) for variant in variants(models)])
+    if not len(table):
+        raise UserError(
+            f"noise needs two orders of the data, {models.name} has one: run "
+            f"`{command(models)} --num_seeds 2`"
+        )
     yield write_table(models, "gold", table)
     drawn = table[(table["adjustment"] == "full") & table["variant"].isin(HOW)]
     drawn = drawn.assign(how=drawn["variant"].map(HOW))

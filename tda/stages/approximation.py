@@ -30,7 +30,7 @@ from tda.stages.final_context import FinalContext
 from tda.stages.further_training import FinalStage
 
 DAMPINGS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
-SOLVED = (1e-2, 0.1, 1.0, 10.0)  # where each damping costs an iterative solution
+SOLVED = (0.1, 1.0)  # where each damping costs an iterative solution
 LISSA_STEPS, LISSA_BATCH = 100, 128
 PROJECTION = 512  # of TRAK: below N
 
