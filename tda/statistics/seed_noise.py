@@ -28,6 +28,6 @@ def seed_noise(scores: xr.DataArray) -> xr.Dataset:
         {
             "signal": np.sqrt(signal.clip(min=0)),
             "noise": np.sqrt(variance),
-            "seeds_needed": np.ceil(needed).clip(min=1).fillna(np.inf),
+            "seeds_needed": np.ceil(needed.clip(min=1).fillna(np.inf)),
         }
     )
