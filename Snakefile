@@ -6,6 +6,7 @@
     snakemake --cores 2 paper                   the paper's grid of CNNs: experiments 1-8, CNN3
     snakemake --cores 2 paper_vit               experiments 9 and 10: downloads a ViT-B/16
     snakemake --cores 2 vit_small               the ViT that comes with the project
+    snakemake --cores 2 fimo_concrete fimo_energy     final-model-only attribution
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
     snakemake --cores 2 distributional          distributions over runs: three experiments
@@ -27,6 +28,8 @@ from tda.experiments import (
     VIT_SMALL_GRID,
     Experiment,
 )
+from tda.final_model import TRAIN_SEEDS, FinalModels
+from tda.tabular import TABLES as TABLES_OF_ROWS
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
 EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS]
@@ -54,6 +57,15 @@ COMPARISONS = (  # figures of all experiments that exist
     "figure_06_p_value_by_checkpoints",
 )
 DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete")
+FINAL = [FinalModels(task) for task in ("concrete", "energy")]
+FURTHER = {  # variant: own flags, final models, orders of the data
+    "sgd": ("", TRAIN_SEEDS, 3),
+    "adam": ("--optimizer adam", TRAIN_SEEDS[:1], 2),
+    "sgd_delete": ("--leave_out delete", TRAIN_SEEDS[:1], 2),
+    "scratch": ("--start scratch", TRAIN_SEEDS[:1], 1),
+}
+FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
+                "fimo_examples": "examples"}  # fmt: skip
 PYTHON = config.get("python", sys.executable)
 
 
@@ -92,6 +104,25 @@ def images(experiment):
         *(paths.images(task, split) for split in ("train", "test")),
         *(paths.index_list(task, subset) for subset in (size, None)),
     ]
+
+
+def final_runs(models, variant):
+    """Files of one kind of further training."""
+    _, train_seeds, num_seeds = FURTHER[variant]
+    runs = models.runs(train_seeds, range(num_seeds))
+    return [paths.further(models.name, variant, run.name) for run in runs]
+
+
+def final_checkpoints(models):
+    epoch = models.recipe.kept_epochs[-1]
+    return [paths.checkpoint(models, run.name, epoch) for run in models.finals()]
+
+
+def further_command(models, variant):
+    own, train_seeds, num_seeds = FURTHER[variant]
+    one = f"--train_seed {train_seeds[0]}" if len(train_seeds) == 1 else ""
+    flags = [models.flags, own, one, f"--num_seeds {num_seeds}"]
+    return " ".join([models.script("further_train"), *filter(None, flags)])
 
 
 def drawn(experiment):
@@ -310,3 +341,77 @@ for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.item
             touch(paths.drawn(None, f"{{comparison}}.{group}")),
         shell:
             "{PYTHON} analysis/{wildcards.comparison}.py"
+
+
+for models in FINAL:
+
+    rule:
+        name: models.name
+        input:
+            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+
+    rule:
+        name: f"train_{models.name}"
+        input:
+            paths.rows(models.task, TABLES_OF_ROWS[models.task].suffix),
+        output:
+            update([paths.predictions(models.name, run.name) for run in models.finals()]),
+            update(final_checkpoints(models)),
+        params:
+            command=f"{models.script('train')} {models.flags}",
+        threads: workflow.cores
+        shell:
+            "{PYTHON} {params.command} --jobs {threads}"
+
+    rule:
+        name: f"approximate_{models.name}"
+        input:
+            final_checkpoints(models),
+        output:
+            update([paths.approximation(models.name, "horizon_linearised", run.name)
+                    for run in models.finals()]),
+        params:
+            command=f"{models.script('approximate')} {models.flags}",
+        threads: workflow.cores
+        shell:
+            "{PYTHON} {params.command} --jobs {threads}"
+
+    for variant in FURTHER:
+
+        rule:
+            name: f"further_{models.name}_{variant}"
+            input:
+                final_checkpoints(models),
+            output:
+                update(final_runs(models, variant)),
+            params:
+                command=further_command(models, variant),
+            threads: workflow.cores
+            shell:
+                "{PYTHON} {params.command} --jobs {threads}"
+
+    for script, table in FINAL_TABLES.items():
+
+        rule:
+            name: f"{script}_{models.task}"
+            input:
+                [final_runs(models, variant) for variant in FURTHER],
+                [paths.approximation(models.name, "horizon_linearised", run.name)
+                 for run in models.finals()],
+            output:
+                paths.table(models.name, table),
+            params:
+                command=f"analysis/{script}.py {models.flags}",
+            shell:
+                "{PYTHON} {params.command}"
+
+    rule:
+        name: f"fimo_damping_{models.task}"
+        input:
+            paths.table(models.name, "agreement"),
+        output:
+            paths.table(models.name, "damping"),
+        params:
+            command=f"analysis/fimo_damping.py {models.flags}",
+        shell:
+            "{PYTHON} {params.command}"

@@ -41,7 +41,7 @@ def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":
     kept = gradients.kept
     if "gauss_newton" not in kept:
         rank, count = gradients.outputs_NK.numel(), gradients.layout.count
-        _require(gradients, min(rank, count), "the exact Gauss-Newton matrix")
+        require_matrix(gradients, min(rank, count), "the exact Gauss-Newton matrix")
         kept["gauss_newton"] = (
             GaussNewton.of(gradients)
             if rank <= count
@@ -57,12 +57,12 @@ def explicit_hessian(gradients: SampleGradients) -> "Primal":
         UserError: it does not fit into memory.
     """
     if "hessian" not in gradients.kept:
-        _require(gradients, gradients.layout.count, "the exact Hessian")
+        require_matrix(gradients, gradients.layout.count, "the exact Hessian")
         gradients.kept["hessian"] = Primal(hessian_matrix(gradients), gradients)
     return gradients.kept["hessian"]
 
 
-def _require(gradients: SampleGradients, size: int, name: str) -> None:
+def require_matrix(gradients: SampleGradients, size: int, name: str) -> None:
     """Room for a matrix, a factor of it, and what LAPACK needs."""
     require(
         gradients, 3 * 8 * size**2, f"{name} of {size:,} rows",
@@ -107,6 +107,14 @@ class GaussNewton:
         train_QN = torch.einsum("nkq,nk->qn", basis_NKQ, self.train_NK)
         return eigenvalues_Q.clamp(min=0), basis_QQ, train_QN
 
+    def tests(self) -> Tensor:
+        """B ∇g(z) [Q M] of all test examples."""
+        return torch.cat([self.in_span(rows) for _, rows in self.gradients.test], dim=1)
+
+    def weights(self, span_NK: Tensor) -> Tensor:
+        """Weights of the outputs' gradients [N K] that add up to Bᵀ of given numbers."""
+        return torch.einsum("nka,na->nk", self.root_NKK, span_NK)
+
     def filtered(self, phi: Filter) -> Blocks:
         """∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
         eigenvalues_Q, _, train_QN = self.spectrum
@@ -117,7 +125,7 @@ class GaussNewton:
     def solved(self, damping: float) -> Blocks:
         """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky."""
         factor_QQ = damped_factor(self.gram_QQ.clone(), damping)
-        for rows, columns, test_Qm in self._tests(self._in_span):
+        for rows, columns, test_Qm in self._tests(self.in_span):
             solved_NKm = torch.cholesky_solve(test_Qm, factor_QQ).unflatten(0, self.train_NK.shape)
             scores = torch.einsum("nk,nkm->nm", self.train_NK[rows], solved_NKm[rows])
             yield rows, columns, scores
@@ -137,11 +145,11 @@ class GaussNewton:
             self.gradients.kept[key] = prepare(test)
         return self.gradients.kept[key]
 
-    def _in_span(self, test: Rows) -> Tensor:
-        """B ∇g(z) [Q m]."""
+    def in_span(self, test: Rows) -> Tensor:
+        """B v [Q m] of gradients v, such as ∇g(z), one or more of each example."""
         parts = [
             torch.einsum(
-                "nka,nkm->nam", self.root_NKK[chosen], inner(rows, test)[..., 0].double()
+                "nka,nkm->nam", self.root_NKK[chosen], inner(rows, test).flatten(2).double()
             ).flatten(0, 1)
             for chosen, rows in self.gradients.jacobian
         ]
@@ -149,7 +157,7 @@ class GaussNewton:
 
     def _rotated(self, test: Rows) -> Tensor:
         """Uᵀ B ∇g(z) [Q m], in the basis of eigenvectors U of the dual."""
-        return self.spectrum[1].T @ self._in_span(test)
+        return self.spectrum[1].T @ self.in_span(test)
 
 
 def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 import tda
 import tda.networks.mlp
+import tda.paths
 from tda.changes import Change
 from tda.ensemble import data_order, dropout_masks
 from tda.errors import UserError
@@ -329,3 +330,25 @@ def test_settings_of_stored_results_do_not_know_of_later_fields():
         "epochs", "batch_size", "lr", "weight_decay", "optimizer", "linear_decay", "keep",
     }  # fmt: skip
     assert Recipe(epochs=3, momentum=0.9, optimizer="sgd").settings()["momentum"] == 0.9
+
+
+def test_the_benchmarks_sequential_side_computes_the_same(monkeypatch):
+    """CG without steps to spare is the exact influence; its run is a plain DataLoader run."""
+    monkeypatch.syspath_prepend(str(tda.paths.REPOSITORY / "benchmarks"))
+    import sequential
+
+    network = perceptron()
+    solve = sequential.conjugate_gradients(0.1, 40)
+    theirs_M = sequential.influence_of_point(network, TRAIN, TEST, 3, solve).detach()
+    posterior = tda.Posterior.of_networks({0: [network]})
+    ours = tda.attribute(posterior, tda.Regression(), TRAIN, TEST, damping=0.1)
+    np.testing.assert_allclose(theirs_M, ours[0, 0, 3], rtol=1e-6)
+
+    solve = sequential.lissa(0.1, scale=20.0, steps=4000, batch=N)
+    theirs_M = sequential.influence_of_point(network, TRAIN, TEST, 3, solve).detach()
+    np.testing.assert_allclose(theirs_M, ours[0, 0, 3], rtol=1e-6)
+
+    full = replace(SGD, batch_size=N, epochs=2)  # a full batch has no order
+    theirs = sequential.further_losses(network, TRAIN, TEST, full, 0, None)
+    measured = further(network, full, left_out=[1], epochs=[1, 2])
+    np.testing.assert_allclose(theirs, measured["full"][0], **CLOSE)

@@ -9,6 +9,7 @@ from typing import Any
 from tda.methods.conjugate_gradients import cg_influence
 from tda.methods.datainf import datainf
 from tda.methods.ekfac import ekfac_influence
+from tda.methods.generalised import generalised_influence, near_stationary, proposition_1
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
 from tda.methods.influence import hessian_influence, influence
@@ -44,6 +45,9 @@ METHODS: dict[str, tuple[Callable[..., Any], Combine | None]] = {
     "influence_projected": (projected_influence, None),
     "influence_preconditioned": (preconditioned_influence, None),
     "datainf": (datainf, None),
+    "generalised": (generalised_influence, None),
+    "proposition_1": (proposition_1, None),
+    "near_stationary": (near_stationary, None),
     "trak": (trak_parts, mean_products),
     "unrolled": (unrolled_influence, None),
     "flow": (flow_influence, None),

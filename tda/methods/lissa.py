@@ -71,28 +71,48 @@ def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Blocks:
     r"""Scores [N M]: :math:`(v/c)^\top \nabla L(z_j)` with v from :class:`Lissa` at ∇g(z).
 
     Positive = helpful (Koh and Liang 2017, section 3). The recursion is linear and each H_b
-    symmetric, so it is run on the training side, with the batches in reversed order: N and not M
-    vectors, and the same result. Costs steps · N Hessian-vector products of batches.
+    symmetric, so that it may be run on the training side instead, with the batches in reversed
+    order: on whichever side has fewer examples, with the same result. Costs steps · min(N, M)
+    Hessian-vector products of batches.
 
     Args:
         gradients: of one sample of θ.
         settings: the recursion's constants.
     """
+    train_side = len(gradients.train_data) <= len(gradients.test_data)
+    own, others = gradients.test, gradients.train
+    if train_side:
+        own, others = others, own
+    recursion = _transposed if train_side else _recursion
     each = 5 * gradients.layout.count * gradients.theta_P.element_size()
-    for rows, train in chunks(gradients, gradients.train, each):
-        sum_nP = _recursion(gradients, gradients.vectors(train)[:, 0], settings)
-        for columns, test in partners(gradients, gradients.test, rows):
-            parts = [sum_nP @ part_bLP[:, 0].T for part_bLP in formed(gradients, test)]
-            yield rows, columns, torch.cat(parts, dim=1) / settings.scale
+    for at, rows in chunks(gradients, own, each):
+        sum_vP = recursion(gradients, settings, gradients.vectors(rows)[:, 0])
+        for across, other in partners(gradients, others, at):
+            parts = [sum_vP @ part_bLP[:, 0].T for part_bLP in formed(gradients, other)]
+            scores = torch.cat(parts, dim=1) / settings.scale
+            yield (at, across, scores) if train_side else (across, at, scores.T)
 
 
-def _recursion(gradients: SampleGradients, vectors_nP: Tensor, settings: Lissa) -> Tensor:
-    sum_nP = vectors_nP.clone()
+def _recursion(gradients: SampleGradients, settings: Lissa, start_vP: Tensor) -> Tensor:
+    """v of each start, by the recursion as it stands."""
+    vectors_vP = start_vP
+    for batch in _batches(len(gradients.train_data), settings):
+        vectors_vP = start_vP + _step(gradients, settings, batch, vectors_vP)
+    return vectors_vP
+
+
+def _transposed(gradients: SampleGradients, settings: Lissa, vectors_vP: Tensor) -> Tensor:
+    """The recursion's matrix, transposed, times vectors: its terms one by one, last batch first."""
+    sum_vP = vectors_vP.clone()
     for batch in reversed(_batches(len(gradients.train_data), settings)):
-        products = PRODUCTS[settings.curvature](gradients, gradients.train_data.take(batch))
-        vectors_nP = (1 - settings.damping) * vectors_nP - products(vectors_nP) / settings.scale
-        sum_nP += vectors_nP
-    return sum_nP
+        vectors_vP = _step(gradients, settings, batch, vectors_vP)
+        sum_vP += vectors_vP
+    return sum_vP
+
+
+def _step(gradients: SampleGradients, settings: Lissa, batch: Tensor, vectors_vP: Tensor) -> Tensor:
+    products = PRODUCTS[settings.curvature](gradients, gradients.train_data.take(batch))
+    return (1 - settings.damping) * vectors_vP - products(vectors_vP) / settings.scale
 
 
 def _batches(num_train: int, settings: Lissa) -> list[Tensor]:

@@ -1,0 +1,63 @@
+"""The gold standard itself: its size, its noise, and which way of leaving out needs fewer seeds.
+
+    python analysis/fimo_gold.py [--task NAME ...]
+
+Reads   results/fimo_<task>/further/
+Writes  results/fimo_<task>/gold.csv, figures/gold_noise.png, figures/gold_sorted.png
+
+A row per variant of further training, adjustment and epoch: ``signal`` is the standard deviation
+of scores over left-out examples and test points that is not noise, ``noise`` that of a pair over
+orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 needs; medians over
+final models.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from tda import paths
+from tda.errors import UserError
+from tda.figures import fimo, style
+from tda.final_model import FinalModels
+from tda.final_results import adjusted, command, main, read_further, variants, write_table
+from tda.statistics.seed_noise import seed_noise
+
+HOW = {"sgd": "subtraction", "sgd_delete": "deletion"}
+SHOWN = 20  # test points
+
+
+def analyse(models: FinalModels) -> Iterator[Path]:
+    """Write the table and the figures of one task."""
+    table = pd.concat([rows(models, variant) for variant in variants(models)])
+    if not len(table):
+        raise UserError(
+            f"noise needs two orders of the data, {models.name} has one: run "
+            f"`{command(models)} --num_seeds 2`"
+        )
+    yield write_table(models, "gold", table)
+    drawn = table[(table["adjustment"] == "full") & table["variant"].isin(HOW)]
+    drawn = drawn.assign(how=drawn["variant"].map(HOW))
+    yield style.save(paths.figure(models.name, "gold_noise"), fimo.noise(drawn, models.task))
+    further = read_further(models)
+    gold = adjusted(further, "full").mean("seed").isel(train_seed=0, step=-1, test=slice(SHOWN))
+    heading = f"{models.task} · after {further['epoch'].values[-1]:g} epochs"
+    yield style.save(paths.figure(models.name, "gold_sorted"), fimo.sorted_scores(gold, heading))
+
+
+def rows(models: FinalModels, variant: str) -> pd.DataFrame:
+    """Noise and signal of one variant; none where there is only one order of the data."""
+    further = read_further(models, variant)
+    further = further.sel(step=further["step"] > 0)
+    if further.sizes["seed"] < 2:
+        return pd.DataFrame()
+    found = []
+    for adjustment in ("full", "mean"):
+        noise = seed_noise(adjusted(further, adjustment)).median("train_seed")
+        table = noise.to_dataframe().reset_index()
+        found.append(table.assign(variant=variant, adjustment=adjustment))
+    return pd.concat(found).assign(num_seeds=further.sizes["seed"])
+
+
+if __name__ == "__main__":
+    main(__doc__, analyse)

@@ -1,0 +1,98 @@
+"""Does averaging over orders of the data matter?
+
+    python analysis/fimo_seeds.py [--task NAME ...]
+
+Reads   results/fimo_<task>/further/, results/fimo_<task>/approximations/
+Writes  results/fimo_<task>/seeds.csv
+
+Maximum over epochs of each method's cosine with a gold standard that is the mean of 1, 2, 5, ...
+orders of the data, in disjoint groups. Groups share final models and test points, so that their
+spread alone would be too small an error: ``low`` and ``high`` are a jackknife interval over
+orders, test points and final models together, at the epoch and damping of the largest mean. A
+method's damping is the best one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tda.final_model import FinalModels
+from tda.final_results import (
+    adjusted,
+    main,
+    methods,
+    read_approximation,
+    read_further,
+    variants,
+    write_table,
+)
+from tda.statistics.cosines import cosine
+from tda.statistics.intervals import jackknife_interval
+
+SIZES = (1, 2, 5, 10, 20, 50, 100)
+FACTORS = ("group", "train_seed", "test")
+
+
+def analyse(models: FinalModels) -> Iterator[Path]:
+    """Write the table of one task."""
+    found = [
+        row
+        for variant in variants(models)
+        if variant != "scratch"
+        for adjustment in ("full", "mean")
+        for row in rows(models, variant, adjustment)
+    ]
+    yield write_table(models, "seeds", pd.DataFrame(found))
+
+
+def rows(models: FinalModels, variant: str, adjustment: str) -> Iterator[dict]:
+    """A row for each method and size of a group."""
+    further = read_further(models, variant)
+    gold = adjusted(further.sel(step=further["step"] > 0), adjustment)
+    for method in methods(models):
+        scores = read_approximation(models, method, further)
+        if "step" in scores.dims and not variant.startswith("sgd"):
+            continue
+        for size in (size for size in SIZES if size <= gold.sizes["seed"]):
+            agreement = cosine(grouped(gold, size), scores)
+            named = {"variant": variant, "adjustment": adjustment, "method": method}
+            yield {**named, "size": size, **maximum(agreement)}
+
+
+def grouped(gold: xr.DataArray, size: int) -> xr.DataArray:
+    """Means over disjoint groups of orders, dim ``group``; orders that are left over are not used.
+
+    Args:
+        gold: dims (seed, ...).
+        size: orders in a group.
+    """
+    count = gold.sizes["seed"] // size
+    groups = [gold.isel(seed=slice(g * size, (g + 1) * size)).mean("seed") for g in range(count)]
+    return xr.concat(groups, dim="group")
+
+
+def maximum(agreement: xr.DataArray) -> dict:
+    """The largest mean over epochs and dampings, its place, and its interval."""
+    mean = agreement.mean(FACTORS)
+    place = {dim: int(at) for dim, at in mean.argmax(...).items()} if mean.ndim else {}
+    best = agreement.isel(place)
+    interval = jackknife_interval(
+        float(best.mean()),
+        [delete_one(best, dim) for dim in FACTORS if best.sizes[dim] > 1],
+    )
+    known = {dim: float(best[dim]) for dim in ("epoch", "damping") if dim in best.coords}
+    ends = {"low": float(interval.low), "high": float(interval.high)}
+    return {"value": float(best.mean()), **ends, **known, "num_groups": agreement.sizes["group"]}
+
+
+def delete_one(values: xr.DataArray, dim: str) -> np.ndarray:
+    """Means without one level of a factor each."""
+    levels = values.mean([other for other in values.dims if other != dim]).values
+    return (levels.sum() - levels) / (len(levels) - 1)
+
+
+if __name__ == "__main__":
+    main(__doc__, analyse)

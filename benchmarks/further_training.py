@@ -1,0 +1,124 @@
+"""Final-model-only attribution: this project beside one sequential run after another.
+
+    python benchmarks/further_training.py [--task energy] [--epochs 5] [--cores 2]
+
+Same machine, data, network and rates. Seconds of both sides are of the whole protocol (100 left-out
+points and the full run, 500 epochs, 10 seeds; approximations for 100 left-out points and all test
+points), each measured on a slice and multiplied out linearly, as the same work is repeated: ours on
+--epochs epochs of all members of one seed, theirs (benchmarks/sequential.py) on two members; of
+the approximations theirs on two left-out points, ours whole. Both may use all cores by processes
+(seeds are independent), so that one thread each is timed and the number of cores divides both.
+
+Reads   data/energy/
+Writes  a markdown table and CSV to stdout; with --output PREFIX also PREFIX.md and PREFIX.csv
+"""
+
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import sequential
+import torch
+from report import count, publish, seconds
+from torch import nn
+
+from tda.changes import Change
+from tda.cli import guarded
+from tda.curvature import GaussNewton
+from tda.experiments import Recipe
+from tda.filters import ridge
+from tda.final_model import PROTOCOLS
+from tda.further_training import Course, GoldStandard
+from tda.gradients import SampleGradients
+from tda.networks import seeded
+from tda.networks.mlp import mlp
+from tda.objective import Regression
+from tda.stages.approximation import DAMPINGS, LISSA_BATCH, LISSA_STEPS
+from tda.stages.runner import settle_process
+from tda.tabular import Split, load
+
+SEEDS, SLICE, CG_STEPS, DAMPING = 10, 2, 100, 0.1
+
+
+def main() -> None:
+    """Measure, print."""
+    flags = _flags()
+    settle_process()
+    split = load(flags.task)
+    network = seeded(lambda: mlp(split.train.x.shape[1], 1), 0)
+    recipe = PROTOCOLS[flags.task].further["sgd"]
+    rows = [gold(network, split, recipe, flags), *approximations(network, split)]
+    table = pd.DataFrame(rows, columns=["work", "ours_s", "sequential_s"])
+    table.iloc[:, 1:] /= flags.cores
+    table["ratio"] = table["sequential_s"] / table["ours_s"]
+    publish(table, [f"{flags.cores} cores, one thread each", f"torch {torch.__version__}"],
+            flags.output)  # fmt: skip
+
+
+def gold(network: nn.Module, split: Split, recipe: Recipe, flags: Namespace) -> tuple:
+    """Seconds of the gold standard."""
+    num_left_out = PROTOCOLS[flags.task].num_left_out
+    short = replace(recipe, epochs=flags.epochs)
+    course = Course.of(short, len(split.train))
+    ours = GoldStandard(network, Regression(), short, course)
+    change = Change([[position] for position in range(num_left_out)])
+    ours_s = seconds(lambda: ours.losses(0, split.train, split.test, change))
+
+    def theirs() -> None:
+        for left_out in range(SLICE):
+            sequential.further_losses(network, split.train, split.test, short, 0, left_out)
+
+    theirs_s = seconds(theirs) * (1 + num_left_out) / SLICE
+    whole = SEEDS * recipe.epochs / flags.epochs
+    return "further training", ours_s * whole, theirs_s * whole
+
+
+def approximations(network: nn.Module, split: Split) -> list[tuple]:
+    """Seconds of influence functions: ours exact, for all dampings together."""
+    ours_s = seconds(lambda: exact(network, split))
+    scale = 2 * float(torch.linalg.eigvalsh(_gauss_newton(network, split).gram_QQ)[-1]) + DAMPING
+    solvers = {
+        "influence (ours: exact, 11 dampings; theirs: CG, one)": sequential.conjugate_gradients(
+            DAMPING, CG_STEPS
+        ),
+        "influence (ours: exact, 11 dampings; theirs: LiSSA, one)": sequential.lissa(
+            DAMPING, scale, LISSA_STEPS, LISSA_BATCH
+        ),
+    }
+
+    def theirs(solve) -> None:
+        for left_out in range(SLICE):
+            sequential.influence_of_point(network, split.train, split.test, left_out, solve)
+
+    return [
+        (name, ours_s, seconds(lambda solve=solve: theirs(solve)) * 100 / SLICE)
+        for name, solve in solvers.items()
+    ]
+
+
+def exact(network: nn.Module, split: Split) -> torch.Tensor:
+    """Scores [D N M] of all training examples."""
+    curvature = _gauss_newton(network, split)
+    return torch.stack([curvature.bilinear(ridge(damping)) for damping in DAMPINGS])
+
+
+def _gauss_newton(network: nn.Module, split: Split) -> GaussNewton:
+    theta_P = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    gradients = SampleGradients(
+        network, Regression(), theta_P, train=split.train, test=split.test, memory_bytes=4e9
+    )
+    return GaussNewton.of(gradients)
+
+
+def _flags() -> Namespace:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=("energy", "concrete"), default="energy")
+    parser.add_argument("--epochs", type=count, default=5, help="of the slice")
+    parser.add_argument("--cores", type=count, default=2)
+    parser.add_argument("--output", type=Path, metavar="PREFIX")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    guarded(main)

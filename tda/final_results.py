@@ -1,0 +1,130 @@
+"""Results of final-model-only attribution, as the analysis scripts read and write them."""
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tda import paths, store
+from tda.errors import UserError
+from tda.final_model import PROTOCOLS, FinalModels
+
+GOLD = ("sgd", "adam", "adamw", "sgd_delete", "scratch")  # variants of further_train.py
+ADJUSTMENTS = ("full", "mean", "centred")
+
+
+def main(doc: str | None, analyse: Callable[[FinalModels], Iterable[Path]]) -> None:
+    """Run ``analyse`` for each task that the command line asks for, print what it wrote.
+
+    Raises:
+        SystemExit: 2 after a line on stderr for an error of the user, 130 when interrupted.
+    """
+    parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
+    )
+    tasks = parser.parse_args().task or [task for task in PROTOCOLS if variants(FinalModels(task))]
+    try:
+        if not tasks:
+            raise UserError(f"no task has results yet: run `{command(FinalModels('energy'))}`")
+        for task in tasks:
+            for path in analyse(FinalModels(task)):
+                print(path, flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as stopped:
+        raise SystemExit(130) from stopped
+
+
+def variants(models: FinalModels) -> list[str]:
+    """Kinds of further training that have results."""
+    return [name for name in GOLD if any(_folder(models, name).glob("[!.]*.nc"))]
+
+
+def command(models: FinalModels, variant: str = "sgd") -> str:
+    """The command that makes a variant of the gold standard."""
+    flags = {"sgd": "", "sgd_delete": " --leave_out delete", "scratch": " --start scratch"}
+    own = flags.get(variant, f" --optimizer {variant}")
+    return f"python {models.script('further_train')} {models.flags}{own}"
+
+
+def read_further(models: FinalModels, variant: str = "sgd") -> xr.Dataset:
+    """Measurements of all final models in the orders of the data that all of them have.
+
+    Returns:
+        ``loss`` (train_seed, seed, step, left_out, test) and ``full`` (without left_out).
+
+    Raises:
+        UserError: there are none, or no order that all final models have.
+    """
+    made_by = command(models, variant)
+    found: dict[int, dict[int, Path]] = {}
+    for file in sorted(_folder(models, variant).glob("[!.]*.nc")):
+        train_seed, _, seed = file.stem.partition("x")
+        found.setdefault(int(train_seed), {})[int(seed)] = file
+    common = sorted(set.intersection(*(set(own) for own in found.values()))) if found else []
+    if not common:
+        raise UserError(
+            f"{_folder(models, variant)} has no order of the data that all final models have: "
+            f"run `{made_by}`"
+        )
+    by_model = [
+        xr.concat([store.open_scores(own[seed], made_by) for seed in common], dim="seed")
+        for own in found.values()
+    ]
+    return xr.concat(by_model, dim="train_seed", join="exact")
+
+
+def read_approximation(models: FinalModels, method: str, further: xr.Dataset) -> xr.DataArray:
+    """Scores of one method (train_seed, ..., left_out, test) for the final models of a gold one.
+
+    Raises:
+        UserError: a final model or an example of the gold standard has none.
+    """
+    made_by = f"python {models.script('approximate')} {models.flags}"
+    scores = []
+    for train_seed in further["train_seed"].values:
+        run = models.finals([int(train_seed)])[0].name
+        file = paths.approximation(models.name, method, run)
+        scores.append(store.open_scores(file, f"{made_by} --train_seed {train_seed}")["score"])
+    joined = xr.concat(scores, dim="train_seed", join="exact")
+    for dim in ("left_out", "test"):
+        if not np.array_equal(joined[dim], further[dim]):
+            raise UserError(
+                f"scores of {method} and further training of {models.name} are about different "
+                f"examples ({dim}): delete the older results and run `{made_by}` again"
+            )
+    return joined
+
+
+def methods(models: FinalModels) -> list[str]:
+    """Methods that have scores."""
+    folder = paths.approximation(models.name, "x", "x").parent.parent
+    return sorted(found.name for found in folder.glob("*") if any(found.glob("[!.]*.nc")))
+
+
+def adjusted(further: xr.Dataset, adjustment: str) -> xr.DataArray:
+    """Gold scores (train_seed, seed, step, left_out, test): positive = helpful.
+
+    ``full``: less training with all of D (equation 17 of Wei et al. 2025); ``mean`` and
+    ``centred``: less the mean over left-out examples (equation 13).
+    """
+    if adjustment == "full":
+        return further["loss"] - further["full"]
+    return further["loss"] - further["loss"].mean("left_out")
+
+
+def write_table(models: FinalModels, name: str, table: pd.DataFrame) -> Path:
+    """Write a CSV table of a task, whole, and return its path."""
+    path = paths.table(models.name, name)
+    store.write_whole(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
+    return path
+
+
+def _folder(models: FinalModels, variant: str) -> Path:
+    return paths.further(models.name, variant, "x").parent

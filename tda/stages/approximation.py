@@ -1,0 +1,167 @@
+"""Stage: what each method says about a final model's further training, for left-out examples."""
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from tda import checkpoints, paths
+from tda.examples import labels
+from tda.filters import Filter, ridge, unrolled
+from tda.final_model import evaluated_epochs
+from tda.further_training import Course
+from tda.gradients import SampleGradients
+from tda.methods.conjugate_gradients import cg_influence
+from tda.methods.datainf import datainf
+from tda.methods.ekfac import filtered_ekfac_influence
+from tda.methods.generalised import dual_gauss_newton, generalised, near_stationary, proposition_1
+from tda.methods.grad_cos import grad_cos
+from tda.methods.grad_dot import grad_dot
+from tda.methods.linearised import linearised
+from tda.methods.lissa import lissa
+from tda.methods.trak import trak
+from tda.stages.context import Options
+from tda.stages.final_context import FinalContext
+from tda.stages.further_training import FinalStage
+from tda.streams import collected
+
+DAMPINGS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+SOLVED = (0.1, 1.0)  # where each damping costs an iterative solution
+LISSA_STEPS, LISSA_BATCH = 100, 128
+PROJECTION = 512  # of TRAK: below N
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """A method in this stage.
+
+    Attributes:
+        score: from gradients of the final model and a damping or filter to scores [N M], positive
+            = helpful, for examples of weight 1 and not 1/n.
+        dampings: to compute it for; () if it has none.
+        filtered: whether it takes the filter of SGD's horizon at each measured epoch instead.
+    """
+
+    score: Callable[[SampleGradients, Any], Tensor]
+    dampings: Sequence[float] = ()
+    filtered: bool = False
+
+
+def filtered(gradients: SampleGradients, phi: Filter) -> Tensor:
+    """∇gᵀ φ(C) ∇L_i with the exact Gauss-Newton matrix."""
+    size = (len(gradients.train_data), len(gradients.test_data))
+    return collected(dual_gauss_newton(gradients).filtered(phi), size)
+
+
+def scaled_lissa(gradients: SampleGradients, damping: float, curvature: str) -> Tensor:
+    """LiSSA with a scale that makes it converge: twice the largest eigenvalue, and the damping."""
+    largest = float(dual_gauss_newton(gradients).spectrum[0][-1])
+    return lissa(
+        gradients, damping, scale=2 * largest + damping, steps=LISSA_STEPS,
+        batch_size=LISSA_BATCH, curvature=curvature,
+    )  # fmt: skip
+
+
+APPROXIMATIONS = {
+    "grad_dot": Approximation(lambda gradients, _: grad_dot(gradients)),
+    "grad_cos": Approximation(lambda gradients, _: grad_cos(gradients)),
+    "influence": Approximation(lambda g, damping: filtered(g, ridge(damping)), DAMPINGS),
+    "corollary_2": Approximation(lambda g, damping: generalised(g, ridge(damping)), DAMPINGS),
+    "equation_16": Approximation(near_stationary, DAMPINGS),
+    "horizon": Approximation(filtered, filtered=True),
+    "horizon_generalised": Approximation(generalised, filtered=True),
+    "horizon_linearised": Approximation(linearised, filtered=True),
+    "ekfac": Approximation(
+        lambda g, damping: filtered_ekfac_influence(g, ridge(damping)), DAMPINGS
+    ),
+    "datainf": Approximation(lambda gradients, _: datainf(gradients)),
+    "trak": Approximation(lambda gradients, _: trak(gradients, PROJECTION)),
+    "cg": Approximation(cg_influence, SOLVED),
+    "lissa": Approximation(lambda g, damping: scaled_lissa(g, damping, "gauss_newton"), SOLVED),
+    "lissa_h": Approximation(lambda g, damping: scaled_lissa(g, damping, "hessian"), SOLVED),
+    "proposition_1": Approximation(proposition_1, SOLVED),
+}
+
+
+def add_approximation_flags(parser: ArgumentParser) -> None:
+    """``--methods``."""
+    parser.add_argument(
+        "--methods", nargs="+", choices=tuple(APPROXIMATIONS), default=tuple(APPROXIMATIONS),
+        help="which, from one pass over the gradients; default: all. Those with the exact "
+        "Gauss-Newton matrix (influence, corollary_2, equation_16, all of horizon) "
+        "and LiSSA, which takes its scale from it, need memory for (N K)^2 numbers",
+    )  # fmt: skip
+
+
+class Approximate(FinalStage):
+    """Scores of left-out examples by each method, an output each."""
+
+    name = "approximate"
+
+    def outputs(self, options: Options) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(options["methods"]))
+
+    def path(self, experiment: str, output: str, run: str) -> Path:
+        return paths.approximation(experiment, output, run)
+
+    def settings(self, context: FinalContext, output: str) -> dict:
+        approximation = APPROXIMATIONS[output]
+        own: dict[str, object] = {"dampings": approximation.dampings}
+        if approximation.filtered:
+            own = {"steps": _course(context).steps, "rate": _rate(context)}
+        if output.startswith("lissa"):
+            own |= {"lissa_steps": LISSA_STEPS, "lissa_batch": LISSA_BATCH}
+        if output == "trak":
+            own = {"projection": PROJECTION}
+        final = checkpoints.fingerprint(context.theta_P)
+        return {"method": output, "final": final, "num_left_out": len(context.left_out), **own}
+
+    def compute(self, context: FinalContext, items: range, chunk: int) -> dict[str, xr.Dataset]:
+        return {output: scores(context, output) for output in self.outputs(context.options)}
+
+
+def scores(context: FinalContext, name: str) -> xr.Dataset:
+    """``score`` of one method, dims (train_seed, [damping or step], left_out, test).
+
+    In the scale of a removal where the method has one: with the factor 1/n.
+    """
+    approximation = APPROXIMATIONS[name]
+    dim, given, coordinates = _given(context, approximation)
+    chosen = list(context.left_out)
+    values = [
+        approximation.score(context.gradients, value)[chosen].double().cpu().numpy()
+        for value in given
+    ]
+    array = np.stack(values) / len(context.split.train)
+    dims = ([dim] if dim else []) + ["left_out", "test"]
+    score = xr.DataArray(array if dim else array[0], dims=dims, coords=coordinates)
+    names = {"left_out": context.split.train.index[chosen], **labels("test", context.evaluated)}
+    return context.stamped(xr.Dataset({"score": score.assign_coords(names)}))
+
+
+def _given(
+    context: FinalContext, approximation: Approximation
+) -> tuple[str, Sequence[Any], dict[str, Any]]:
+    """The dim of what the method is computed for, its values, and their coordinates."""
+    if approximation.filtered:
+        course, rate = _course(context), _rate(context)
+        filters = [unrolled(rate, float(step)) for step in course.steps]
+        return "step", filters, course.coordinates
+    if approximation.dampings:
+        return "damping", approximation.dampings, {"damping": list(approximation.dampings)}
+    return "", [None], {}
+
+
+def _course(context: FinalContext) -> Course:
+    """When further training with SGD is measured, but for its start."""
+    recipe = context.experiment.protocol.further["sgd"]
+    return Course.of(recipe, len(context.split.train), evaluated_epochs(recipe.epochs)[1:])
+
+
+def _rate(context: FinalContext) -> float:
+    return context.experiment.protocol.further["sgd"].lr

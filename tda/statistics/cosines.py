@@ -1,0 +1,83 @@
+"""Agreement of scores with a gold standard over left-out examples, per test point."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from tda.statistics.intervals import jackknife_interval
+
+
+def cosine(gold: xr.DataArray, scores: xr.DataArray) -> xr.DataArray:
+    """Cosine over left-out examples; dims that only one of both has are kept.
+
+    Not a number where a vector is 0.
+    """
+    product = xr.dot(gold, scores, dim="left_out")
+    norms = xr.dot(gold, gold, dim="left_out") * xr.dot(scores, scores, dim="left_out")
+    return product / np.sqrt(norms.where(norms > 0))
+
+
+def spearman(gold: xr.DataArray, scores: xr.DataArray) -> xr.DataArray:
+    """Spearman's correlation over left-out examples, as :func:`cosine`."""
+    return cosine(*(centred(_ranks(values)) for values in (gold, scores)))
+
+
+METRICS = {"cosine": cosine, "spearman": spearman}
+
+
+def centred(values: xr.DataArray) -> xr.DataArray:
+    """Less the mean over left-out examples."""
+    return values - values.mean("left_out")
+
+
+def summary(agreement: xr.DataArray) -> dict[str, float]:
+    """Mean over final models and test points, and how sure it is.
+
+    Args:
+        agreement: dims (train_seed, test).
+
+    Returns:
+        value; se_test, the standard error over test points (as Wei et al. 2025 give it) of the
+        mean over final models; low and high, a 95 % jackknife interval over test points and final
+        models, not a number with less than three of either; num_models.
+    """
+    values_SM = agreement.transpose("train_seed", "test").values
+    by_test_M = values_SM.mean(0)
+    left_out = [_delete_one(values_SM.mean(1)), _delete_one(by_test_M)]
+    interval = jackknife_interval(values_SM.mean(), left_out)
+    return {
+        "value": float(values_SM.mean()),
+        "se_test": float(by_test_M.std(ddof=1) / len(by_test_M) ** 0.5),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "num_models": len(values_SM),
+    }
+
+
+def best_damping(agreement: xr.DataArray) -> xr.DataArray:
+    """The damping of the largest mean agreement, for each step: chosen by looking."""
+    if "damping" not in agreement.dims:
+        return agreement
+    mean = agreement.mean(("train_seed", "test"))
+    return agreement.isel(damping=mean.argmax("damping"))
+
+
+def rows(agreement: xr.DataArray, **named: object) -> Iterator[dict[str, object]]:
+    """A row of :func:`summary` for each step (and damping)."""
+    dims = [dim for dim in ("damping", "step") if dim in agreement.dims]
+    for place in np.ndindex(*(agreement.sizes[dim] for dim in dims)):
+        one = agreement.isel(dict(zip(dims, place, strict=True)))
+        known = {dim: float(one[dim]) for dim in ("damping", "step") if dim in one.coords}
+        yield {**named, **known, **summary(one)}
+
+
+def _delete_one(values: np.ndarray) -> np.ndarray:
+    """Means of all values but one each."""
+    return (values.sum() - values) / max(len(values) - 1, 1)
+
+
+def _ranks(values: xr.DataArray) -> xr.DataArray:
+    axis = values.get_axis_num("left_out")
+    return values.copy(data=stats.rankdata(values.values, axis=axis))

@@ -1,0 +1,33 @@
+"""How much of a gold score is signal, how much is noise of the order of the data."""
+
+import numpy as np
+import xarray as xr
+
+RELIABILITY = 0.9
+
+
+def seed_noise(scores: xr.DataArray) -> xr.Dataset:
+    r"""Standard deviations of signal and seed noise over left-out examples and test points.
+
+    With v the mean over pairs of the variance over seeds, and s² that of the seeds' mean score
+    less v/S, which is what noise adds to it: the mean of S seeds has the reliability
+    s²/(s² + v/S).
+
+    Args:
+        scores: dims (seed, ..., left_out, test); at least two seeds.
+
+    Returns:
+        ``signal`` s, ``noise`` √v, and ``seeds_needed``, the least S whose mean has a reliability
+        of .9; infinite where there is no signal. Dims (...).
+    """
+    pairs, count = ("left_out", "test"), scores.sizes["seed"]
+    variance = scores.var("seed", ddof=1).mean(pairs)
+    signal = (scores.mean("seed") ** 2).mean(pairs) - variance / count
+    needed = RELIABILITY / (1 - RELIABILITY) * variance / signal.where(signal > 0)
+    return xr.Dataset(
+        {
+            "signal": np.sqrt(signal.clip(min=0)),
+            "noise": np.sqrt(variance),
+            "seeds_needed": np.ceil(needed.clip(min=1).fillna(np.inf)),
+        }
+    )

@@ -1,0 +1,14 @@
+"""What each method says about further training of a final model without each left-out example.
+
+    python tda_fimo_scripts/approximate.py --task energy
+    python tda_fimo_scripts/approximate.py --task heloc --methods grad_dot grad_cos cg datainf trak
+
+Reads   data/energy/, models/fimo/energy/
+Writes  results/fimo_energy/approximations/<method>/<train_seed>.nc
+"""
+
+from tda.cli import run_final_script
+from tda.stages.approximation import Approximate, add_approximation_flags
+
+if __name__ == "__main__":
+    run_final_script(__doc__, Approximate(), add_approximation_flags)

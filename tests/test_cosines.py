@@ -1,0 +1,83 @@
+"""Agreement with gold scores against scipy and plain loops; signal and noise that were planted."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from tda.statistics.cosines import best_damping, cosine, rows, spearman, summary
+from tda.statistics.seed_noise import seed_noise
+
+S, T, D, L, M = 3, 2, 4, 6, 5
+
+
+@pytest.fixture
+def gold():
+    values = np.random.default_rng(1).normal(size=(S, T, L, M))
+    dims = ("train_seed", "step", "left_out", "test")
+    return xr.DataArray(values, dims=dims, coords={"step": [5, 10]})
+
+
+@pytest.fixture
+def scores():
+    values = np.random.default_rng(2).normal(size=(S, D, L, M))
+    dims = ("train_seed", "damping", "left_out", "test")
+    return xr.DataArray(values, dims=dims, coords={"damping": [0.1, 1, 10, 100]})
+
+
+def test_cosine_and_spearman_are_those_of_each_test_point(gold, scores):
+    both = cosine(gold, scores), spearman(gold, scores)
+    for s, t, d, m in np.ndindex(S, T, D, M):
+        a_L, b_L = gold.values[s, t, :, m], scores.values[s, d, :, m]
+        at = {"train_seed": s, "step": t, "damping": d, "test": m}
+        expected = a_L @ b_L / np.linalg.norm(a_L) / np.linalg.norm(b_L)
+        assert float(both[0].isel(at)) == pytest.approx(expected)
+        assert float(both[1].isel(at)) == pytest.approx(stats.spearmanr(a_L, b_L).statistic)
+
+
+def test_nothing_agrees_with_zero(gold):
+    assert np.isnan(cosine(gold * 0, gold)).all()
+
+
+def test_the_best_damping_is_chosen_for_each_step(gold, scores):
+    agreement = cosine(gold, scores)
+    best = best_damping(agreement)
+    for step in (5, 10):
+        means = agreement.sel(step=step).mean(("train_seed", "test"))
+        assert float(best.sel(step=step).mean()) == pytest.approx(float(means.max()))
+        assert float(best.sel(step=step)["damping"]) == float(means.idxmax("damping"))
+
+
+def test_rows_name_every_step_and_damping(gold, scores):
+    agreement = cosine(gold, scores)
+    found = list(rows(agreement, method="m"))
+    assert len(found) == T * D
+    row = next(row for row in found if (row["step"], row["damping"]) == (10, 1))
+    one = agreement.sel(step=10, damping=1)
+    assert row["value"] == pytest.approx(float(one.mean()))
+    expected = one.mean("train_seed").values.std(ddof=1) / M**0.5
+    assert row["se_test"] == pytest.approx(expected)
+    assert row["low"] < row["value"] < row["high"]
+    assert (row["method"], row["num_models"]) == ("m", S)
+
+
+def test_two_final_models_have_no_interval(gold, scores):
+    one = cosine(gold, scores).isel(step=0, damping=0, train_seed=slice(2))
+    assert np.isnan(summary(one)["low"])
+    assert np.isfinite(summary(one)["se_test"])
+
+
+def test_planted_signal_and_noise_are_found():
+    rng = np.random.default_rng(3)
+    signal, noise = 2.0, 3.0
+    values = signal * rng.normal(size=(200, 50)) + noise * rng.normal(size=(8, 200, 50))
+    found = seed_noise(xr.DataArray(values, dims=("seed", "left_out", "test")))
+    assert float(found["signal"]) == pytest.approx(signal, rel=0.03)
+    assert float(found["noise"]) == pytest.approx(noise, rel=0.02)
+    assert float(found["seeds_needed"]) == pytest.approx(9 * noise**2 / signal**2, abs=2)
+
+
+def test_without_signal_no_number_of_seeds_is_enough():
+    values = np.stack([np.ones((4, 3)), -np.ones((4, 3))])
+    found = seed_noise(xr.DataArray(values, dims=("seed", "left_out", "test")))
+    assert (float(found["signal"]), float(found["seeds_needed"])) == (0, np.inf)

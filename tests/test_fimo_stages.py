@@ -1,0 +1,250 @@
+"""The scripts of final-model-only attribution, end to end on Concrete with a short protocol."""
+
+import json
+import runpy
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import tda
+from tda import checkpoints, final_model, paths, store
+from tda.filters import ridge
+from tda.final_model import FinalModels, evaluated_epochs
+from tda.gradients import SampleGradients
+from tda.methods.influence import filtered_influence
+from tda.networks import seeded
+from tda.networks.mlp import mlp
+from tda.objective import Regression
+from tda.parameters import Parameters
+from tda.tabular import load
+
+MODELS, LEFT_OUT, TESTS = FinalModels("concrete"), 9, 5
+METHODS = ("grad_dot", "influence", "corollary_2", "horizon", "horizon_linearised", "datainf")
+ANALYSES = ("agreement", "damping", "gold", "seeds", "examples")
+FLAGS = ("--task", "concrete", "--jobs", "1", "--chunk", "4")
+
+
+def short_protocol():
+    protocol = final_model.PROTOCOLS["concrete"]
+    further = {name: replace(recipe, epochs=2) for name, recipe in protocol.further.items()}
+    training = replace(protocol.training, epochs=3)
+    return replace(
+        protocol, training=training, further=further, num_left_out=LEFT_OUT, num_evaluated=TESTS
+    )
+
+
+def run(script, *flags):
+    """Run a script as a user does, in this process; returns its exit status."""
+    arguments = [str(paths.REPOSITORY / script), *map(str, flags)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", arguments)
+        try:
+            runpy.run_path(arguments[0], run_name="__main__")
+        except SystemExit as stopped:
+            return stopped.code
+    return 0
+
+
+def stage(name, *flags):
+    return run(f"tda_fimo_scripts/{name}.py", *FLAGS, *flags)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A root in which all stages ran for two final models, from a foreign folder."""
+    folder = tmp_path_factory.mktemp("root")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TDA_ROOT", str(folder))
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        patch.setitem(final_model.PROTOCOLS, "concrete", short_protocol())
+        for train_seed in (0, 1):
+            assert stage("train_final", "--train_seed", train_seed) == 0
+            own = ("--train_seed", train_seed)
+            assert stage("further_train", *own, "--num_seeds", 2) == 0
+            assert stage("approximate", *own, "--methods", *METHODS) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _use_root(root, monkeypatch):
+    monkeypatch.setenv("TDA_ROOT", str(root))
+    monkeypatch.setitem(final_model.PROTOCOLS, "concrete", short_protocol())
+
+
+@pytest.fixture(scope="module")
+def final():
+    """The final model of seed 0, with its data."""
+    split = load("concrete")
+    network = seeded(lambda: mlp(8, 1), 0)
+    return split, network
+
+
+def parameters(network):
+    run_0 = MODELS.finals([0])[0]
+    file = checkpoints.files(MODELS, run_0)[0]
+    settings = {**MODELS.settings(), "train_seed": 0, "data_hash": load("concrete").hash}
+    assert file == paths.checkpoint(MODELS, "0", 3)
+    return checkpoints.load(MODELS, run_0, Parameters(network), settings)[0]
+
+
+def test_further_training_is_that_of_the_library(final):
+    split, network = final
+    Parameters(network).write(network, parameters(network))
+    test = split.test.take(slice(TESTS))
+    recipe = short_protocol().further["sgd"]
+    expected = tda.further_train(
+        network, Regression(), split.train, test, recipe, left_out=range(LEFT_OUT),
+        seeds=[final_model.FIRST_ORDER + 1], epochs=[0, 1, 2], chunk=4,
+    )  # fmt: skip
+    stored = store.open_scores(paths.further("fimo_concrete", "sgd", "0x1"), "test")
+    np.testing.assert_array_equal(stored["loss"][0, 0], expected["loss"][0])
+    np.testing.assert_array_equal(stored["full"][0, 0], expected["full"][0])
+    for name in ("left_out", "test", "step", "epoch", "horizon"):
+        np.testing.assert_array_equal(stored[name], expected[name])
+    assert stored["train_seed"].values.tolist() == [0]
+    assert stored["seed"].values.tolist() == [1]
+
+
+def test_approximations_are_the_librarys_in_the_scale_of_a_removal(final):
+    split, network = final
+    theta_P = parameters(network)
+    gradients = SampleGradients(
+        network, Regression(), theta_P, train=split.train, test=split.test.take(slice(TESTS)),
+        memory_bytes=1e9,
+    )  # fmt: skip
+    expected = filtered_influence(gradients, ridge(0.1))[:LEFT_OUT] / len(split.train)
+    file = paths.approximation("fimo_concrete", "influence", "0")
+    score = store.open_scores(file, "test")["score"].sel(damping=0.1)
+    np.testing.assert_allclose(score[0], expected, rtol=1e-4, atol=1e-12)
+
+
+def test_gold_scores_are_in_the_scale_of_the_linearised_network():
+    gold = tda.fully_adjusted(
+        xr.concat(
+            [
+                store.open_scores(paths.further("fimo_concrete", "sgd", f"0x{seed}"), "test")
+                for seed in (0, 1)
+            ],
+            dim="seed",
+        ).isel(train_seed=0)
+    ).mean("seed")
+    file = paths.approximation("fimo_concrete", "horizon_linearised", "0")
+    score = store.open_scores(file, "test")["score"][0]
+    both = gold.sel(step=score["step"].values[-1]), score.isel(step=-1)
+    ratio = float((both[0] * both[1]).sum() / (both[1] ** 2).sum())
+    assert 0.7 < ratio < 1.4
+    assert np.corrcoef(*(values.values.ravel() for values in both))[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("name", ["train_final", "further_train", "approximate"])
+def test_a_second_run_does_nothing(name, root, capsys):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    own = {"further_train": ("--num_seeds", 2), "approximate": ("--methods", *METHODS)}
+    assert stage(name, "--train_seed", 1, *own.get(name, ())) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def test_parts_of_a_killed_run_are_gone_on_with(root, monkeypatch):
+    """A run whose members are made in two goes is the run made at once, to the last bit."""
+    from tda.stages.further_training import FurtherTraining
+
+    variant = paths.further("fimo_concrete", "sgd_delete", "0x0")
+    flags = ("--train_seed", 0, "--seed_id", 0, "--leave_out", "delete")
+    computed = []
+    plain = FurtherTraining.compute
+
+    def killed(self, context, items, chunk):
+        computed.append(items)
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        return plain(self, context, items, chunk)
+
+    monkeypatch.setattr(FurtherTraining, "compute", killed)
+    assert stage("further_train", *flags) == 130
+    assert not variant.exists()
+    assert stage("further_train", *flags) == 0
+    assert computed == [range(8), range(8, 10), range(8, 10)]
+    resumed = store.open_scores(variant, "test")
+    monkeypatch.undo()
+    monkeypatch.setenv("TDA_ROOT", str(root))
+    monkeypatch.setitem(final_model.PROTOCOLS, "concrete", short_protocol())
+    variant.unlink()
+    assert stage("further_train", *flags) == 0
+    xr.testing.assert_equal(resumed, store.open_scores(variant, "test"))
+    variant.unlink()
+
+
+def test_without_a_final_model_the_error_names_its_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
+    assert stage("further_train", "--train_seed", 7) == 2
+    expected = "python tda_fimo_scripts/train_final.py --task concrete --train_seed 7"
+    assert expected in capsys.readouterr().err
+
+
+def test_results_of_another_protocol_are_refused(monkeypatch, capsys):
+    protocol = short_protocol()
+    further = {"sgd": replace(protocol.further["sgd"], lr=1.0)}
+    monkeypatch.setitem(final_model.PROTOCOLS, "concrete", replace(protocol, further=further))
+    assert stage("further_train", "--train_seed", 0, "--seed_id", 0) == 2
+    assert "further_lr: file 0.03, asked 1.0" in capsys.readouterr().err
+
+
+def test_results_carry_their_settings_and_origin():
+    stored = store.open_scores(paths.further("fimo_concrete", "sgd", "1x0"), "test")
+    settings = json.loads(stored.attrs["settings"])
+    assert settings["order"] == final_model.FIRST_ORDER
+    assert (settings["how"], settings["further_optimizer"]) == ("subtract", "sgd")
+    assert stored.attrs["flags"] == "--task concrete --train_seed 1"
+    assert stored.attrs["data_hash"] == load("concrete").hash
+
+
+@pytest.fixture(scope="module")
+def tables(root):
+    """Tables of all analysis scripts, by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TDA_ROOT", str(root))
+        patch.setitem(final_model.PROTOCOLS, "concrete", short_protocol())
+        for name in ANALYSES:
+            assert run(f"analysis/fimo_{name}.py", "--task", "concrete") == 0
+    folder = root / "results" / "fimo_concrete"
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in ANALYSES}
+
+
+def test_tables_and_figures_are_written(tables, root):
+    assert all(len(table) for table in tables.values())
+    assert (root / "results" / "fimo_concrete" / "figures" / "gold_sorted.png").exists()
+    table = tables["agreement"]
+    assert set(table["method"]) == set(METHODS)
+    assert table.query("metric == 'cosine'")["value"].between(-1, 1).all()
+    best = table.query("method == 'horizon_linearised' and adjustment == 'full'")
+    assert best["value"].max() > 0.8
+
+
+def test_an_agreement_is_the_cosine_over_left_out_examples(tables):
+    row = tables["agreement"].query(
+        "method == 'grad_dot' and metric == 'cosine' and adjustment == 'full' and epoch == 2"
+    )
+    cosines = []
+    for model in ("0", "1"):
+        file = paths.approximation("fimo_concrete", "grad_dot", model)
+        score_RM = store.open_scores(file, "test")["score"].values[0]
+        further = [
+            store.open_scores(paths.further("fimo_concrete", "sgd", f"{model}x{seed}"), "test")
+            for seed in (0, 1)
+        ]
+        gold_RM = np.mean([tda.fully_adjusted(one)[0, 0, -1] for one in further], axis=0)
+        norms = np.linalg.norm(gold_RM, axis=0) * np.linalg.norm(score_RM, axis=0)
+        cosines.append((gold_RM * score_RM).sum(0) / norms)
+    assert float(row["value"].iloc[0]) == pytest.approx(np.mean(cosines), rel=1e-4)
+    error = np.mean(cosines, axis=0).std(ddof=1) / TESTS**0.5
+    assert float(row["se_test"].iloc[0]) == pytest.approx(error, rel=1e-4)
+
+
+def test_measured_epochs_are_fine_at_the_start():
+    assert evaluated_epochs(500) == [0, 1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200, 300, 500]
+    assert evaluated_epochs(25) == [0, 1, 2, 3, 5, 7, 10, 20, 25]
