@@ -14,6 +14,7 @@ from tda.ensemble import blocks
 from tda.errors import UserError
 from tda.filters import Filter, ridge
 from tda.gradients import SampleGradients
+from tda.kronecker import Basis, diagonal_bilinear
 from tda.objective import (
     AsCalled,
     BinaryClassification,
@@ -62,10 +63,32 @@ def filtered_ekfac_influence(gradients: SampleGradients, phi: Filter) -> Tensor:
     """
     if "ekfac" not in gradients.kept:
         gradients.kept["ekfac"] = _ekfac(gradients)
-    filtered = copy.copy(gradients.kept["ekfac"])
+    operator = gradients.kept["ekfac"]
+    bases = _bases(operator, phi)
+    if bases is not None:
+        return diagonal_bilinear(gradients, bases)
+    filtered = copy.copy(operator)
     filtered._corrected_eigenvalues = _mapped(phi, filtered._corrected_eigenvalues)
     dtype = gradients.theta_P.dtype
     return between(gradients, lambda test_PM: (filtered @ test_PM.to(dtype)).double())
+
+
+def _bases(operator: Any, phi: Filter) -> dict[str, Basis] | None:
+    """Eigenvectors and φ of the eigenvalues by layer; None if a layer is trained in part."""
+    holder, bases = "network.", {}
+    for name, places in operator._mapping.items():
+        layer = operator._model_func.get_submodule(name)
+        if len(places) != len(list(layer.parameters())):
+            return None
+        values = operator._corrected_eigenvalues[name]
+        if isinstance(values, dict):  # of a layer without bias
+            (values,) = values.values()
+        bases[name.removeprefix(holder)] = Basis(
+            operator._input_covariances_eigenvectors[name],
+            operator._gradient_covariances_eigenvectors[name],
+            phi(values),
+        )
+    return bases
 
 
 def _mapped(phi: Filter, eigenvalues: Any) -> Any:
