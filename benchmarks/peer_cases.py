@@ -16,6 +16,7 @@ from tda.networks.cnn import cnn2
 
 CLASSES = 10
 SEED = 42
+Examples = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class Case:
     """A trained network, its training examples and the test examples to be scored.
 
     Attributes:
+        name: of the case.
         network: at its trained parameters, in evaluation mode.
         train, test: (x, y).
     """
 
+    name: str
     network: nn.Module
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
@@ -40,7 +43,7 @@ class Case:
         """The same in float64."""
         twin = tda.Posterior.of_networks({0: [self.network]}).network(0, 0).double()
         (x_N, y_N), (x_M, y_M) = self.train, self.test
-        return Case(twin, (x_N.double(), y_N), (x_M.double(), y_M))
+        return Case(self.name, twin, (x_N.double(), y_N), (x_M.double(), y_M))
 
 
 def digits_mlp() -> Case:
@@ -49,7 +52,7 @@ def digits_mlp() -> Case:
     order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(SEED))[:650]
     x, y = torch.tensor(images / 16).float()[order], torch.tensor(digits)[order]
     recipe = tda.Recipe(epochs=60, batch_size=30, lr=3e-3, keep=1)
-    return _trained(_mlp, (x[:150], y[:150]), (x[150:], y[150:]), recipe)
+    return _trained("digits MLP", (x[:150], y[:150]), (x[150:], y[150:]), recipe)
 
 
 def mnist3_cnn2() -> Case:
@@ -57,7 +60,7 @@ def mnist3_cnn2() -> Case:
     experiment = Experiment("cnn2", "mnist3", 50)
     split = data.load(experiment)
     sides = ((part.x, part.y) for part in (split.train, split.test))
-    return _trained(lambda: cnn2("mnist3"), *sides, experiment.recipe)
+    return _trained("MNIST3 CNN2", *sides, experiment.recipe)
 
 
 BUILDERS: dict[str, Callable[[], Case]] = {"digits MLP": digits_mlp, "MNIST3 CNN2": mnist3_cnn2}
@@ -79,13 +82,13 @@ def read(name: str, path: Path) -> Case:
         {key.removeprefix(prefix): v for key, v in stored.items() if key.startswith(prefix)}
     )
     train, test = ((stored[f"x_{side}"], stored[f"y_{side}"]) for side in ("train", "test"))
-    return Case(network.eval(), train, test)
+    return Case(name, network.eval(), train, test)
 
 
 def _mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, CLASSES))
 
 
-def _trained(build: Callable[[], nn.Module], train, test, recipe: tda.Recipe) -> Case:
-    posterior = tda.train_posterior(build, tda.Classification(), train, recipe, seeds=[SEED])
-    return Case(posterior.network(SEED, -1).eval(), train, test)
+def _trained(name: str, train: Examples, test: Examples, recipe: tda.Recipe) -> Case:
+    posterior = tda.train_posterior(_EMPTY[name], tda.Classification(), train, recipe, seeds=[SEED])
+    return Case(name, posterior.network(SEED, -1).eval(), train, test)

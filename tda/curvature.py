@@ -131,23 +131,40 @@ class Primal:
         )
 
     def solve(self, damping: float) -> Tensor:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z) [N M], by LU: C may be indefinite."""
+        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z) [N M], by Cholesky, or by LU where C + λ is indefinite."""
         damped_PP = self.matrix_PP.clone()
         damped_PP.diagonal().add_(damping)
-        return self._between(lambda test_PM: torch.linalg.solve(damped_PP, test_PM))
+        factor_PP, indefinite = torch.linalg.cholesky_ex(damped_PP)
+        if indefinite:
+            return self._between(lambda right_PV: torch.linalg.solve(damped_PP, right_PV))
+        return self._between(lambda right_PV: torch.cholesky_solve(right_PV, factor_PP))
 
     def _between(self, conditioned: Callable[[Tensor], Tensor]) -> Tensor:
         return between(self.gradients, conditioned)
 
 
 def between(gradients: SampleGradients, conditioned: Callable[[Tensor], Tensor]) -> Tensor:
-    """∇L(z_j)ᵀ F(∇g(z)) for all pairs [N M], float64; F from [P M] to [P M]."""
-    test = [gradients.vectors(rows)[:, 0].double() for _, rows in gradients.test]
-    conditioned_PM = conditioned(torch.cat(test).T)
+    """∇L(z_j)ᵀ F ∇g(z) for all pairs [N M], float64.
+
+    Args:
+        gradients: of one sample of θ.
+        conditioned: products of the symmetric F with vectors, from [P V] to [P V]; it is given the
+            training or the test gradients, whichever are fewer.
+    """
     sizes = (len(gradients.train_data), len(gradients.test_data))
-    scores_NM = empty(sizes, conditioned_PM, gradients.scratch, gradients.memory_bytes / 6)
-    for chosen, rows in gradients.train:
-        scores_NM[chosen] = gradients.vectors(rows)[:, 0].double() @ conditioned_PM
+    train_side = sizes[0] < sizes[1]
+    few, many = gradients.test, gradients.train
+    if train_side:
+        few, many = many, few
+    vectors = [gradients.vectors(rows)[:, 0].double() for _, rows in few]
+    conditioned_PV = conditioned(torch.cat(vectors).T)
+    scores_NM = empty(sizes, conditioned_PV, gradients.scratch, gradients.memory_bytes / 6)
+    for chosen, rows in many:
+        products_BV = gradients.vectors(rows)[:, 0].double() @ conditioned_PV
+        if train_side:
+            scores_NM[:, chosen] = products_BV.T
+        else:
+            scores_NM[chosen] = products_BV
     return scores_NM
 
 

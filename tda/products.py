@@ -11,7 +11,7 @@ from tda.gradients import SampleGradients
 from tda.objective import output_at
 
 Products = Callable[[Tensor], Tensor]  # vectors [V P] -> C v [V P]
-TOGETHER = 32  # vectors
+TOGETHER = 128  # vectors
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
