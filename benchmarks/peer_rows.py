@@ -51,6 +51,7 @@ ROWS = (
         _row(MLP, "influence_hessian", peer, "Hessian")
         for peer in ("pyDVL: Direct", "dattri: Explicit", "captum: NaiveInfluenceFunction")
     ),
+    _row(MLP, "influence_cg, Hessian", "pyDVL: Direct", "Hessian", **_CG),
     _row(MLP, "influence_cg, Hessian", "pyDVL: CG", "Hessian", **_CG),
     _row(MLP, "influence_cg, Hessian", "dattri: CG", "Hessian", **_CG),
     _row(

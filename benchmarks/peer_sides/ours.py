@@ -20,7 +20,7 @@ def attribute(case: Case, method: str, **options: Any) -> Tensor:
     scores = tda.attribute(
         posterior, tda.Classification(), case.train, case.test, method=method, **options
     )
-    return torch.from_numpy(scores.values[0, 0])
+    return torch.from_numpy(scores.values.reshape(scores.shape[-2:]))  # one seed, one checkpoint
 
 
 def gradients_of(case: Case) -> SampleGradients:
