@@ -20,14 +20,17 @@ EXPLICIT = 5000  # parameters up to which a Hessian is formed
 
 def grad_dot(case: Case) -> Tensor:
     """∇L(z_j)ᵀ ∇L(z)."""
-    return per_example(case, F.cross_entropy, case.train) @ per_example(
-        case, F.cross_entropy, case.test
-    ).T
+    return (
+        per_example(case, F.cross_entropy, case.train)
+        @ per_example(case, F.cross_entropy, case.test).T
+    )
 
 
 def gauss_newton(case: Case, damping: float) -> Tensor:
     """By Woodbury: (BᵀB + λ)⁻¹ = (1 − Bᵀ (BBᵀ + λ)⁻¹ B)/λ with rows B of √S J / √N."""
-    train_NP, test_MP = (per_example(case, F.cross_entropy, side) for side in (case.train, case.test))
+    train_NP, test_MP = (
+        per_example(case, F.cross_entropy, side) for side in (case.train, case.test)
+    )
     rows_QP = _gauss_newton_rows(case)
     gram_QQ = rows_QP @ rows_QP.T
     gram_QQ.diagonal().add_(damping)
@@ -78,7 +81,9 @@ def _gauss_newton_rows(case: Case) -> Tensor:
     )(named, x_N)
     jacobian_NKP = torch.cat([g.flatten(2) for g in jacobian.values()], dim=2)
     p_NK = _output(case, named, x_N).softmax(1)
-    values_NK, vectors_NKK = torch.linalg.eigh(torch.diag_embed(p_NK) - p_NK[:, :, None] * p_NK[:, None])
+    values_NK, vectors_NKK = torch.linalg.eigh(
+        torch.diag_embed(p_NK) - p_NK[:, :, None] * p_NK[:, None]
+    )
     root_NKK = vectors_NKK * (values_NK.clamp(min=0) / len(x_N)).sqrt()[:, None]
     return (root_NKK.mT @ jacobian_NKP).flatten(0, 1)
 
@@ -88,10 +93,7 @@ def _hessian(case: Case) -> Tensor:
     blocks = hessian(lambda named: F.cross_entropy(_output(case, named, x_N), y_N))(named)
     sizes = {name: p.numel() for name, p in named.items()}
     return torch.cat(
-        [
-            torch.cat([blocks[a][b].reshape(sizes[a], sizes[b]) for b in named], dim=1)
-            for a in named
-        ]
+        [torch.cat([blocks[a][b].reshape(sizes[a], sizes[b]) for b in named], dim=1) for a in named]
     )
 
 

@@ -1,4 +1,4 @@
-"""The rows of the peers' table: who is compared with whom, on what, and how close they have to be."""
+"""The rows of the peers' table: who is compared with whom, on what, how close they have to be."""
 
 from dataclasses import dataclass, replace
 

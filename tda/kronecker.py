@@ -64,4 +64,3 @@ def diagonal_bilinear(gradients: SampleGradients, bases: Mapping[str, Basis]) ->
                 for name, basis in bases.items()
             )
     return scores_NM
-

@@ -1,8 +1,9 @@
 """captum."""
 
 from peer_cases import Case
-from peer_sides.settings import Work, loader, settings
 from torch import nn
+
+from peer_sides.settings import Work, loader, settings
 
 
 def tracin(case: Case) -> Work:

@@ -1,13 +1,14 @@
-"""curvlinops: its operators and inverses; per-example gradients by ``torch.func``, as it has none."""
+"""curvlinops: its operators and inverses; per-example gradients are by ``torch.func``."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from peer_cases import Case
-from peer_sides.settings import Work, loader, settings
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+
+from peer_sides.settings import Work, loader, settings
 
 
 def ggn_cg(case: Case) -> Work:
@@ -22,9 +23,12 @@ def ggn_cg(case: Case) -> Work:
             [p.shape for p in case.network.parameters()], vectors_PV.device, vectors_PV.dtype
         )
         damped = operator + own.damping * eye
-        return curvlinops.CGInverseLinearOperator(
-            damped, tolerance=own.tolerance, eps=0, max_iter=100, max_tridiag_iter=0
-        ) @ vectors_PV
+        return (
+            curvlinops.CGInverseLinearOperator(
+                damped, tolerance=own.tolerance, eps=0, max_iter=100, max_tridiag_iter=0
+            )
+            @ vectors_PV
+        )
 
     return _work(case, curvlinops.GGNLinearOperator, inverse)
 
@@ -39,9 +43,12 @@ def ekfac(case: Case) -> Work:
         )
 
     def inverse(operator: Any, vectors_PV: Tensor) -> Tensor:
-        return curvlinops.KFACInverseLinearOperator(
-            operator, damping=settings(case).damping, use_exact_damping=True
-        ) @ vectors_PV
+        return (
+            curvlinops.KFACInverseLinearOperator(
+                operator, damping=settings(case).damping, use_exact_damping=True
+            )
+            @ vectors_PV
+        )
 
     return _work(case, make, inverse)
 

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peer_cases import Case
-from peer_sides.settings import Projected, Work, loader, settings
 from torch import Tensor
 from torch.func import functional_call
+
+from peer_sides.settings import Projected, Work, loader, settings
 
 
 def grad_dot(case: Case) -> Work:

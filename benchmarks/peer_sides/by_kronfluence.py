@@ -7,9 +7,10 @@ from typing import Any
 
 import torch.nn.functional as F
 from peer_cases import Case
-from peer_sides.settings import Work, settings
 from torch import Tensor
 from torch.utils.data import TensorDataset
+
+from peer_sides.settings import Work, settings
 
 BATCH = 512
 

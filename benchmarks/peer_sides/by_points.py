@@ -2,6 +2,7 @@
 
 import per_point
 from peer_cases import Case
+
 from peer_sides.settings import Work, settings
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch.nn.functional as F
 from peer_cases import Case
-from peer_sides.settings import Work, loader, settings
 from torch import Tensor
+
+from peer_sides.settings import Work, loader, settings
 
 
 def direct(case: Case) -> Work:

@@ -5,6 +5,7 @@ import tempfile
 
 import torch
 from peer_cases import Case
+
 from peer_sides.settings import Projected, Work, settings
 
 

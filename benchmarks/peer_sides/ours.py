@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 from peer_cases import Case
-from peer_sides.settings import Projected, Work, settings
 from torch import Tensor
 
 import tda
+from peer_sides.settings import Projected, Work, settings
 from tda.examples import Data
 from tda.gradients import SampleGradients
 from tda.methods.trak import Projection

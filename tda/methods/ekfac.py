@@ -51,8 +51,8 @@ def ekfac_influence(
             costs 2 N backward passes and is no curvature (Kunstner et al. 2019).
 
     Raises:
-        UserError: unknown curvature, curvlinops is missing, another loss than cross-entropy or mean squared error,
-            or parameters in layers that EK-FAC does not cover.
+        UserError: unknown curvature, curvlinops is missing, another loss than cross-entropy or
+            mean squared error, or parameters in layers that EK-FAC does not cover.
     """
     return filtered_ekfac_influence(gradients, ridge(damping), curvature=curvature)
 
