@@ -71,7 +71,7 @@ def write(case: Case, path: Path) -> None:
     """Parameters and examples as one safetensors file."""
     parts = zip(("x_train", "y_train", "x_test", "y_test"), (*case.train, *case.test), strict=True)
     state = {f"network.{key}": value for key, value in case.network.state_dict().items()}
-    save_file({**state, **{name: value.contiguous() for name, value in parts}}, path)
+    save_file({**state, **{name: value.clone() for name, value in parts}}, path)
 
 
 def read(name: str, path: Path) -> Case:

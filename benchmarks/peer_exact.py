@@ -10,7 +10,7 @@ from peer_cases import Case
 from peer_sides.ours import attribute, gradients_of
 from peer_sides.settings import settings
 from torch import Tensor
-from torch.func import functional_call, grad, hessian, jacrev, vmap
+from torch.func import functional_call, grad, jacrev, vmap
 
 from tda.errors import UserError
 from tda.objective import margin
@@ -90,7 +90,7 @@ def _gauss_newton_rows(case: Case) -> Tensor:
 
 def _hessian(case: Case) -> Tensor:
     named, (x_N, y_N) = _named(case), case.train
-    blocks = hessian(lambda named: F.cross_entropy(_output(case, named, x_N), y_N))(named)
+    blocks = jacrev(jacrev(lambda named: F.cross_entropy(_output(case, named, x_N), y_N)))(named)
     sizes = {name: p.numel() for name, p in named.items()}
     return torch.cat(
         [torch.cat([blocks[a][b].reshape(sizes[a], sizes[b]) for b in named], dim=1) for a in named]

@@ -28,6 +28,7 @@ with warnings.catch_warnings():
     import kronfluence
     from captum.influence import TracInCP
     from captum.influence._core.influence_function import NaiveInfluenceFunction
+    from curvlinops.examples import IdentityLinearOperator
     from kronfluence.arguments import FactorArguments, ScoreArguments
     from kronfluence.task import Task
 
@@ -83,16 +84,16 @@ def test_products_are_those_of_curvlinops(case, curvature):
 @pytest.mark.parametrize("curvature", KINDS)
 def test_conjugate_gradients_are_those_of_curvlinops(case, curvature):
     damping = 2.0  # both are then positive definite
-    rows = [case.gradients.vectors(block)[:, 0] for _, block in case.gradients.train]
-    train_NP = torch.cat(rows)
-    eye = torch.eye(train_NP.shape[1], dtype=torch.float64)
-    dense = operator(case, KINDS[curvature]) @ eye + damping * eye
+    train_NP, test_MP = (
+        torch.cat([case.gradients.vectors(rows)[:, 0] for _, rows in blocks])
+        for blocks in (case.gradients.train, case.gradients.test)
+    )
+    shapes = [p.shape for p in case.network.parameters()]
+    eye = IdentityLinearOperator(shapes, train_NP.device, train_NP.dtype)
     inverse = curvlinops.CGInverseLinearOperator(
-        curvlinops.examples.TensorLinearOperator(dense)
-        if hasattr(curvlinops, "examples")
-        else dense, tolerance=1e-12, eps=0, max_iter=200, max_tridiag_iter=0,
+        operator(case, KINDS[curvature]) + damping * eye,
+        tolerance=1e-12, eps=0, max_iter=200, max_tridiag_iter=0,
     )  # fmt: skip
-    test_MP = torch.cat([case.gradients.vectors(block)[:, 0] for _, block in case.gradients.test])
     found = cg_influence(case.gradients, damping, curvature=curvature, tolerance=1e-12)
     torch.testing.assert_close(found, train_NP @ (inverse @ test_MP.T), rtol=1e-7, atol=1e-9)
 
