@@ -1,6 +1,6 @@
 """The rows of the peers' table: who is compared with whom, on what, how close they have to be."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 MLP, CNN = "digits MLP", "MNIST3 CNN2"
 ROUNDING = 1e-4  # of float32 scores, in units of the largest
@@ -38,7 +38,7 @@ def _row(case: str, ours: str, peer: str, exact: str, **options) -> Row:
 
 _LISSA = {"tolerance": 0.2, "peer_tolerance": 0.2}
 _CG = {"tolerance": SOLVED, "peer_tolerance": SOLVED}
-_TRAK = {"tolerance": SOLVED, "peer_tolerance": SOLVED, "free_scale": True}
+_TRAK = {"tolerance": SOLVED, "peer_tolerance": 0.05, "free_scale": True}  # k near N in float32
 _FISHER = "influence_ekfac, empirical"
 
 ROWS = (
@@ -48,7 +48,7 @@ ROWS = (
         for peer in ("captum: TracInCP", "dattri: Grad-Dot", "kronfluence: identity")
     ),
     *(
-        _row(MLP, "influence_hessian", peer, "Hessian")
+        _row(MLP, "influence_hessian", peer, "Hessian", peer_tolerance=SOLVED)
         for peer in ("pyDVL: Direct", "dattri: Explicit", "captum: NaiveInfluenceFunction")
     ),
     _row(MLP, "influence_cg, Hessian", "pyDVL: Direct", "Hessian", **_CG),
@@ -86,7 +86,7 @@ ROWS = (
     _row(MLP, "influence_ekfac", "pyDVL: EK-FAC", "EK-FAC", peer_tolerance=WRONG),
     _row(MLP, "influence_ekfac", "dattri: EK-FAC", "EK-FAC", peer_tolerance=WRONG),
     *(
-        replace(_row(case, "trak", peer, "TRAK", **_TRAK))
+        _row(case, "trak", peer, "TRAK", **_TRAK)
         for case in (MLP, CNN)
         for peer in ("traker: TRAK", "dattri: TRAK")
     ),
