@@ -71,7 +71,9 @@ ROWS = (
         CNN, "influence_cg, Hessian", "torch-influence's algorithm: CG", "Hessian",
         columns=2, **_CG,
     ),
-    _row(CNN, "influence", "curvlinops: GGN, CG", "Gauss-Newton", peer_tolerance=SOLVED),
+    _row(
+        CNN, "influence", "curvlinops: GGN, CG", "Gauss-Newton", columns=4, peer_tolerance=SOLVED
+    ),
     _row(CNN, "influence_lissa", "pyDVL: LiSSA", "Hessian, LiSSA's damping", columns=4, **_LISSA),
     _row(CNN, "influence_lissa", "dattri: LiSSA", "Hessian, LiSSA's damping", columns=2, **_LISSA),
     _row(

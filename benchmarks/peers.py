@@ -102,12 +102,12 @@ def compare(rows: Sequence[Row], cases: dict[str, Case], measure: Measure) -> pd
     exact = cache(lambda quantity, name: EXACT[quantity](cases[name].double()))
     lines = []
     for row in rows:
-        print(f"{row.case}: {row.ours} against {row.peer}", file=sys.stderr)
         mine = ours(row.ours, row.case, row.our_columns)
         theirs = measure(row.peer, cases[row.case], row.columns)
         errors = [_error(side, row, cases[row.case], exact) for side in (mine, theirs)]
-        _check(row, *(error["error"] for error in errors))
         lines.append(_line(row, (mine, theirs), errors))
+        print(" | ".join(map(_short, lines[-1].values())), file=sys.stderr)
+        _check(row, *(error["error"] for error in errors))
     return pd.DataFrame(lines)
 
 
@@ -161,6 +161,10 @@ def _line(row: Row, sides: tuple[Result, Result], errors: list[dict[str, float]]
         "ours_r": errors[0]["r"],
         "peer_r": errors[1]["r"],
     }
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _notes(threads: int, load: float) -> list[str]:

@@ -12,7 +12,7 @@ from peer_sides.settings import Work, loader, settings
 
 
 def ggn_cg(case: Case) -> Work:
-    """CG on GGN + λ, all training gradients at once (there are fewer of them)."""
+    """CG on GGN + λ, all gradients at once of the side that has fewer."""
     import curvlinops
     from curvlinops.examples import IdentityLinearOperator
 
@@ -60,8 +60,10 @@ def _work(case: Case, make: Callable, inverse: Callable[[Any, Tensor], Tensor]) 
             case.network, nn.CrossEntropyLoss(), parameters, loader(case.train),
             check_deterministic=False,
         )  # fmt: skip
-        solved_PN = inverse(operator, _gradients(case, case.train).T)
-        return solved_PN.T @ _gradients(case, case.test).T
+        train_NP, test_MP = _gradients(case, case.train), _gradients(case, case.test)
+        if len(test_MP) < len(train_NP):
+            return train_NP @ inverse(operator, test_MP.T)
+        return inverse(operator, train_NP.T).T @ test_MP.T
 
     return work
 
