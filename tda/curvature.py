@@ -213,11 +213,14 @@ class Primal:
         return between(self.gradients, lambda test_Pm: basis_PP @ (phi_P1 * (basis_PP.T @ test_Pm)))
 
     def solved(self, damping: float) -> Blocks:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by LU: C may be indefinite."""
+        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky, or by LU where C + λ is indefinite."""
         damped_PP = self.matrix_PP.clone()
         damped_PP.diagonal().add_(damping)
+        factor_PP, indefinite = torch.linalg.cholesky_ex(damped_PP)
+        if not indefinite:
+            return between(self.gradients, lambda v_Pv: torch.cholesky_solve(v_Pv, factor_PP))
         factors = torch.linalg.lu_factor(damped_PP)
-        return between(self.gradients, lambda test_Pm: torch.linalg.lu_solve(*factors, test_Pm))
+        return between(self.gradients, lambda v_Pv: torch.linalg.lu_solve(*factors, v_Pv))
 
 
 def training_products(gradients: SampleGradients, curvature: str, block: int = 256) -> Products:

@@ -215,26 +215,26 @@ def vectors(network: nn.Module, layout: Parameters, rows: Rows) -> Tensor:
             continue
         layer = network.get_submodule(name)
         prefix = f"{name}." if name else ""
-        for part, value in _parts(layer, values_BLp).items():
+        for part, value in parts(layer, values_BLp).items():
             named[prefix + part] = value
     return layout.join(named)
 
 
-def _parts(layer: nn.Module, values_BLp: Tensor) -> dict[str, Tensor]:
-    """Weight and bias gradients [B L *shape] of a hooked layer's rows."""
+def parts(layer: nn.Module, values_BLp: Tensor) -> dict[str, Tensor]:
+    """Weight and bias gradients [... *shape] of a hooked layer's formed rows [... p]."""
     weight = cast(Tensor, layer.weight)
     bias = getattr(layer, "bias", None)
     if bias is None:
-        flat, parts = values_BLp, {}
+        flat, found = values_BLp, {}
     else:
         flat, bias_BLO = values_BLp.split([weight.numel(), bias.numel()], dim=-1)
-        parts = {"bias": bias_BLO}
+        found = {"bias": bias_BLO}
     if isinstance(layer, nn.Conv2d):  # patches are [height, width, channel]
         out, channels, height, width = weight.shape
-        parts["weight"] = flat.unflatten(-1, (out, height, width, channels)).movedim(-1, -3)
+        found["weight"] = flat.unflatten(-1, (out, height, width, channels)).movedim(-1, -3)
     else:
-        parts["weight"] = flat.unflatten(-1, weight.shape)
-    return parts
+        found["weight"] = flat.unflatten(-1, weight.shape)
+    return found
 
 
 def _hooked_layers(network: nn.Module) -> dict[str, nn.Module]:

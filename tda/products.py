@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tda.examples import Data
@@ -11,28 +11,18 @@ from tda.gradients import SampleGradients
 from tda.objective import output_at
 
 Products = Callable[[Tensor], Tensor]  # vectors [V P] -> C v [V P]
+TOGETHER = 128  # vectors
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def hessian_products(gradients: SampleGradients, data: Data) -> Products:
-    """Products with the Hessian of a batch's mean loss, by double backward passes.
-
-    Vectors go one by one: batched double backward fails in channels-last convolutions (torch
-    2.13).
-    """
+    """Products with the Hessian of a batch's mean loss, by double backward passes."""
     theta_P, output_BK = _graph(gradients, data)
     with sdpa_kernel(SDPBackend.MATH):  # faster kernels of attention have no second derivative
         loss = gradients.objective.loss(output_BK, data.y).mean()
         (gradient_P,) = torch.autograd.grad(loss, theta_P, create_graph=True)
 
-    def products(vectors_VP: Tensor) -> Tensor:
-        return torch.stack(
-            [
-                torch.autograd.grad(gradient_P, theta_P, vector_P, retain_graph=True)[0]
-                for vector_P in vectors_VP
-            ]
-        )
-
-    return products
+    return lambda vectors_VP: _each(gradients.network, gradient_P, theta_P, vectors_VP)
 
 
 def gauss_newton_products(gradients: SampleGradients, data: Data) -> Products:
@@ -49,12 +39,29 @@ def gauss_newton_products(gradients: SampleGradients, data: Data) -> Products:
     with sdpa_kernel(SDPBackend.MATH):
         (pulled_P,) = torch.autograd.grad(output_BK, theta_P, u_BK, create_graph=True)
 
-    def product(vector_P: Tensor) -> Tensor:
-        (pushed_BK,) = torch.autograd.grad(pulled_P, u_BK, vector_P, retain_graph=True)
-        weighted_BK = (in_output_BKK @ pushed_BK[..., None])[..., 0]
-        return torch.autograd.grad(output_BK, theta_P, weighted_BK, retain_graph=True)[0]
+    def products(vectors_VP: Tensor) -> Tensor:
+        pushed_VBK = _each(gradients.network, pulled_P, u_BK, vectors_VP)
+        weighted_VBK = (in_output_BKK @ pushed_VBK[..., None])[..., 0]
+        return _each(gradients.network, output_BK, theta_P, weighted_VBK)
 
-    return lambda vectors_VP: torch.stack([product(vector_P) for vector_P in vectors_VP])
+    return products
+
+
+def _each(network: nn.Module, value: Tensor, leaf: Tensor, vectors_V: Tensor) -> Tensor:
+    """Vector-Jacobian products [V ...] of a value in a leaf.
+
+    Together, some vectors at a time, where that is faster: convolutions gain nothing, and their
+    batched double backward fails in channels-last layout (torch 2.13).
+    """
+    one_by_one = any(isinstance(module, _CONVOLUTIONS) for module in network.modules())
+    chunks = vectors_V if one_by_one else vectors_V.split(TOGETHER)
+    found = [
+        torch.autograd.grad(
+            value, leaf, chunk, retain_graph=True, is_grads_batched=not one_by_one
+        )[0]
+        for chunk in chunks
+    ]  # fmt: skip
+    return torch.stack(found) if one_by_one else torch.cat(found)
 
 
 def _graph(gradients: SampleGradients, data: Data) -> tuple[Tensor, Tensor]:

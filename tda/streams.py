@@ -77,14 +77,23 @@ def _products(gradients: SampleGradients) -> Blocks:
 
 
 def between(gradients: SampleGradients, conditioned: Callable[[Tensor], Tensor]) -> Blocks:
-    """∇L(z_j)ᵀ F(∇g(z)), in the precision that F gives; F from [P m] in float64 to [P m]."""
-    each = 6 * 8 * gradients.layout.count
-    for columns, test in chunks(gradients, gradients.test, each):
-        conditioned_Pm = conditioned(gradients.vectors(test)[:, 0].double().T)
-        for rows, train in partners(gradients, gradients.train, columns):
-            vectors = formed(gradients, train)
-            scores = [part_bLP[:, 0].to(conditioned_Pm) @ conditioned_Pm for part_bLP in vectors]
-            yield rows, columns, torch.cat(scores)
+    """∇L(z_j)ᵀ F ∇g(z), in the precision that F gives.
+
+    Args:
+        gradients: of one sample of θ.
+        conditioned: products of the symmetric F with vectors, from [P v] in float64 to [P v]; it
+            is given the training or the test gradients, whichever are fewer.
+    """
+    train_side = len(gradients.train_data) < len(gradients.test_data)
+    sides = (gradients.train, gradients.test)
+    few, others = sides if train_side else sides[::-1]
+    for at, own in chunks(gradients, few, 6 * 8 * gradients.layout.count):
+        conditioned_Pv = conditioned(gradients.vectors(own)[:, 0].double().T)
+        for across, rows in partners(gradients, others, at):
+            vectors = formed(gradients, rows)
+            products = [part_bLP[:, 0].to(conditioned_Pv) @ conditioned_Pv for part_bLP in vectors]
+            block = torch.cat(products)
+            yield (at, across, block.T) if train_side else (across, at, block)
 
 
 def chunks(

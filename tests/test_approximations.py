@@ -140,13 +140,13 @@ def theta_order(network, name, weight_then_bias_OI):
     )
 
 
-def dense_ekfac(network, data, objective):
+def dense_ekfac(network, data, objective, cotangents=hessian_columns):
     """Ĉ [P P], block by block."""
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
     matrix_PP = torch.zeros(count, count, dtype=torch.float64)
     for name, places in layer_columns(network).items():
         layer = network.get_submodule(name)
-        pairs = layer_factors(network, layer, data, objective, hessian_columns(objective))
+        pairs = layer_factors(network, layer, data, objective, cotangents(objective))
         inputs = sum(a.T @ a / len(a) for a, _ in pairs)
         outputs = sum(d.T @ d for _, d in pairs)
         basis_i, basis_o = torch.linalg.eigh(inputs)[1], torch.linalg.eigh(outputs)[1]
@@ -172,6 +172,24 @@ def ekfac_reference(network, train, test, objective, damping):
 def test_ekfac_is_the_dense_eigenvalue_corrected_matrix(case, damping):
     expected, _ = ekfac_reference(*case, tda.Classification(), damping)
     torch.testing.assert_close(ekfac_influence(sample(*case), damping), expected, **CLOSE)
+
+
+def test_ekfac_of_the_empirical_fisher(case):
+    network, train, test = case
+    matrix = dense_ekfac(network, train, tda.Classification(), loss_gradient)
+    train_NP, test_MP = (reference.loss_gradients(network, data) for data in (train, test))
+    expected = reference.influence(train_NP, test_MP, matrix, 0.1)
+    gradients = sample(*case)
+    exact = ekfac_influence(gradients, 0.1)
+    found = ekfac_influence(gradients, 0.1, curvature="empirical_fisher")
+    torch.testing.assert_close(found, expected, **CLOSE)
+    assert (found - exact).abs().max() > 1e-3 * exact.abs().max()
+    torch.testing.assert_close(ekfac_influence(gradients, 0.1), exact)
+
+
+def test_ekfac_refuses_an_unknown_curvature():
+    with pytest.raises(UserError, match="choose one of gauss_newton, empirical_fisher"):
+        ekfac_influence(sample(*small("mlp")), 0.1, curvature="hessian")
 
 
 @pytest.mark.parametrize(("outputs", "targets"), [(1, "flat"), (1, None), (2, None)])

@@ -22,16 +22,16 @@ def cg_influence(
     r"""Scores [N M]: :math:`\nabla g(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
 
     Solved for the test gradients or, where there are fewer, for the training gradients (Martens
-    2010; Koh and Liang 2017, section 3). Each step is a product of C with every unsolved vector;
-    steps grow with the root of the condition number (s_max + λ)/λ. A vector takes 4 P
-    numbers; as many are solved together as memory has room for.
+    2010; Koh and Liang 2017, section 3), as many together as memory has room for, 5 P numbers
+    each. A step is a product of C with as many vectors as are unsolved; steps grow with the root of
+    the condition number (s_max + λ)/λ that is left when the largest eigenvalues have been found.
 
     Args:
         gradients: of one sample of θ.
         damping: λ; with the Hessian it must exceed minus its lowest eigenvalue.
         curvature: ``gauss_newton`` or ``hessian``.
         tolerance: relative residual at which a vector is solved.
-        max_steps: of each vector.
+        max_steps: of a block of vectors.
 
     Raises:
         UserError: not solved after ``max_steps``, or the matrix is not positive definite.
@@ -54,35 +54,55 @@ def cg_influence(
 def conjugate_gradients(
     products: Products, right_VP: Tensor, tolerance: float, max_steps: int
 ) -> Tensor:
-    """Solutions [V P] of A x = b for V right sides, each with its own step lengths.
+    """Solutions [V P] of A x = b for V right sides, which share their search directions.
+
+    Block conjugate gradients in the form that cannot break down (Ji and Li 2017, algorithm 3):
+    directions are orthonormal, and those that depend on others are dropped. V directions a step
+    find what separate iterations need several times as many products for.
 
     Raises:
         UserError: as :func:`cg_influence`.
     """
-    solution_VP = torch.zeros_like(right_VP)
-    residual_VP, direction_VP = right_VP.clone(), right_VP.clone()
-    square_V = residual_VP.square().sum(1)
-    enough_V = square_V * tolerance**2
+    solution_VP, residual_VP = torch.zeros_like(right_VP), right_VP.clone()
+    enough_V = right_VP.norm(dim=1) * tolerance
+    basis_DP = right_VP
     for _ in range(max_steps):
-        active = square_V > enough_V
+        active = residual_VP.norm(dim=1) > enough_V
         if not active.any():
             return solution_VP
-        direction_AP = direction_VP[active]
-        product_AP = products(direction_AP)
-        curvature_A = (direction_AP * product_AP).sum(1)
-        if (curvature_A <= 0).any():
-            raise UserError(
-                "the damped curvature is not positive definite: raise the damping, or use the "
-                "Gauss-Newton matrix"
-            )
-        length_A1 = (square_V[active] / curvature_A)[:, None]
-        solution_VP[active] += length_A1 * direction_AP
-        residual_VP[active] -= length_A1 * product_AP
-        new_A = residual_VP[active].square().sum(1)
-        ratio_A1 = (new_A / square_V[active])[:, None]
-        direction_VP[active] = residual_VP[active] + ratio_A1 * direction_AP
-        square_V[active] = new_A
+        basis_DP = _orthonormal(basis_DP if basis_DP is not right_VP else right_VP[active])
+        product_DP = products(basis_DP)
+        factor_DD = _factor((basis_DP @ product_DP.T).double())
+        length_DA = _solved(factor_DD, basis_DP @ residual_VP[active].T)
+        solution_VP[active] += length_DA.T @ basis_DP
+        residual_VP[active] -= length_DA.T @ product_DP
+        left_AP = residual_VP[residual_VP.norm(dim=1) > enough_V]
+        overlap_DA = _solved(factor_DD, product_DP @ left_AP.T)
+        basis_DP = left_AP - overlap_DA.T @ basis_DP
     raise UserError(
         f"conjugate gradients have not converged after {max_steps} steps: raise the damping, the "
         "tolerance or max_steps"
     )
+
+
+def _orthonormal(rows_AP: Tensor) -> Tensor:
+    """An orthonormal basis [D P] of what the rows span beyond rounding."""
+    unit_AP = rows_AP / rows_AP.norm(dim=1, keepdim=True).clamp(min=torch.finfo(rows_AP.dtype).tiny)
+    squares_A, mixing_AA = torch.linalg.eigh((unit_AP @ unit_AP.T).double())
+    kept = squares_A > squares_A[-1] * len(rows_AP) * torch.finfo(rows_AP.dtype).eps
+    mixing_AD = mixing_AA[:, kept] / squares_A[kept].sqrt()
+    return mixing_AD.T.to(rows_AP.dtype) @ unit_AP
+
+
+def _factor(inner_DD: Tensor) -> Tensor:
+    factor_DD, failed = torch.linalg.cholesky_ex((inner_DD + inner_DD.T) / 2)
+    if failed:
+        raise UserError(
+            "the damped curvature is not positive definite: raise the damping, or use the "
+            "Gauss-Newton matrix"
+        )
+    return factor_DD
+
+
+def _solved(factor_DD: Tensor, right_DA: Tensor) -> Tensor:
+    return torch.cholesky_solve(right_DA.double(), factor_DD).to(right_DA.dtype)

@@ -13,6 +13,7 @@ from tda.ensemble import blocks
 from tda.errors import UserError
 from tda.filters import Filter, ridge
 from tda.gradients import SampleGradients
+from tda.kronecker import Basis, diagonal
 from tda.objective import (
     AsCalled,
     BinaryClassification,
@@ -28,10 +29,13 @@ _LOSSES = {
     BinaryClassification: nn.BCEWithLogitsLoss,
     Regression: nn.MSELoss,
 }
+_FISHER_TYPES = {"gauss_newton": "type-2", "empirical_fisher": "empirical"}
 
 
 @by_blocks
-def ekfac_influence(gradients: SampleGradients, damping: float) -> Blocks:
+def ekfac_influence(
+    gradients: SampleGradients, damping: float, *, curvature: str = "gauss_newton"
+) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top (\hat C + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
 
     Ĉ is block-diagonal over layers, :math:`(Q_A \otimes Q_G)\,\mathrm{diag}(s)\,(Q_A \otimes
@@ -44,16 +48,20 @@ def ekfac_influence(gradients: SampleGradients, damping: float) -> Blocks:
     Args:
         gradients: of one sample of θ, through linear and convolutional layers only.
         damping: λ.
+        curvature: ``gauss_newton``, or ``empirical_fisher``: (1/N) Σ_j ∇L(z_j) ∇L(z_j)ᵀ, which
+            costs 2 N backward passes and is no curvature (Kunstner et al. 2019).
 
     Raises:
-        UserError: curvlinops is missing, another loss than cross-entropy or mean squared error,
-            or parameters in layers that EK-FAC does not cover.
+        UserError: unknown curvature, curvlinops is missing, another loss than cross-entropy or
+            mean squared error, or parameters in layers that EK-FAC does not cover.
     """
-    return filtered_ekfac_influence.blocks(gradients, ridge(damping))
+    return filtered_ekfac_influence.blocks(gradients, ridge(damping), curvature=curvature)
 
 
 @by_blocks
-def filtered_ekfac_influence(gradients: SampleGradients, phi: Filter) -> Blocks:
+def filtered_ekfac_influence(
+    gradients: SampleGradients, phi: Filter, *, curvature: str = "gauss_newton"
+) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g(z)^\top \phi(\hat C) \nabla L(z_j)`; positive = helpful.
 
     Ĉ, costs and errors as in :func:`ekfac_influence`; Ĉ is made once for all filters.
@@ -61,13 +69,41 @@ def filtered_ekfac_influence(gradients: SampleGradients, phi: Filter) -> Blocks:
     Args:
         gradients: of one sample of θ.
         phi: from :mod:`tda.filters`.
+        curvature: as in :func:`ekfac_influence`.
     """
-    if "ekfac" not in gradients.kept:
-        gradients.kept["ekfac"] = _ekfac(gradients)
-    filtered = copy.copy(gradients.kept["ekfac"])
+    if curvature not in _FISHER_TYPES:
+        raise UserError(
+            f"curvature={curvature!r} is unknown: choose one of {', '.join(_FISHER_TYPES)}"
+        )
+    key = "ekfac" if curvature == "gauss_newton" else f"ekfac {curvature}"
+    if key not in gradients.kept:
+        gradients.kept[key] = _ekfac(gradients, _FISHER_TYPES[curvature])
+    operator = gradients.kept[key]
+    bases = _bases(operator, phi)
+    if bases is not None:
+        return diagonal(gradients, bases)
+    filtered = copy.copy(operator)
     filtered._corrected_eigenvalues = _mapped(phi, filtered._corrected_eigenvalues)
     dtype = gradients.theta_P.dtype
     return between(gradients, lambda test_Pm: filtered @ test_Pm.to(dtype))
+
+
+def _bases(operator: Any, phi: Filter) -> dict[str, Basis] | None:
+    """Eigenvectors and φ of the eigenvalues by layer; None if a layer is trained in part."""
+    holder, bases = "network.", {}
+    for name, places in operator._mapping.items():
+        layer = operator._model_func.get_submodule(name)
+        if len(places) != len(list(layer.parameters())):
+            return None
+        values = operator._corrected_eigenvalues[name]
+        if isinstance(values, dict):  # of a layer without bias
+            (values,) = values.values()
+        bases[name.removeprefix(holder)] = Basis(
+            operator._input_covariances_eigenvectors[name],
+            operator._gradient_covariances_eigenvectors[name],
+            phi(values),
+        )
+    return bases
 
 
 def _mapped(phi: Filter, eigenvalues: Any) -> Any:
@@ -77,7 +113,7 @@ def _mapped(phi: Filter, eigenvalues: Any) -> Any:
     return phi(eigenvalues)
 
 
-def _ekfac(gradients: SampleGradients) -> Any:
+def _ekfac(gradients: SampleGradients, fisher_type: str = "type-2") -> Any:
     """The operator Ĉ of curvlinops, its eigenvalues computed."""
     objective, layout = innermost(gradients.objective), gradients.layout
     curvlinops, loss = _curvlinops(), _LOSSES.get(type(objective))  # type: ignore[call-overload]
@@ -93,7 +129,7 @@ def _ekfac(gradients: SampleGradients) -> Any:
         [gradients.network.get_parameter(name) for name in layout.shapes],
         _Batches(gradients, objective),
         check_deterministic=False,
-        fisher_type="type-2",
+        fisher_type=fisher_type,
         num_per_example_loss_terms=1,
         separate_weight_and_bias=False,
         num_data=len(gradients.train_data),
