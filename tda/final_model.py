@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tda.errors import UserError
 from tda.experiments import Lora, Recipe, Run, vit_name
@@ -88,13 +89,15 @@ def _further(rate: float, epochs: int) -> Recipe:
     return Recipe(epochs, 128, rate, 0.0, "sgd", keep=1)
 
 
-def _images(training: Recipe, further: Recipe, **sizes: int | None) -> Protocol:
+def _images(training: Recipe, further: Recipe, **sizes: Any) -> Protocol:
     return Protocol(training, {"sgd": further}, train_seeds=TRAIN_SEEDS[:1], **sizes)
 
 
-def _text(training: Recipe, further: Recipe, source: str, every: int, **sizes: int) -> Protocol:
-    own = {"every": every, "source": source, "best": True, "train_seeds": TRAIN_SEEDS[:1]}
-    return Protocol(training, {"adamw": further}, **own, **sizes)
+def _text(training: Recipe, further: Recipe, source: str, every: int, **sizes: Any) -> Protocol:
+    return Protocol(
+        training, {"adamw": further}, every=every, source=source, best=True,
+        train_seeds=TRAIN_SEEDS[:1], **sizes,
+    )  # fmt: skip
 
 
 def _sgd(epochs: int, batch_size: int, rate: float, decaying: bool = False) -> Recipe:

@@ -55,7 +55,8 @@ def text_classifier(source: str, *, lora: bool = False) -> TextClassifier:
     Raises:
         UserError: the model cannot be loaded, or is no BERT encoder.
     """
-    model = private_copy(_encoder(_folder(source)))
+    with torch.random.fork_rng(devices=[]):  # loading draws a head, but only the first time
+        model: Any = private_copy(_encoder(_folder(source)))
     model.requires_grad_(not lora)
     if lora:
         model = _adapted(model)
@@ -128,7 +129,7 @@ def _adapted(model: Any) -> Any:
     )  # fmt: skip
     with warnings.catch_warnings():  # peft asks for every attribute, deprecated ones, too
         warnings.simplefilter("ignore", FutureWarning)
-        adapted = get_peft_model(model, config).get_base_model()
+        adapted: Any = get_peft_model(model, config).get_base_model()
     adapted.bert.pooler.requires_grad_(True)
     return adapted
 
