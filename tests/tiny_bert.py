@@ -1,4 +1,4 @@
-"""A random BERT of a few thousand parameters and its tokenizer, as ``from_pretrained`` reads them."""
+"""A random BERT of a few thousand parameters and its tokenizer, in a folder."""
 
 import pandas as pd
 import torch
