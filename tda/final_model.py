@@ -147,7 +147,7 @@ class FinalModels:
         lora: train adapters of the pretrained model, not all of it.
 
     Raises:
-        UserError: no such task, or it has no pretrained model.
+        UserError: no such task, or it has no pretrained model, or its folder is missing.
     """
 
     task: str
@@ -161,6 +161,12 @@ class FinalModels:
             raise UserError(
                 f"task {self.task} has no pretrained model: leave out --model and --lora, or "
                 "take --task sst2"
+            )
+        local = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1
+        if local and not Path(self.source).expanduser().is_dir():
+            raise UserError(
+                f"--model {self.source!r} is no folder here: give a local folder that exists, a "
+                f"hub id such as {BERT}, or minilm"
             )
 
     @property

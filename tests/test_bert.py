@@ -11,6 +11,7 @@ import tda
 from tda.ensemble import losses
 from tda.errors import UserError
 from tda.examples import Data
+from tda.further_training import chunk_for
 from tda.networks import bert, seeded
 from tda.networks.pretrained import transformers
 from tda.parameters import Parameters
@@ -86,6 +87,11 @@ def test_with_lora_adapters_pooler_and_head_are_trained(folder):
     x = bert.tokenizer(folder)(SENTENCES)
     lora.model.classifier.load_state_dict(full.model.classifier.state_dict())
     torch.testing.assert_close(lora.eval()(**x), full.eval()(**x))  # B is 0 at the start
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_on_a_cpu_members_are_trained_one_by_one(folder, lora):
+    assert chunk_for(classifier(folder, lora=lora), tokenised(folder), tda.Recipe(1, 4)) == 1
 
 
 @pytest.mark.parametrize("lora", [False, True])

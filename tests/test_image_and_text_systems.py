@@ -212,6 +212,7 @@ def test_wrong_sentences_are_clear_errors(tmp_path, capsys):
         (("--task", "cifar10"), "data/prepare.py --task cifar10full"),
         (("--task", "energy", "--lora"), "leave out --model and --lora"),
         (("--task", "cifar10_reduced", "--model", "minilm"), "no pretrained model"),
+        (("--task", "sst2", "--model", "./nowhere"), "is no folder here"),
     ],
 )
 def test_what_is_missing_or_does_not_fit_is_one_clear_error(capsys, flags, message):

@@ -7,6 +7,7 @@ from torch.func import functional_call, grad, vmap
 import tda
 from tda.ensemble import losses
 from tda.examples import Data
+from tda.further_training import chunk_for
 from tda.gradients import SampleGradients
 from tda.networks import seeded
 from tda.networks.resnet9 import resnet9
@@ -42,6 +43,10 @@ def test_stacked_members_are_members_one_by_one():
     theta_RP = torch.stack([Parameters(small()).read(small(seed)) for seed in (1, 2, 3)])
     asked = (small(), tda.Classification(), theta_RP, images(5))
     torch.testing.assert_close(losses(*asked, stacked=True), losses(*asked, stacked=False))
+
+
+def test_on_a_cpu_members_are_trained_one_by_one():
+    assert chunk_for(small(), images(4), tda.Recipe(1, 4)) == 1
 
 
 def test_stacked_further_training_is_that_of_one_member_at_a_time():
