@@ -74,6 +74,16 @@ def test_a_seed_draws_the_head_and_nothing_else(folder):
     assert all(p.equal(again.get_parameter(name)) for name, p in one.named_parameters())
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_networks_share_nothing_that_is_trained(folder, lora):
+    one, other = (seeded(lambda: bert.text_classifier(folder, lora=lora), 1) for _ in range(2))
+    layout = Parameters(one)
+    before_P = layout.read(other)
+    layout.write(one, torch.zeros(layout.count))
+    again = seeded(lambda: bert.text_classifier(folder, lora=lora), 1)
+    assert layout.read(other).equal(before_P) and layout.read(again).equal(before_P)
+
+
 def test_with_lora_adapters_pooler_and_head_are_trained(folder):
     full, lora = classifier(folder), classifier(folder, lora=True)
     trained = set(Parameters(lora).shapes)
