@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tda.errors import UserError
 from tda.experiments import Lora, Recipe, Run, vit_name
@@ -88,13 +89,15 @@ def _further(rate: float, epochs: int) -> Recipe:
     return Recipe(epochs, 128, rate, 0.0, "sgd", keep=1)
 
 
-def _images(training: Recipe, further: Recipe, **sizes: int | None) -> Protocol:
+def _images(training: Recipe, further: Recipe, **sizes: Any) -> Protocol:
     return Protocol(training, {"sgd": further}, train_seeds=TRAIN_SEEDS[:1], **sizes)
 
 
-def _text(training: Recipe, further: Recipe, source: str, every: int, **sizes: int) -> Protocol:
-    own = {"every": every, "source": source, "best": True, "train_seeds": TRAIN_SEEDS[:1]}
-    return Protocol(training, {"adamw": further}, **own, **sizes)
+def _text(training: Recipe, further: Recipe, source: str, every: int, **sizes: Any) -> Protocol:
+    return Protocol(
+        training, {"adamw": further}, every=every, source=source, best=True,
+        train_seeds=TRAIN_SEEDS[:1], **sizes,
+    )  # fmt: skip
 
 
 def _sgd(epochs: int, batch_size: int, rate: float, decaying: bool = False) -> Recipe:
@@ -144,7 +147,7 @@ class FinalModels:
         lora: train adapters of the pretrained model, not all of it.
 
     Raises:
-        UserError: no such task, or it has no pretrained model.
+        UserError: no such task, or it has no pretrained model, or its folder is missing.
     """
 
     task: str
@@ -158,6 +161,12 @@ class FinalModels:
             raise UserError(
                 f"task {self.task} has no pretrained model: leave out --model and --lora, or "
                 "take --task sst2"
+            )
+        local = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1
+        if local and not Path(self.source).expanduser().is_dir():
+            raise UserError(
+                f"--model {self.source!r} is no folder here: give a local folder that exists, a "
+                f"hub id such as {BERT}, or minilm"
             )
 
     @property

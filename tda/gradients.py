@@ -28,7 +28,7 @@ from tda.scratch import Scratch
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-_HOOKED = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.Embedding, *_BATCH_NORMS)
+_HOOKED = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm, nn.Embedding, *_BATCH_NORMS)
 
 
 class SampleGradients:
@@ -286,6 +286,9 @@ def _rows_of(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | 
         return _scale_rows(layer, normed, delta)
     if isinstance(layer, _BATCH_NORMS):
         normed = F.batch_norm(activation, layer.running_mean, layer.running_var, eps=layer.eps)
+        return _scale_rows(layer, normed.movedim(1, -1), delta.movedim(2, -1))
+    if isinstance(layer, nn.GroupNorm):
+        normed = F.group_norm(activation, layer.num_groups, eps=layer.eps)
         return _scale_rows(layer, normed.movedim(1, -1), delta.movedim(2, -1))
     if isinstance(layer, nn.Embedding):
         return _embedding_rows(layer, activation, delta)

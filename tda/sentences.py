@@ -118,7 +118,7 @@ def adopt(source: str) -> Path:
     for split, rows in found.items():
         own = rows.assign(sentence=rows["sentence"].str.strip())
         own = own.sort_values(["sentence", "label"], ignore_index=True)
-        store.write_whole(folder / f"{split}.parquet", lambda path, own=own: own.to_parquet(path))
+        store.write_whole(folder / f"{split}.parquet", own.to_parquet)
     return folder
 
 

@@ -4,6 +4,7 @@
     python tda_fimo_scripts/further_train.py --task energy --optimizer adam
     python tda_fimo_scripts/further_train.py --task energy --leave_out delete
     python tda_fimo_scripts/further_train.py --task energy --start scratch --num_seeds 2
+    python tda_fimo_scripts/further_train.py --task sst2_reduced --lora
 
 Reads   data/energy/, models/fimo/energy/
 Writes  results/fimo_energy/further/<variant>/<train_seed>x<seed>.nc

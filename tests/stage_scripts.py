@@ -29,7 +29,12 @@ def script(name, family="cnn"):
 
 def run(name, *flags, small=True, family="cnn"):
     """Run a script with the small subset's flags; returns its exit status."""
-    arguments = [str(script(name, family)), *(FLAGS if small else ()), *map(str, flags)]
+    return run_path(script(name, family), *(FLAGS if small else ()), *flags)
+
+
+def run_path(path, *flags):
+    """Run the script of a path as a user does; returns its exit status."""
+    arguments = [str(path), *map(str, flags)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", arguments)
         try:

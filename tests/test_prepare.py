@@ -60,11 +60,14 @@ def test_rebuilding_from_the_projects_own_images_changes_nothing(root, task):
     assert (root / "checksums.json").read_text() == (PROJECT / "checksums.json").read_text()
 
 
-@pytest.mark.parametrize("task", ["mnist3", "mnist"])
-def test_the_whole_data_set_gives_the_recorded_images(root, task):
-    if not (SHARED / "mnist").is_dir():
-        pytest.skip(f"{SHARED / 'mnist'} is not on this machine")
-    assert prepare("--task", task, "--source", SHARED / "mnist") == 0
+@pytest.mark.parametrize(
+    ("task", "folder"),
+    [("mnist3", "mnist"), ("mnist", "mnist"), ("cifar10full", "cifar10_jpeg")],
+)
+def test_the_whole_data_set_gives_the_recorded_images(root, task, folder):
+    if not (SHARED / folder).is_dir():
+        pytest.skip(f"{SHARED / folder} is not on this machine")
+    assert prepare("--task", task, "--source", SHARED / folder) == 0
     assert (root / "checksums.json").read_text() == (PROJECT / "checksums.json").read_text()
 
 

@@ -5,6 +5,7 @@ looks at the values of the padding, which ``vmap`` over members cannot. Attentio
 fused one has no per-example gradients, and draws dropout masks of its own.
 """
 
+import copy
 import hashlib
 import json
 import warnings
@@ -55,10 +56,12 @@ def text_classifier(source: str, *, lora: bool = False) -> TextClassifier:
     Raises:
         UserError: the model cannot be loaded, or is no BERT encoder.
     """
-    model = private_copy(_encoder(_folder(source)))
-    model.requires_grad_(not lora)
+    with torch.random.fork_rng(devices=[]):  # loading draws a head, but only the first time
+        pretrained = _encoder(_folder(source))
     if lora:
-        model = _adapted(model)
+        model = _adapted(private_copy(pretrained))
+    else:
+        model = copy.deepcopy(pretrained).requires_grad_(True)
     head: Any = nn.Linear(model.config.hidden_size, NUM_CLASSES)
     nn.init.normal_(head.weight, std=model.config.initializer_range)
     nn.init.zeros_(head.bias)
@@ -118,6 +121,7 @@ def _folder(source: str) -> str:
 
 
 def _adapted(model: Any) -> Any:
+    """The model with adapters and a pooler of its own to train; what is frozen stays shared."""
     import_torchvision()
     from peft import LoraConfig, get_peft_model
 
@@ -128,8 +132,8 @@ def _adapted(model: Any) -> Any:
     )  # fmt: skip
     with warnings.catch_warnings():  # peft asks for every attribute, deprecated ones, too
         warnings.simplefilter("ignore", FutureWarning)
-        adapted = get_peft_model(model, config).get_base_model()
-    adapted.bert.pooler.requires_grad_(True)
+        adapted: Any = get_peft_model(model, config).get_base_model()
+    adapted.bert.pooler = copy.deepcopy(adapted.bert.pooler).requires_grad_(True)
     return adapted
 
 
