@@ -52,10 +52,10 @@ def analyse(experiment: Experiment) -> list[Path]:
     truths = {"": loo}
     if "loss" in found:
         truths["lds"] = found[["loss"]].assign(included=found["included"])
-    table = pd.concat(
-        [tda.evaluate(scores, truth) for truth in truths.values()] + [within_labels(scores, loo)]
-    )
     named = {name: s for name, s in scores.items() if curve_point(name)[1] is None}
+    table = pd.concat(
+        [tda.evaluate(scores, truth) for truth in truths.values()] + [within_labels(named, loo)]
+    )
     differences = pd.concat([tda.compare(named, truth) for truth in truths.values()])
     table = with_curves(table, float(found["horizon"].mean()))
     judged = held_out(scores, loo)

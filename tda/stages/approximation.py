@@ -11,9 +11,10 @@ import xarray as xr
 from torch import Tensor
 
 from tda import checkpoints, paths
+from tda.errors import UserError
 from tda.examples import labels
+from tda.experiments import Recipe
 from tda.filters import Filter, ridge, unrolled
-from tda.final_model import evaluated_epochs
 from tda.further_training import Course
 from tda.gradients import SampleGradients
 from tda.methods.conjugate_gradients import cg_influence
@@ -159,9 +160,21 @@ def _given(
 
 def _course(context: FinalContext) -> Course:
     """When further training with SGD is measured, but for its start."""
-    recipe = context.experiment.protocol.further["sgd"]
-    return Course.of(recipe, len(context.split.train), evaluated_epochs(recipe.epochs)[1:])
+    recipe, num_train = _sgd(context), len(context.split.train)
+    steps = context.experiment.protocol.measured(recipe, num_train)[1:]
+    return Course.of(recipe, num_train, steps=steps)
 
 
 def _rate(context: FinalContext) -> float:
-    return context.experiment.protocol.further["sgd"].lr
+    return _sgd(context).lr
+
+
+def _sgd(context: FinalContext) -> Recipe:
+    further = context.experiment.protocol.further
+    if "sgd" not in further:
+        others = [name for name, own in APPROXIMATIONS.items() if not own.filtered]
+        raise UserError(
+            f"the filters of a horizon follow SGD, and this task is trained further with "
+            f"{', '.join(further)}: choose --methods among {', '.join(others)}"
+        )
+    return further["sgd"]
