@@ -17,7 +17,7 @@ training (:mod:`tda.pace`), mean over seeds and checkpoints. Held out: Pearson's
 all pairs, of mean scores and mean LOO of one half of the seeds, where damping or horizon
 (``influence``, ``flow``) is chosen on the other; mean over all splits, beside the ceiling of half
 of the seeds. The differences are paired (:func:`tda.compare`), with Holm's correction.
-Takes 1 minute for 10 seeds and 30 x 900 pairs.
+Takes 3 minutes on one busy core for 10 seeds, 38 estimators and 30 x 900 pairs.
 """
 
 import json

@@ -60,5 +60,5 @@ def _curves(axis: Axes, rows: pd.DataFrame) -> None:
     axis.axvline(rows["matched_damping"].iloc[0], color=REFERENCE, ls=":", lw=1)
     axis.set_xscale("log")
     axis.set_xlabel("λ")
-    axis.set_title("Pearson with LOO over damping and horizon")
+    axis.set_title("Pearson with LOO over λ")
     axis.legend(frameon=False)
