@@ -19,7 +19,7 @@ import xarray as xr
 
 import tda
 from tda import paths
-from tda.distributional import Validation
+from tda.distributional.validation import Validation
 from tda.figures import distributions, style
 from tda.stages.distributional import analyse_script, read, write_table
 

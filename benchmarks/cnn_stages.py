@@ -33,8 +33,7 @@ import torch
 from report import count, publish, seconds
 from torch import Tensor
 
-from tda.cli import guarded
-from tda.errors import UserError
+from tda.errors import UserError, guarded
 from tda.examples import Data
 from tda.experiments import Experiment
 from tda.stages.context import Context, Options, default_jobs

@@ -24,9 +24,8 @@ import torch
 from report import count, publish, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
-from tda.cli import guarded
 from tda.ensemble import losses, matmul_precision, train
-from tda.errors import UserError
+from tda.errors import UserError, guarded
 from tda.experiments import Experiment
 from tda.filters import ridge
 from tda.gradients import SampleGradients

@@ -24,8 +24,8 @@ from report import count, publish, seconds
 from torch import nn
 
 from tda.changes import Change
-from tda.cli import guarded
 from tda.curvature import GaussNewton
+from tda.errors import guarded
 from tda.experiments import Recipe
 from tda.filters import ridge
 from tda.final_model import PROTOCOLS

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tda
-from tda.cli import guarded
-from tda.errors import UserError
+from tda.errors import UserError, guarded
 from tda.posterior import Posterior
 
 SHAPES = ((20,), (200,), (130, 140))  # 201, 2,001 and 19,651 parameters

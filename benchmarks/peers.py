@@ -39,8 +39,7 @@ from report import count, publish
 from safetensors import safe_open
 from torch import Tensor
 
-from tda.cli import guarded
-from tda.errors import UserError
+from tda.errors import UserError, guarded
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ from torch import Tensor, nn
 
 import tda
 from tda import gradients, networks
-from tda.cli import guarded
-from tda.errors import UserError
+from tda.errors import UserError, guarded
 
 Data = tuple[Tensor, Tensor]
 METHODS: dict[str, dict] = {

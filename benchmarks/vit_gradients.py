@@ -27,8 +27,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from tda import data
-from tda.cli import guarded
-from tda.errors import UserError
+from tda.errors import UserError, guarded
 from tda.experiments import Experiment
 from tda.gradients import capture, value_cotangents
 from tda.networks import pretrained

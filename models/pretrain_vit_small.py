@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tda import images, paths, sources, store
-from tda.cli import guarded
+from tda.errors import guarded
 from tda.networks.pretrained import transformers
 from tda.networks.vit import ViT
 

@@ -8,21 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tda.attribution import attribute, group_scores, self_influence
-    from tda.distributional import (
-        as_shifts,
+    from tda.attribution import attribute, self_influence
+    from tda.distributional.differences import quantile, tail
+    from tda.distributional.estimates import measure, shifts
+    from tda.distributional.influence import (
         distributional_influence,
-        measure,
         predict_removal,
-        quantile,
         rank_removals,
-        shifts,
-        tail,
-        validate,
     )
+    from tda.distributional.scales import as_shifts
+    from tda.distributional.validation import validate
     from tda.experiments import Recipe
     from tda.figures.overview import show
     from tda.further_training import fully_adjusted, further_train, mean_adjusted
+    from tda.groups import group_scores
     from tda.methods import METHODS
     from tda.objective import BinaryClassification, Classification, FromLoss, Objective, Regression
     from tda.posterior import Posterior, train_posterior
@@ -33,18 +32,18 @@ if TYPE_CHECKING:
 
 _HOME = {  # loaded when first asked for: figures and tables need no torch
     "attribute": "attribution",
-    "group_scores": "attribution",
+    "group_scores": "groups",
     "self_influence": "attribution",
     "METHODS": "methods",
-    "as_shifts": "distributional",
-    "distributional_influence": "distributional",
-    "measure": "distributional",
-    "predict_removal": "distributional",
-    "quantile": "distributional",
-    "rank_removals": "distributional",
-    "shifts": "distributional",
-    "tail": "distributional",
-    "validate": "distributional",
+    "as_shifts": "distributional.scales",
+    "distributional_influence": "distributional.influence",
+    "measure": "distributional.estimates",
+    "predict_removal": "distributional.influence",
+    "quantile": "distributional.differences",
+    "rank_removals": "distributional.influence",
+    "shifts": "distributional.estimates",
+    "tail": "distributional.differences",
+    "validate": "distributional.validation",
     "BinaryClassification": "objective",
     "Classification": "objective",
     "FromLoss": "objective",

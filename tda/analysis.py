@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from tda import paths, store
-from tda.errors import UserError
+from tda.errors import UserError, guarded
 from tda.experiments import HELPFUL_SIGN, ORIGIN, Experiment, base_method
 
 
@@ -75,14 +74,13 @@ def main_all(
         add_flags(parser)
     flags = vars(parser.parse_args())
     names = flags.pop("experiment")
-    try:
-        for path in analyse(_experiments(names), **flags):
-            print(path, flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt as stopped:
-        raise SystemExit(130) from stopped
+    guarded(lambda: report(analyse(_experiments(names), **flags)))
+
+
+def report(written: Iterable[Path]) -> None:
+    """Print the files, one by one as they are written."""
+    for path in written:
+        print(path, flush=True)
 
 
 def independent_scores(experiment: Experiment, method: str) -> xr.Dataset:

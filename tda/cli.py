@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tda import paths
-from tda.errors import UserError
+from tda.errors import UserError, guarded
 from tda.experiments import RANDOMNESS, VIT, Experiment, Run, task, vit_name
 from tda.final_model import PROTOCOLS, FinalModels
 from tda.stages.context import Options, choose_device
@@ -58,18 +58,6 @@ def run_final_script(
         ordered: whether a run is a final model in one order of the data; else a final model.
     """
     guarded(lambda: _run_final(doc, stage, add_flags or (lambda _: None), ordered))
-
-
-def guarded(main: Callable[[], None]) -> None:
-    """Call ``main``; a :class:`UserError` becomes one line on stderr and exit status 2."""
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:

@@ -1,6 +1,5 @@
 """Results of final-model-only attribution, as the analysis scripts read and write them."""
 
-import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from tda import paths, store
-from tda.errors import UserError
+from tda.analysis import report
+from tda.errors import UserError, guarded
 from tda.final_model import PROTOCOLS, FinalModels
 
 GOLD = ("sgd", "adam", "adamw", "sgd_delete", "scratch")  # variants of further_train.py
@@ -28,17 +28,13 @@ def main(doc: str | None, analyse: Callable[[FinalModels], Iterable[Path]]) -> N
         "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
     )
     tasks = parser.parse_args().task or [task for task in PROTOCOLS if variants(FinalModels(task))]
-    try:
+
+    def analyse_all() -> None:
         if not tasks:
             raise UserError(f"no task has results yet: run `{command(FinalModels('energy'))}`")
-        for task in tasks:
-            for path in analyse(FinalModels(task)):
-                print(path, flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt as stopped:
-        raise SystemExit(130) from stopped
+        report(path for task in tasks for path in analyse(FinalModels(task)))
+
+    guarded(analyse_all)
 
 
 def variants(models: FinalModels) -> list[str]:

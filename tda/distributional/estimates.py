@@ -13,12 +13,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tda.attribution import attribute, group_scores
+from tda.attribution import attribute
 from tda.distributional.scales import SIGN, as_shifts, scale_of
 from tda.distributional.unrolling import Unrolled, in_blocks
 from tda.ensemble import losses
 from tda.errors import UserError
 from tda.examples import Data, labels
+from tda.groups import group_scores
 from tda.objective import Measurement, Objective, measuring
 from tda.optimizers import steps
 from tda.parameters import Parameters

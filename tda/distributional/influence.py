@@ -21,9 +21,9 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from tda.attribution import group_scores
 from tda.distributional.differences import Difference, difference_of
 from tda.errors import UserError
+from tda.groups import group_scores
 from tda.statistics.intervals import bootstrap_interval, half_samples
 
 Asked = str | Difference | Callable[[np.ndarray, np.ndarray], Any]

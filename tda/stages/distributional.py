@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
-import torch
 import xarray as xr
 
 from tda import paths, store
-from tda.cli import guarded
-from tda.errors import UserError
+from tda.analysis import report
+from tda.errors import UserError, guarded
 
 FEWEST = 4  # runs of which distributions can be compared
 
@@ -47,7 +46,7 @@ def _run(doc: str, name: str, settings: dict, make: Callable[[int], xr.Dataset],
         start = time.perf_counter()
         samples = make(flags.runs)
         seconds = time.perf_counter() - start
-        threads = torch.get_num_threads()
+        threads = sys.modules["torch"].get_num_threads()  # imported by what makes samples
         store.write_scores(path, samples, wanted, seconds=seconds, threads=threads, flags=command)
     print(path)
 
@@ -56,11 +55,7 @@ def analyse_script(doc: str, analyse: Callable[[], Iterable[Path]]) -> None:
     """Run an analysis of such samples, print what it wrote; errors as :func:`run_script`."""
     ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter).parse_args()
 
-    def main() -> None:
-        for path in analyse():
-            print(path, flush=True)
-
-    guarded(main)
+    guarded(lambda: report(analyse()))
 
 
 def read(name: str) -> xr.Dataset:
