@@ -8,7 +8,7 @@
     snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
-    snakemake --cores 2 distributional          distributions over runs: three experiments
+    snakemake --cores 2 distributional          distributions over runs: six experiments
     snakemake --cores 2 --config experiment=NAME -- NAME     any other experiment
 
 Every stage can also be run by hand; one that finds its results does nothing. Stages keep what is
@@ -53,7 +53,8 @@ COMPARISONS = (  # figures of all experiments that exist
     "figure_04_p_value_by_size",
     "figure_06_p_value_by_checkpoints",
 )
-DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete")
+DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups",
+                  "cifar10_pruning")
 PYTHON = config.get("python", sys.executable)
 
 

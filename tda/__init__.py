@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tda.distributional import (
         as_shifts,
         distributional_influence,
+        lds_by_runs,
         measure,
         predict_removal,
         quantile,
@@ -38,6 +39,7 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "METHODS": "methods",
     "as_shifts": "distributional",
     "distributional_influence": "distributional",
+    "lds_by_runs": "distributional",
     "measure": "distributional",
     "predict_removal": "distributional",
     "quantile": "distributional",

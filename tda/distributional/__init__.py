@@ -1,5 +1,6 @@
 """Distributional attribution: how training examples shape the distribution over training runs."""
 
+from tda.distributional.curves import lds_by_runs
 from tda.distributional.differences import quantile, tail, wasserstein
 from tda.distributional.estimates import measure, shifts
 from tda.distributional.influence import (
@@ -14,6 +15,7 @@ __all__ = [
     "Validation",
     "as_shifts",
     "distributional_influence",
+    "lds_by_runs",
     "measure",
     "predict_removal",
     "quantile",
