@@ -5,7 +5,7 @@
 Reads   results/distributional_cifar10_pruning/samples.nc  from tda_distributional_scripts/
 Writes  results/distributional_cifar10_pruning/pruning.csv, .../figures/cifar10_pruning.png
 
-A row per measure (loss, accuracy), rule and share removed: ``mean``, ``low``, ``high`` of its change
+A row per measure, rule and share removed: ``mean``, ``low``, ``high`` of the change
 from the same runs with all images, and with the prefix ``random_`` from those that are pruned at
 random; 95 % intervals of Student's over runs. ``whole``: with all images.
 """

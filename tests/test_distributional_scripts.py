@@ -64,6 +64,7 @@ def test_concrete_ranks_removals_by_the_number_of_runs(root):
     whole = curves[(curves["method"] == "trak") & (curves["n_seeds"] == 6)]
     assert whole["difference"].tolist() == ["mean", "wasserstein"]
     assert whole.set_index("difference")["value"]["mean"] > 0.2
+    assert curves[curves["method"] == "trak"].groupby("difference")["value"].nunique().min() == 3
     lds = pd.read_csv(paths.table(folder, "lds")).set_index(
         ["random_numbers", "difference", "method"]
     )

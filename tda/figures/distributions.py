@@ -180,7 +180,8 @@ def lds_curves(curves: pd.DataFrame, lds: pd.DataFrame) -> Figure:
         axis.set_title(name)
         axis.set_xlabel("runs that predict")
         axis.set_ylabel("distributional LDS")
-    axes[0].legend(fontsize=5)
+    entries = axes[0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside upper left", ncols=3, fontsize=7)
     caption(
         figure,
         f"Against {truth['n_truth_seeds'].iloc[0]} independent retrained runs of each removal; "
