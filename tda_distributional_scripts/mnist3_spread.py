@@ -47,7 +47,7 @@ def make(num_runs: int, num_retrained: int) -> xr.Dataset:
         "before": before.rename(seed="other_seed"),
         "retrained": after.rename(seed="other_seed", member="removed"),
         **{f"pair_{name}": ("pair", pairs[name].values) for name in ("train", "test", "only")},
-        "pair_difference": ("pair", pairs["difference"].values),
+        "pair_difference": ("pair", pairs["difference"].to_numpy(dtype=str)),
     })  # fmt: skip
     is_control = ~np.isin(names, pairs["train"])
     return samples.assign_coords(removed=names, control=("removed", is_control))
