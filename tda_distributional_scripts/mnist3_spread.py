@@ -22,6 +22,7 @@ from tda.stages import margins
 from tda.stages.distributional import run_script
 
 NUM_TOP, NUM_CONTROLS, TAIL, RESAMPLES = 3, 4, 0.1, 100
+UNCHANGED = 0.1  # standard deviations of the margin: changes of the mean that do not count
 
 
 def make(num_runs: int, num_retrained: int) -> xr.Dataset:
@@ -56,14 +57,13 @@ def make(num_runs: int, num_retrained: int) -> xr.Dataset:
 def chosen(
     measured: xr.DataArray, shifts: xr.DataArray, difference: object, name: str
 ) -> pd.DataFrame:
-    """The pairs to look at: relative to the query's spread largest, unchanged means first."""
+    """The pairs to look at: of unchanged means, the sure ones first, then the largest change."""
     table = tda.rank_removals(measured, shifts, difference, num_resamples=RESAMPLES)
-    size = table["value"].abs()
-    if name == "variance":
-        variance = measured.isel(checkpoint=0).var("seed", ddof=1).to_series()
-        size = size / variance.reindex(table["test"]).to_numpy()
-    ordered = table.assign(size=size, difference=name)
-    ordered = ordered.sort_values(["only", "size"], ascending=False)
+    spread = measured.isel(checkpoint=0).std("seed", ddof=1).to_series()
+    spread = spread.reindex(table["test"]).to_numpy()
+    size = table["value"].abs() / (spread**2 if name == "variance" else 1)
+    table = table.assign(size=size, difference=name)[table["mean"].abs() < UNCHANGED * spread]
+    ordered = table.sort_values(["only", "size"], ascending=False)
     return ordered.drop_duplicates("test").head(NUM_TOP)
 
 
@@ -73,7 +73,13 @@ def with_controls(candidates: np.ndarray, every: np.ndarray) -> np.ndarray:
     return np.concatenate([candidates, np.random.default_rng(0).permutation(others)[:NUM_CONTROLS]])
 
 
-SETTINGS = {**margins.SETTINGS, "top": NUM_TOP, "controls": NUM_CONTROLS, "tail": TAIL}
+SETTINGS = {
+    **margins.SETTINGS,
+    "top": NUM_TOP,
+    "controls": NUM_CONTROLS,
+    "tail": TAIL,
+    "unchanged": UNCHANGED,
+}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -10,9 +10,9 @@ from tda.figures.distributions import BEFORE, PREDICTED, RETRAINED
 from tda.figures.style import REFERENCE, caption, panels, styled
 
 UNITS = {
-    "mean": "mean [standard deviations]",
-    "variance": "variance [share of it]",
-    "tail": "probability of the lower tail",
+    "mean": "Δ mean [standard deviations]",
+    "variance": "Δ variance [share of it]",
+    "tail": "Δ P(lower tail)",
 }
 
 
@@ -27,7 +27,7 @@ def pairs(samples: xr.Dataset, table: pd.DataFrame) -> Figure:
     figure, (*axes, sample) = panels(4, (3.5, 3.2), columns=2)
     for axis, (difference, unit) in zip(axes, UNITS.items(), strict=True):
         _draw_changes(axis, table[table["difference"] == difference])
-        axis.set_ylabel(f"change of the {unit}")
+        axis.set_ylabel(unit)
     _draw_sample(sample, samples, table)
     figure.suptitle(
         f"Predicted by {samples.sizes['seed']} runs, retrained in {samples.sizes['other_seed']} "
