@@ -9,7 +9,7 @@
     snakemake --cores 2 fimo_concrete fimo_energy     final-model-only attribution
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
-    snakemake --cores 2 distributional          distributions over runs: three experiments
+    snakemake --cores 2 distributional          distributions over runs: six experiments
     snakemake --cores 2 --config experiment=NAME -- NAME     any other experiment
 
 Every stage can also be run by hand; one that finds its results does nothing. Stages keep what is
@@ -56,7 +56,8 @@ COMPARISONS = (  # figures of all experiments that exist
     "figure_04_p_value_by_size",
     "figure_06_p_value_by_checkpoints",
 )
-DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete")
+DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups",
+                  "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
 FURTHER = {  # variant: own flags, final models, orders of the data
     "sgd": ("", TRAIN_SEEDS, 3),

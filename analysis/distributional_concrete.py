@@ -3,11 +3,13 @@
     python analysis/distributional_concrete.py
 
 Reads   results/distributional_concrete/samples.nc  from tda_distributional_scripts/
-Writes  results/distributional_concrete/errors.csv, lds.csv, .../figures/concrete.png
+Writes  results/distributional_concrete/errors.csv, lds.csv, curves.csv,
+        .../figures/concrete.png, concrete_lds.png
 
-errors: a row per method, removal and query. lds: a row per method, number of runs that predict, and
-difference; against retraining with the same seeds (common random numbers) and with others
-(independent). The columns are those of ``tda.validate``.
+errors: a row per method, removal and query. lds: a row per method and difference; against
+retraining with the same seeds (common random numbers) and with others (independent). The columns
+are those of ``tda.validate``. curves: of ``tda.lds_by_runs``, against independent runs. TRAK has
+one score for the ensemble and no unit: it ranks means and, by its size, W₂, and nothing else.
 """
 
 from collections.abc import Iterator
@@ -19,45 +21,78 @@ import xarray as xr
 
 import tda
 from tda import paths
-from tda.distributional.validation import Validation
 from tda.figures import distributions, style
 from tda.stages.distributional import analyse_script, read, write_table
 
-NAME, FEW, RESAMPLES = "concrete", 10, 50
+NAME, RESAMPLES, DRAWS = "concrete", 50, 20
+TAIL, RUNS = 0.9, (1, 3, 10, 30, 100, 300)
 
 
 def analyse() -> Iterator[Path]:
-    """Write the tables and the figure."""
+    """Write the tables and the figures."""
     samples = read(NAME)
-    found = {
-        (method, numbers, runs): validated(samples, str(method), numbers, runs)
-        for method in samples["method"].values
-        for numbers, runs in (("common", None), ("independent", None), ("independent", FEW))
-    }
-    named = {key: {"method": key[0], "random_numbers": key[1]} for key in found}
-    errors = pd.concat(v.errors.assign(**named[k]) for k, v in found.items() if k[2] is None)
-    lds = pd.concat(v.lds.assign(**named[k]) for k, v in found.items())
+    errors, lds = (pd.concat(tables) for tables in zip(*validated(samples), strict=True))
+    curves = pd.concat([*by_runs(samples), *of_ensembles(samples)])
     yield write_table(NAME, "errors", errors)
     yield write_table(NAME, "lds", lds)
-    figure = distributions.removals(samples, errors, lds)
-    yield style.save(paths.figure(f"distributional_{NAME}", NAME), figure)
+    yield write_table(NAME, "curves", curves)
+    folder = f"distributional_{NAME}"
+    yield style.save(paths.figure(folder, NAME), distributions.removals(samples, errors, lds))
+    yield style.save(paths.figure(folder, f"{NAME}_lds"), distributions.lds_curves(curves, lds))
 
 
-def validated(samples: xr.Dataset, method: str, numbers: str, runs: int | None) -> Validation:
-    """One method's predictions, of some runs, against retraining."""
-    own = samples.isel(seed=slice(runs))
-    groups = samples["group"] if "group" in samples.coords else np.arange(samples.sizes["group"])
-    shifts = own["shift"].sel({"method": method}, drop=True).assign_coords(group=groups)
-    each = xr.concat(
-        [tda.predict_removal(own["measured"], shifts, [group]) for group in shifts["group"].values],
-        "group", coords="minimal", compat="override", join="override",
-    ).transpose("seed", "checkpoint", "group", "test")  # fmt: skip
-    truth = samples["retrained"]
-    if numbers == "independent":
-        truth = samples["independent"].rename(other_seed="seed")
-    c = own["measured"].isel(checkpoint=-1).quantile(0.9, "seed").values
-    wanted = ("mean", "variance", "wasserstein", tda.tail(c))
-    return tda.validate(each, truth, differences=wanted, num_resamples=RESAMPLES)
+def validated(samples: xr.Dataset) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Every method's predictions against both retrainings: errors and scores."""
+    for method in samples["method"].values:
+        each = predicted(samples, samples["shift"].sel({"method": method}, drop=True))
+        for numbers, truth in (("common", samples["retrained"]), ("independent", other(samples))):
+            named = {"method": method, "random_numbers": numbers}
+            found = tda.validate(
+                each, truth, differences=differences(samples), num_resamples=RESAMPLES
+            )
+            yield found.errors.assign(**named), found.lds.assign(**named)
+
+
+def by_runs(samples: xr.Dataset) -> Iterator[pd.DataFrame]:
+    """Scores by the number of runs that predict, for every method."""
+    total = samples.sizes["seed"]
+    runs = sorted({count for count in RUNS if count < total} | {total})
+    for method in samples["method"].values:
+        each = predicted(samples, samples["shift"].sel({"method": method}, drop=True))
+        wanted = differences(samples)
+        table = tda.lds_by_runs(each, other(samples), runs, differences=wanted, num_draws=DRAWS)
+        yield table.assign(method=method)
+
+
+def of_ensembles(samples: xr.Dataset) -> Iterator[pd.DataFrame]:
+    """TRAK's ensembles, whose scores count as a shift that is equal in all runs."""
+    total = samples.sizes["seed"]
+    for size, scores in samples["trak"].groupby("size"):
+        shifts = scores.squeeze("size", drop=True).expand_dims(seed=samples["seed"].values)
+        each = predicted(samples, shifts.expand_dims(checkpoint=samples["checkpoint"].values))
+        wanted = ("mean", "wasserstein")
+        table = tda.lds_by_runs(each, other(samples), [total], differences=wanted)
+        yield table.assign(method="trak", n_seeds=size)
+
+
+def predicted(samples: xr.Dataset, shifts: xr.DataArray) -> xr.DataArray:
+    """The sample without each group, dims (seed, checkpoint, group, test)."""
+    shifts = shifts.assign_coords(group=np.arange(shifts.sizes["group"]))
+    measured = samples["measured"]
+    each = [tda.predict_removal(measured, shifts, [group]) for group in shifts["group"].values]
+    joined = xr.concat(each, "group", coords="minimal", compat="override", join="override")
+    return joined.transpose("seed", "checkpoint", "group", "test")
+
+
+def other(samples: xr.Dataset) -> xr.DataArray:
+    """Retrained runs of seeds of their own."""
+    return samples["independent"].rename(other_seed="seed")
+
+
+def differences(samples: xr.Dataset) -> tuple:
+    """What is ranked; the tail is that above the nine tenths of the runs before removal."""
+    c = samples["measured"].isel(checkpoint=-1).quantile(TAIL, "seed").values
+    return ("mean", "variance", "wasserstein", tda.tail(c))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tda.attribution import attribute, self_influence
+    from tda.distributional.curves import lds_by_runs
     from tda.distributional.differences import quantile, tail
     from tda.distributional.estimates import measure, shifts
     from tda.distributional.influence import (
@@ -37,6 +38,7 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "METHODS": "methods",
     "as_shifts": "distributional.scales",
     "distributional_influence": "distributional.influence",
+    "lds_by_runs": "distributional.curves",
     "measure": "distributional.estimates",
     "predict_removal": "distributional.influence",
     "quantile": "distributional.differences",

@@ -3,12 +3,13 @@
     python tda_distributional_scripts/concrete.py [--runs 100]
 
 An MLP with 16 GELUs predicts compressive strength. Random groups of training rows are removed:
-their shifts by unrolled differentiation and by estimators at the final networks, and two
-retrainings, with the seeds of the predictions (common random numbers) and with others.
+their shifts by unrolled differentiation and by estimators at the final networks, TRAK's scores, and
+two retrainings, with the seeds of the predictions (common random numbers) and with others:
+2 · runs · 25 trainings, stacked.
 
 Reads   data/concrete/
 Writes  results/distributional_concrete/samples.nc
-Takes   20 s of CPU time for 24 runs, on one core
+Takes   51 s of CPU time for 100 runs, on one core
 """
 
 from dataclasses import asdict
@@ -20,15 +21,14 @@ from torch import Tensor, nn
 
 import tda
 from tda import tabular
+from tda.posterior import Posterior
 from tda.stages.distributional import run_script
 
 RECIPE = tda.Recipe(epochs=20, batch_size=64, lr=0.1, weight_decay=1e-3, optimizer="sgd", keep=1)
 WIDTH, NUM_GROUPS, SHARE, NUM_QUERIES, CHUNK = 16, 24, 0.05, 10, 200
-METHODS = {  # besides unrolled: of tda.shifts
-    "influence λ = 1/Σ η": {"method": "influence", "damping": "horizon"},
-    "influence λ = 0.001": {"method": "influence", "damping": 1e-3},
-    "flow": {"method": "flow"},
-}
+DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the influence function, beside the horizon's, 1/Σ η
+FEWER = (1, 3, 10, 30, 100, 300)  # runs of TRAK's ensembles
+PROJECTION = 64  # TRAK's, of 161 parameters: with 128 its kernel is singular in some runs
 
 
 def build() -> nn.Module:
@@ -52,28 +52,52 @@ def make(num_runs: int) -> xr.Dataset:
         for part in (seeds[:num_runs], seeds[num_runs:])
     )
     data, weights = (objective, split.train, queries), 1.0 - removed_GN
-    moved = {"unrolled": tda.shifts(posterior, *data, groups=removed_GN)}
-    for name, settings in METHODS.items():
-        moved[name] = tda.shifts(posterior, *data, groups=removed_GN, **settings)
-    grad_dot = tda.attribute(posterior, *data, method="grad_dot")
-    scaled = tda.as_shifts(grad_dot, scale=posterior.horizons[0] / len(split.train))
-    moved["grad_dot"] = tda.group_scores(scaled, removed_GN)
     retrained, independent = (
         tda.retrained(some, *data, weights=weights, chunk=CHUNK).rename(member="group")
         for some in (posterior, other)
     )
-    methods = xr.concat(list(moved.values()), dim="method", join="override", compat="override",
-                        coords="minimal")  # fmt: skip
     return xr.Dataset({
         "measured": tda.measure(posterior, objective, queries),
-        "shift": methods.assign_coords(method=list(moved)),
+        "shift": shifts(posterior, data, removed_GN),
+        "trak": ensembles(posterior, data, removed_GN),
         "retrained": retrained,
         "independent": independent.rename(seed="other_seed"),
     })  # fmt: skip
 
 
+def shifts(posterior: Posterior, data: tuple, removed_GN: np.ndarray) -> xr.DataArray:
+    """Shifts by every method, dims (method, seed, checkpoint, group, test)."""
+    (horizon,), groups = posterior.horizons or (), {"groups": removed_GN}
+    found = {"unrolled": tda.shifts(posterior, *data, **groups)}
+    for damping in DAMPINGS:
+        own = tda.shifts(posterior, *data, **groups, method="influence", damping=damping)
+        found[f"influence λ = {damping:g}"] = own
+    own = tda.shifts(posterior, *data, **groups, method="influence", damping=1 / horizon)
+    found["influence λ = 1/Σ η"] = own
+    found["flow"] = tda.shifts(posterior, *data, **groups, method="flow", horizon=horizon)
+    grad_dot = tda.attribute(posterior, *data, method="grad_dot")
+    scaled = tda.as_shifts(grad_dot, scale=horizon / len(data[1]))
+    found["grad_dot"] = tda.group_scores(scaled, removed_GN)
+    stacked = xr.concat(list(found.values()), dim="method", join="override", compat="override",
+                        coords="minimal")  # fmt: skip
+    return stacked.assign_coords(method=list(found))
+
+
+def ensembles(posterior: Posterior, data: tuple, removed_GN: np.ndarray) -> xr.DataArray:
+    """TRAK's scores, which have no unit, of the first runs as an ensemble, by their number."""
+    sizes = sorted({n for n in FEWER if n < len(posterior.seeds)} | {len(posterior.seeds)})
+    found = []
+    for size in sizes:
+        runs = [posterior.samples[seed][-1] for seed in posterior.seeds[:size]]
+        ensemble = Posterior(posterior.build, {0: runs}, tuple(range(size)))  # averages these
+        scores = tda.attribute(ensemble, *data, method="trak", projection=PROJECTION)
+        found.append(tda.group_scores(scores.isel(seed=0, drop=True), removed_GN))
+    return xr.concat(found, "size").assign_coords(size=sizes)
+
+
 SETTINGS = {
     **asdict(RECIPE), "width": WIDTH, "groups": NUM_GROUPS, "share": SHARE, "queries": NUM_QUERIES,
+    "dampings": DAMPINGS, "projection": PROJECTION,
 }  # fmt: skip
 
 if __name__ == "__main__":

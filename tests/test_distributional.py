@@ -316,3 +316,34 @@ def test_what_cannot_be_asked_is_refused():
     with pytest.raises(UserError, match="differ in test"):
         tda.validate(predicted, retrained.isel(test=[2, 1, 0]))
     assert set(DIFFERENCES) == {"mean", "variance", "std", "wasserstein"}
+
+
+def test_lds_by_runs_is_that_of_the_chosen_runs_against_all_retrained():
+    measured, shifts = samples()
+    groups = np.eye(N, dtype=bool)
+    predicted = tda.predict_removal(measured, shifts, groups)
+    other_measured, other_shifts = samples(num_runs=30, seed=1)
+    retrained = other_measured + 3 * other_shifts
+    retrained = retrained.rename(train="group").assign_coords(seed=range(500, 530))
+    retrained = retrained.assign_coords(group=range(N)).transpose("seed", "group", "test")
+    found = tda.lds_by_runs(predicted, retrained, [1, 5, S], num_draws=3)
+    table = found.set_index(["n_seeds", "difference"])
+    whole = tda.validate(predicted, retrained, num_resamples=4).lds.set_index("difference")
+    assert np.isnan(table.loc[(1, "variance"), "value"])
+    np.testing.assert_allclose(table.loc[S]["value"], whole["value"], rtol=1e-12)
+    assert table.loc[S]["low"].isna().all()
+    rng, expected = np.random.default_rng(0), []
+    for _ in range(3):
+        own = rng.choice(S, 5, replace=False)
+        truth = retrained.values.mean(0)
+        spread = [
+            stats.spearmanr(shifts.values[own, :, m].mean(0), truth[:, m])[0] for m in range(M)
+        ]
+        expected.append(np.mean(spread))
+    np.testing.assert_allclose(table.loc[(5, "mean"), "value"], np.mean(expected), rtol=1e-10)
+    assert table.loc[(5, "mean"), "low"] < table.loc[(5, "mean"), "high"]
+    with pytest.raises(UserError, match="must be between 1 and the 40 runs"):
+        tda.lds_by_runs(predicted, retrained, [S + 1])
+    with pytest.raises(UserError, match="takes three at least, not 2"):
+        two = {"group": [0, 1]}
+        tda.lds_by_runs(predicted.isel(two), retrained.isel(two), [4])

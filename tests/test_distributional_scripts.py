@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 
+import numpy as np
 import pandas as pd
 
-from tda import paths
+from tda import paths, store
 
 
 def script(*arguments, root, ok=True):
@@ -15,6 +18,14 @@ def script(*arguments, root, ok=True):
     )
     assert (finished.returncode == 0) == ok, finished.stderr
     return finished.stdout + finished.stderr
+
+
+def load(script):
+    """A script as a module."""
+    spec = spec_from_file_location("loaded_script", paths.REPOSITORY / script)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_mean_and_w2_name_different_examples(root):
@@ -41,3 +52,77 @@ def test_what_is_missing_is_named_with_its_command(root):
     assert "make it with `python tda_distributional_scripts/concrete.py`" in said
     few = script("tda_distributional_scripts/concrete.py", "--runs", "2", root=root, ok=False)
     assert "--runs 2 are too few to compare distributions: 4 or more" in few
+
+
+def test_concrete_ranks_removals_by_the_number_of_runs(root):
+    """With 6 runs of 100: unrolled shifts know retraining with the same seeds best."""
+    script("tda_distributional_scripts/concrete.py", "--runs", "6", root=root)
+    script("analysis/distributional_concrete.py", root=root)
+    folder = "distributional_concrete"
+    curves = pd.read_csv(paths.table(folder, "curves"))
+    assert set(curves["n_seeds"]) == {1, 3, 6}
+    whole = curves[(curves["method"] == "trak") & (curves["n_seeds"] == 6)]
+    assert whole["difference"].tolist() == ["mean", "wasserstein"]
+    assert whole.set_index("difference")["value"]["mean"] > 0.2
+    assert curves[curves["method"] == "trak"].groupby("difference")["value"].nunique().min() == 3
+    lds = pd.read_csv(paths.table(folder, "lds")).set_index(
+        ["random_numbers", "difference", "method"]
+    )
+    assert lds["value"]["common", "variance", "unrolled"] > 0.9
+    assert (
+        lds["value"]["common", "variance", "unrolled"]
+        > lds["value"]["common", "variance"].drop("unrolled").max()
+    )
+    for figure in ("concrete", "concrete_lds"):
+        assert paths.figure(folder, figure).stat().st_size > 10_000
+
+
+def test_margins_without_images_that_should_change_their_spread(root):
+    """With 4 runs of 100 and 4 retrained of 500."""
+    script("tda_distributional_scripts/mnist3_spread.py", "--runs", "4", "--retrained", "4",
+           root=root)  # fmt: skip
+    script("analysis/distributional_mnist3_spread.py", root=root)
+    table = pd.read_csv(paths.table("distributional_mnist3_spread", "pairs"))
+    rows = table[(table["role"] == "chosen") & (table["source"] == "retrained")]
+    assert rows.groupby("difference")["pair"].nunique().to_dict() == {
+        "mean": 6, "tail": 6, "variance": 6,
+    }  # fmt: skip
+    assert (table["low"] <= table["high"]).all()
+    assert paths.figure("distributional_mnist3_spread", "mnist3_spread").stat().st_size > 10_000
+
+
+def test_margins_fall_without_their_class(root):
+    """With 4 runs of 100: more without it than without random images; the prediction says so."""
+    script("tda_distributional_scripts/mnist3_groups.py", "--runs", "4", root=root)
+    script("analysis/distributional_mnist3_groups.py", root=root)
+    means = pd.read_csv(paths.table("distributional_mnist3_groups", "groups"))
+    means = means[means["own"]].set_index("group")
+    for column in ("mean_change", "mean_predicted"):
+        classes = means[column][[f"class {c}" for c in range(3)]]
+        others = means[column][[f"random {i}" for i in range(3)]]
+        assert classes.max() < others.min() and classes.max() < 0
+    assert paths.figure("distributional_mnist3_groups", "mnist3_groups").stat().st_size > 10_000
+
+
+def test_pruning_removes_what_the_scores_say(root, monkeypatch):
+    """With 4 runs of 10 and 1 epoch of 30."""
+    pruning = load("tda_distributional_scripts/cifar10_pruning.py")
+    monkeypatch.setattr(pruning, "RECIPE", replace(pruning.RECIPE, epochs=1))
+    monkeypatch.setattr(pruning, "SHARES", (0.1, 0.5))
+    monkeypatch.setattr(pruning, "NUM_VALIDATION", 10)
+    scores_SN = np.random.default_rng(1).normal(size=(4, 100))
+    masks_RN = pruning.removed(scores_SN, 2)
+    assert masks_RN.sum(1).tolist() == [0, 10, 50, 10, 50, 10, 50]
+    assert scores_SN[2][masks_RN[2]].max() < scores_SN[2][~masks_RN[2]].min()
+    assert scores_SN.mean(0)[masks_RN[4]].max() < scores_SN.mean(0)[~masks_RN[4]].min()
+    samples = pruning.make(4)
+    store.write_scores(paths.distributional("cifar10_pruning"), samples, {})
+    script("analysis/distributional_cifar10_pruning.py", root=root)
+    table = pd.read_csv(paths.table("distributional_cifar10_pruning", "pruning"))
+    rows = table[(table["measure"] == "loss") & (table["share"] == 0.5)].set_index("rule")
+    change = (samples["loss"].sel(share=0.5) - samples["whole_loss"]).mean("run")
+    for rule in ("single", "averaged", "random"):
+        assert np.isclose(rows["mean"][rule], float(change.sel(rule=rule)), rtol=1e-4)
+    assert rows["random_mean"]["random"] == 0
+    figure = paths.figure("distributional_cifar10_pruning", "cifar10_pruning")
+    assert figure.stat().st_size > 10_000

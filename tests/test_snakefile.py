@@ -79,8 +79,13 @@ def test_one_target_makes_scores_tables_and_figures_and_a_second_run_does_nothin
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
+DISTRIBUTIONAL = (
+    "regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups", "cifar10_pruning",
+)  # fmt: skip
+
+
 def test_distributional_experiments_are_made_and_drawn():
     plan = snakemake("--dry-run", "distributional")
     rules = {line.split()[0] for line in plan.splitlines() if line.strip()}
-    for name in ("regression_1d", "convergence", "concrete"):
+    for name in DISTRIBUTIONAL:
         assert {f"distributional_{name}_samples", f"distributional_{name}"} <= rules

@@ -144,15 +144,48 @@ def removals(samples: xr.Dataset, errors: pd.DataFrame, lds: pd.DataFrame) -> Fi
 
 
 def _draw_lds(axis: Axes, lds: pd.DataFrame) -> None:
-    most = lds[lds["n_seeds"] == lds["n_seeds"].max()]
-    differences = list(dict.fromkeys(most["difference"]))
-    methods = list(dict.fromkeys(most["method"]))
-    for offset, (method, own) in enumerate(most.groupby("method", sort=False)):
-        place = np.arange(len(own)) + (offset - len(methods) / 2) * 0.12
+    differences = list(dict.fromkeys(lds["difference"]))
+    methods = list(dict.fromkeys(lds["method"]))
+    for offset, (method, own) in enumerate(lds.groupby("method", sort=False)):
+        place = np.arange(len(own)) + (offset - (len(methods) - 1) / 2) * 0.7 / len(methods)
         error = np.abs(own[["low_seed", "high_seed"]].to_numpy() - own[["value"]].to_numpy()).T
         axis.errorbar(place, own["value"], error, fmt="o", ms=3, lw=1, label=method)
-    ceiling = most.groupby("difference", sort=False)["ceiling"].first()
+    ceiling = lds.groupby("difference", sort=False)["ceiling"].first()
     axis.bar(range(len(differences)), ceiling, width=0.8, color="0.92", zorder=0)
     axis.set_xticks(range(len(differences)), differences)
     axis.set_ylabel("distributional LDS")
-    axis.legend(fontsize=6)
+    axis.legend(fontsize=5)
+
+
+@styled
+def lds_curves(curves: pd.DataFrame, lds: pd.DataFrame) -> Figure:
+    """Distributional LDS against the number of runs that predict, a panel per difference.
+
+    Args:
+        curves: of :func:`tda.lds_by_runs`, with the column method.
+        lds: of :func:`tda.validate`, with the columns method and random_numbers.
+    """
+    names = list(dict.fromkeys(curves["difference"]))
+    figure, axes = panels(len(names), (3.2, 3.2), columns=2)
+    truth = lds[lds["random_numbers"] == "independent"].groupby("difference").first()
+    for axis, name in zip(axes, names, strict=True):
+        for method, own in curves[curves["difference"] == name].groupby("method", sort=False):
+            (line,) = axis.plot(own["n_seeds"], own["value"], "o-", ms=3, label=method)
+            axis.fill_between(
+                own["n_seeds"], own["low"], own["high"], color=line.get_color(), alpha=0.1, lw=0
+            )
+        axis.axhline(truth["ceiling"][name], color="black", lw=0.8)
+        axis.axhline(truth["split_half"][name], color=REFERENCE, lw=0.8, ls="--")
+        axis.set_xscale("log")
+        axis.set_title(name)
+        axis.set_xlabel("runs that predict")
+        axis.set_ylabel("distributional LDS")
+    entries = axes[0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside upper left", ncols=3, fontsize=7)
+    caption(
+        figure,
+        f"Against {truth['n_truth_seeds'].iloc[0]} independent retrained runs of each removal; "
+        "bands: 95 % of the choices of runs. Solid line: ceiling; dashed: split-half of "
+        "retraining.",
+    )
+    return figure

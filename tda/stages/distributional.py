@@ -18,7 +18,13 @@ FEWEST = 4  # runs of which distributions can be compared
 
 
 def run_script(
-    doc: str, name: str, settings: dict, make: Callable[[int], xr.Dataset], *, runs: int
+    doc: str,
+    name: str,
+    settings: dict,
+    make: Callable[..., xr.Dataset],
+    *,
+    runs: int,
+    retrained: int | None = None,
 ) -> None:
     """Parse the flags and make the samples, unless they are there with equal settings.
 
@@ -26,25 +32,38 @@ def run_script(
         doc: the script's docstring, shown by ``--help``.
         name: of the experiment; the result is :func:`tda.paths.distributional` of it.
         settings: what the result depends on, besides the number of runs.
-        make: from the number of runs to the samples.
+        make: from the number of runs (and of retrained ones) to the samples.
         runs: the default number.
+        retrained: likewise of ``--retrained``; None: there is no such flag.
     """
-    guarded(lambda: _run(doc, name, settings, make, runs))
+    guarded(lambda: _run(name, settings, make, _counts(doc, runs, retrained)))
 
 
-def _run(doc: str, name: str, settings: dict, make: Callable[[int], xr.Dataset], runs: int) -> None:
+def _counts(doc: str, runs: int, retrained: int | None) -> dict[str, int]:
+    """The numbers of runs that are asked for, by name."""
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=runs, help="runs; default: %(default)s")
-    flags = parser.parse_args()
-    if flags.runs < FEWEST:
-        raise UserError(
-            f"--runs {flags.runs} are too few to compare distributions: {FEWEST} or more"
+    if retrained is not None:
+        parser.add_argument(
+            "--retrained", type=int, default=retrained, help="retrained runs; default: %(default)s"
         )
-    path, wanted = paths.distributional(name), {**settings, "experiment": name, "runs": flags.runs}
+    counts = vars(parser.parse_args())
+    for flag, count in counts.items():
+        if count < FEWEST:
+            raise UserError(
+                f"--{flag} {count} are too few to compare distributions: {FEWEST} or more"
+            )
+    return counts
+
+
+def _run(
+    name: str, settings: dict, make: Callable[..., xr.Dataset], counts: dict[str, int]
+) -> None:
+    path, wanted = paths.distributional(name), {**settings, "experiment": name, **counts}
     command = shlex.join(["python", f"tda_distributional_scripts/{name}.py", *sys.argv[1:]])
     if not store.is_done(path, wanted, command):
         start = time.perf_counter()
-        samples = make(flags.runs)
+        samples = make(*counts.values())
         seconds = time.perf_counter() - start
         threads = sys.modules["torch"].get_num_threads()  # imported by what makes samples
         store.write_scores(path, samples, wanted, seconds=seconds, threads=threads, flags=command)
