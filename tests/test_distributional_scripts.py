@@ -105,7 +105,7 @@ def test_margins_fall_without_their_class(root):
 
 
 def test_pruning_removes_what_the_scores_say(root, monkeypatch):
-    """With 4 runs of 10 and 1 epoch of 30."""
+    """With 2 runs of 10 and 1 epoch of 30."""
     pruning = load("tda_distributional_scripts/cifar10_pruning.py")
     monkeypatch.setattr(pruning, "RECIPE", replace(pruning.RECIPE, epochs=1))
     monkeypatch.setattr(pruning, "SHARES", (0.1, 0.5))
@@ -115,7 +115,7 @@ def test_pruning_removes_what_the_scores_say(root, monkeypatch):
     assert masks_RN.sum(1).tolist() == [0, 10, 50, 10, 50, 10, 50]
     assert scores_SN[2][masks_RN[2]].max() < scores_SN[2][~masks_RN[2]].min()
     assert scores_SN.mean(0)[masks_RN[4]].max() < scores_SN.mean(0)[~masks_RN[4]].min()
-    samples = pruning.make(4)
+    samples = pruning.make(2)
     store.write_scores(paths.distributional("cifar10_pruning"), samples, {})
     script("analysis/distributional_cifar10_pruning.py", root=root)
     table = pd.read_csv(paths.table("distributional_cifar10_pruning", "pruning"))
