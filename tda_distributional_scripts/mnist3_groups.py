@@ -37,6 +37,7 @@ def make(num_runs: int) -> xr.Dataset:
         "shift": tda.group_scores(shifts, removed_GN),
         "retrained": retrained,
         "members": (("group", "train"), removed_GN),
+        "train_label": ("train", train.y.numpy()),
     }).assign_coords(group=list(groups))  # fmt: skip
 
 
