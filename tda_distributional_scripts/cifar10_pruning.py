@@ -10,7 +10,6 @@ take the same steps. Loss and accuracy are of 400 test images that no score has 
 
 Reads   data/cifar10/
 Writes  results/distributional_cifar10_pruning/samples.nc
-Takes   TIME
 """
 
 from dataclasses import asdict, replace

@@ -8,7 +8,6 @@ filter, and retrained with the same seeds.
 
 Reads   data/mnist3/
 Writes  results/distributional_mnist3_groups/samples.nc
-Takes   TIME
 """
 
 import numpy as np
