@@ -36,7 +36,7 @@ def make(num_runs: int) -> xr.Dataset:
         "shift": tda.group_scores(shifts, removed_GN),
         "retrained": retrained,
         "members": (("group", "train"), removed_GN),
-    }).assign_coords(group=list(groups))  # fmt: skip
+    }).assign_coords(group=list(groups), train_label=("train", train.y.numpy()))  # fmt: skip
 
 
 def classes(train: Data) -> dict[str, np.ndarray]:
