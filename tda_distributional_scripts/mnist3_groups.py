@@ -8,6 +8,7 @@ filter, and retrained with the same seeds.
 
 Reads   data/mnist3/
 Writes  results/distributional_mnist3_groups/samples.nc
+Takes   22 s of CPU time for 8 runs, on one core
 """
 
 import numpy as np
