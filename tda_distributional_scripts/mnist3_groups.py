@@ -8,6 +8,7 @@ filter, and retrained with the same seeds.
 
 Reads   data/mnist3/
 Writes  results/distributional_mnist3_groups/samples.nc
+Takes   22 s of CPU time for 8 runs, on one core
 """
 
 import numpy as np
@@ -36,8 +37,7 @@ def make(num_runs: int) -> xr.Dataset:
         "shift": tda.group_scores(shifts, removed_GN),
         "retrained": retrained,
         "members": (("group", "train"), removed_GN),
-        "train_label": ("train", train.y.numpy()),
-    }).assign_coords(group=list(groups))  # fmt: skip
+    }).assign_coords(group=list(groups), train_label=("train", train.y.numpy()))  # fmt: skip
 
 
 def classes(train: Data) -> dict[str, np.ndarray]:
