@@ -38,7 +38,7 @@ def _row(case: str, ours: str, peer: str, exact: str, **options) -> Row:
 
 _LISSA = {"tolerance": 0.2, "peer_tolerance": 0.2}
 _CG = {"tolerance": SOLVED, "peer_tolerance": SOLVED}
-_TRAK = {"tolerance": SOLVED, "peer_tolerance": 0.05, "free_scale": True}  # k near N in float32
+_TRAK = {"tolerance": SOLVED, "peer_tolerance": 0.1, "free_scale": True}  # k near N in float32
 _FISHER = "influence_ekfac, empirical"
 
 ROWS = (
@@ -64,12 +64,6 @@ ROWS = (
     _row(
         MLP, "influence_lissa", "torch-influence's algorithm: LiSSA", "Hessian, LiSSA's damping",
         columns=20, **_LISSA,
-    ),
-    _row(CNN, "influence_cg, Hessian", "pyDVL: CG", "Hessian", columns=10, **_CG),
-    _row(CNN, "influence_cg, Hessian", "dattri: CG", "Hessian", columns=2, **_CG),
-    _row(
-        CNN, "influence_cg, Hessian", "torch-influence's algorithm: CG", "Hessian",
-        columns=2, **_CG,
     ),
     _row(
         CNN, "influence", "curvlinops: GGN, CG", "Gauss-Newton", columns=4, peer_tolerance=SOLVED
