@@ -27,11 +27,16 @@ def main(doc: str | None, analyse: Callable[[FinalModels], Iterable[Path]]) -> N
     parser.add_argument(
         "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
     )
-    tasks = parser.parse_args().task or [task for task in PROTOCOLS if variants(FinalModels(task))]
+    there = [task for task in PROTOCOLS if variants(FinalModels(task))]
+    tasks = parser.parse_args().task or there
 
     def analyse_all() -> None:
-        if not tasks:
-            raise UserError(f"no task has results yet: run `{command(FinalModels('energy'))}`")
+        missing = [task for task in tasks or ["energy"] if task not in there]
+        if missing:
+            raise UserError(
+                f"{missing[0]} has no further training yet: run "
+                f"`{command(FinalModels(missing[0]))}`"
+            )
         report(path for task in tasks for path in analyse(FinalModels(task)))
 
     guarded(analyse_all)

@@ -248,3 +248,17 @@ def test_an_agreement_is_the_cosine_over_left_out_examples(tables):
 def test_measured_epochs_are_fine_at_the_start():
     assert evaluated_epochs(500) == [0, 1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200, 300, 500]
     assert evaluated_epochs(25) == [0, 1, 2, 3, 5, 7, 10, 20, 25]
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_without_results_names_the_command_and_writes_nothing(
+    name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [f"fimo_{name}.py", "--task", "energy"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(paths.REPOSITORY / f"analysis/fimo_{name}.py"), run_name="__main__")
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "run `python tda_fimo_scripts/further_train.py --task energy`" in error
+    assert not list(tmp_path.iterdir())
