@@ -270,7 +270,7 @@ def _sections(models: FinalModels) -> list[Section]:
     )
     drawn = list(_agreement(read["agreement"])) if "agreement" in read else []
     shown = [Section("agreement", "Who approximates further training?", text, drawn)]
-    shown.append(Section("numbers", "All numbers", tables=tables.folded(read)))
+    shown.append(Section("numbers", "All numbers", tables=tables.folded(read, FINAL_TABLES)))
     return [section for section in shown if section.drawings or section.tables]
 
 

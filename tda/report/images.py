@@ -144,8 +144,7 @@ def _facts(experiment: Experiment, scores: xr.Dataset) -> list[tuple[str, str]]:
     facts = [
         ("models", f"{sizes['seed']} seeds × {sizes['checkpoint']} checkpoints"),
         ("pairs", f"{sizes['train']:,} training × {sizes['test']:,} test images"),
-        ("training", f"{recipe.epochs} epochs of {recipe.optimizer.capitalize()}, "
-                     f"checkpoints after epochs {epochs.min()} to {epochs.max()}"),
+        ("training", f"{recipe.epochs} epochs, kept from {epochs.min()} to {epochs.max()}"),
     ]  # fmt: skip
     if paths.table(experiment.name, "accuracy").exists():
         accuracy = read_table(experiment, "accuracy").set_index("split")["accuracy"]
@@ -164,7 +163,7 @@ def _sections(experiment: Experiment, scores: Scores) -> list[Section]:
     if "variance" in read:
         shown.append(_variance(experiment, read))
     shown.append(_by_label(scores))
-    shown.append(Section("numbers", "All numbers", NUMBERS, tables=tables.folded(read)))
+    shown.append(Section("numbers", "All numbers", NUMBERS, tables=tables.folded(read, TABLES)))
     return [section for section in shown if section.drawings or section.tables]
 
 
@@ -189,7 +188,7 @@ def _tests(scores: Scores, read: dict) -> Section:
     drawn = [drawings.p_values(name, statistics.student_t(values)["p"])
              for name, values in scores.items()]  # fmt: skip
     shown = [tables.p_values(read["p_values"])] if "p_values" in read else []
-    return Section("tests", "Is there an effect?", text, drawn, shown)
+    return Section("effects", "Is there an effect?", text, drawn, shown)
 
 
 def _agreement(read: dict) -> Section:

@@ -1,7 +1,7 @@
 """Tables of the page: the CSV tables and the summary of an experiment, and heat maps as tables."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import matplotlib as mpl
 import numpy as np
@@ -10,10 +10,10 @@ import seaborn as sns
 import xarray as xr
 
 from tda import paths, statistics
-from tda.experiments import METHODS, Experiment
+from tda.experiments import Experiment
 from tda.figures import style
 from tda.report.model import Cell, Table
-from tda.report.words import COLUMNS, FINAL_TABLES, LONG_COLUMNS, TABLES
+from tda.report.words import COLUMNS, LONG_COLUMNS
 
 HEAT = sns.diverging_palette(40, 245, s=85, l=55, as_cmap=True)  # orange: harms, blue: helps
 LIGHT = 0.55  # luminance above which ink is dark
@@ -122,9 +122,9 @@ def heat(value: float, text: str, small: str = "") -> Cell:
     return Cell(text, small, mpl.colors.to_hex(colour), ink)
 
 
-def folded(read: Mapping[str, pd.DataFrame], titles: Mapping[str, str] = TABLES | FINAL_TABLES):
+def folded(read: Mapping[str, pd.DataFrame], titles: Mapping[str, str]) -> list[Table]:
     """Tables as they stand in their files, shown when asked for."""
-    return [whole(f"{titles[name]}", table, f"{name}.csv") for name, table in read.items()]
+    return [whole(titles[name], table, f"{name}.csv") for name, table in read.items()]
 
 
 def whole(title: str, table: pd.DataFrame, source: str) -> Table:
@@ -142,8 +142,3 @@ def _plain(value: object) -> Cell:
     if isinstance(value, (float, np.floating)):
         return Cell(style.number(f"{value:.4g}") if math.isfinite(value) else "–")
     return Cell(f"{value:,}" if isinstance(value, (int, np.integer)) else str(value))
-
-
-def names_of(methods: Sequence[str]) -> list[str]:
-    """Methods in words, those of the paper first."""
-    return [style.label(name) for name in methods if name in METHODS]

@@ -2,39 +2,46 @@
 
 const SIGN = (mean) => (mean < 0 ? "harm" : "help");
 
-/** One line: single scores as ticks, their mean as a dot, its interval as a bar, zero in the middle. */
-function strip(found, samples, reach) {
-  const width = 240, height = 26, x = (value) => (width / 2) * (1 + Math.max(-1, Math.min(1, value / reach)));
-  const ticks = (samples ?? []).flat().map((value) =>
-    element("svg:line", { x1: x(value), x2: x(value), y1: 4, y2: 14, class: "tick" }));
-  const bar = found.half === null ? [] : [element("svg:line", {
-    x1: x(found.mean - found.half), x2: x(found.mean + found.half), y1: 20, y2: 20, class: "bar" })];
-  return element("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: `strip ${SIGN(found.mean)}`,
-    "aria-hidden": "true", preserveAspectRatio: "none" },
-  element("svg:line", { x1: width / 2, x2: width / 2, y1: 0, y2: height, class: "zero" }),
-  ...ticks, ...bar, element("svg:circle", { cx: x(found.mean), cy: 20, r: 3.2, class: "mean" }));
+const WIDTH = 240;
+const line = (x1, x2, y1, y2, name) => element("svg:line", { x1, x2, y1, y2, class: name });
+
+/** What a strip shows: from the smallest to the largest of some numbers, zero among them. */
+function scaleOf(numbers) {
+  const low = Math.min(0, ...numbers), high = Math.max(0, ...numbers), span = high - low || 1;
+  return (value) => 4 + ((value - low) / span) * (WIDTH - 8);
+}
+
+/** One line: single scores as ticks, below them their mean and its interval as a bar; dashed: zero. */
+function strip(found, samples, x) {
+  const height = samples ? 26 : 14, y = height - 6;
+  const ticks = (samples ?? []).flat().map((value) => line(x(value), x(value), 2, 13, "tick"));
+  const bar = found.half === null ? []
+    : [line(x(found.mean - found.half), x(found.mean + found.half), y, y, "bar")];
+  return element("svg:svg", { viewBox: `0 0 ${WIDTH} ${height}`, class: `strip ${SIGN(found.mean)}`,
+    style: { height: `${height}px` }, "aria-hidden": "true", preserveAspectRatio: "none" },
+  line(x(0), x(0), 0, height, "zero"), ...ticks, ...bar,
+  line(x(found.mean), x(found.mean), y - 5, y + 5, "mean-tick"));
 }
 
 /** All samples of a pair: a row for each seed, a dot for each checkpoint, later ones darker. */
 function distribution(method, found, samples, power) {
-  const rows = samples.length, width = 320, line = Math.max(6, Math.min(14, 160 / rows)), left = 46;
-  const height = rows * line + 44, all = samples.flat();
+  const rows = samples.length, width = 320, step = Math.max(6, Math.min(14, 160 / rows)), left = 46;
+  const height = rows * step + 44, all = samples.flat();
   const ends = [0, found.mean - (found.half ?? 0), found.mean + (found.half ?? 0), ...all];
   const low = Math.min(...ends), high = Math.max(...ends), span = high - low || 1;
   const x = (value) => left + 8 + ((value - low) / span) * (width - left - 20);
-  const drawn = [vertical(x(0), height - 30, "zero")];
+  const drawn = [line(x(0), x(0), 0, height - 30, "zero")];
   samples.forEach((scores, seed) => {
-    const y = 8 + seed * line;
-    if (line > 7) drawn.push(text(left - 6, y + 3, method.seeds[seed], "seed"));
+    const y = 8 + seed * step;
+    if (step > 7) drawn.push(text(left - 6, y + 3, method.seeds[seed], "seed"));
     scores.forEach((score, c) => drawn.push(element("svg:circle", { cx: x(score), cy: y, r: 2.6,
       class: "sample", "fill-opacity": 0.3 + (0.7 * (c + 1)) / scores.length })));
     const mean = scores.reduce((a, b) => a + b) / scores.length;
-    if (scores.length > 1) drawn.push(element("svg:line", { x1: x(mean), x2: x(mean), y1: y - 4,
-      y2: y + 4, class: "seed-mean" }));
+    if (scores.length > 1) drawn.push(line(x(mean), x(mean), y - 4, y + 4, "seed-mean"));
   });
-  const y = rows * line + 8;
-  if (found.half !== null) drawn.push(element("svg:line", { x1: x(found.mean - found.half),
-    x2: x(found.mean + found.half), y1: y, y2: y, class: `bar ${SIGN(found.mean)}` }));
+  const y = rows * step + 8;
+  if (found.half !== null) drawn.push(
+    line(x(found.mean - found.half), x(found.mean + found.half), y, y, `bar ${SIGN(found.mean)}`));
   drawn.push(element("svg:circle", { cx: x(found.mean), cy: y, r: 4, class: `mean ${SIGN(found.mean)}` }));
   drawn.push(text(left - 6, y + 3, "mean", "seed"), ...axis(x, low, high, power, height));
   const words = `${all.length} scores of ${rows} ${method.seed}s, from ${sizeName(Math.min(...all), power)} `
@@ -47,12 +54,11 @@ function distribution(method, found, samples, power) {
 function axis(x, low, high, power, height) {
   const y = height - 12, end = (value, anchor) => text(x(value), y, sizeName(value, power), "end", anchor);
   const near = Math.min(x(0) - x(low), x(high) - x(0)) < 34;
-  return [element("svg:line", { x1: x(low), x2: x(high), y1: y - 12, y2: y - 12, class: "axis" }),
+  return [line(x(low), x(high), y - 12, y - 12, "axis"),
     low < 0 || near ? end(low, "start") : null, high > 0 || near ? end(high, "end") : null,
     near ? null : end(0, "middle")].filter(Boolean);
 }
 
-const vertical = (x, height, name) => element("svg:line", { x1: x, x2: x, y1: 0, y2: height, class: name });
 const text = (x, y, words, name, anchor = "end") =>
   element("svg:text", { x, y, class: name, "text-anchor": anchor }, words);
 

@@ -6,6 +6,7 @@ const { methods, kind, predictions } = description;
 const $ = (id) => document.getElementById(id);
 const chosen = { test: 0, method: methods[0].name, train: null, view: "one", shown: FIRST };
 let visible = [];  // places of the test examples in the list
+let turn = 0;  // of showing training examples
 
 // ---- examples -------------------------------------------------------------------------------
 
@@ -59,7 +60,7 @@ function option(place) {
   return element("div", { role: "option", id: `test-${place}`, "data-place": place, title: name,
     "aria-label": sentence("test", place) ? `${name}: ${sentence("test", place)}` : name,
     class: right === false ? "wrong" : "", tabindex: -1 },
-  picture("test", place, 34) ?? element("span", {}, sentence("test", place) ?? called("test", place)));
+  picture("test", place, 30) ?? element("span", {}, sentence("test", place) ?? called("test", place)));
 }
 
 function markTest(focus = false) {
@@ -138,6 +139,7 @@ function passes(train, found) {
 }
 
 async function showTrain() {
+  const own = ++turn;
   const pairs = Object.fromEntries(await Promise.all(
     methods.map(async ({ name }) => [name, await pairsOf(name)])));
   const found = (train, name = chosen.method) => pairs[name](chosen.test, train);
@@ -145,10 +147,11 @@ async function showTrain() {
   passing.sort((a, b) => found(b).mean - found(a).mean);
   $("passed").textContent = `${passing.length} of ${NUM_TRAIN} training ${kind}s `
     + (passing.length === 1 ? "passes the filters" : passing.length < NUM_TRAIN ? "pass the filters" : "are shown, none is filtered out");
-  const test = chosen.test, samples = await samplesOf(chosen.method);
+  const samples = await samplesOf(chosen.method);
+  if (own !== turn) return;  // something else was chosen in the meantime
   if (chosen.view === "one") showOne(passing, found, samples);
   else showSideBySide(passing, found);
-  if (test === chosen.test) await showPair(found);
+  await showPair(found);
 }
 
 /** Most helpful and most harmful examples of one method. */
@@ -158,10 +161,9 @@ function showOne(passing, found, samples) {
   const lists = [["help", "Most helpful", helpful], ["harm", "Most harmful", harmful]];
   const cards = lists.flatMap(([, , all]) => all.slice(0, chosen.shown));
   const drawn = new Map(cards.map((train) => [train, samples(chosen.test, train, found(train).mean)]));
-  const sizes = cards.flatMap((train) => [...(drawn.get(train)?.flat() ?? []), found(train).mean + (found(train).half ?? 0)]);
-  const reach = Math.max(...sizes.map(Math.abs), 0) || 1;
+  const x = scaleOf(cards.flatMap((train) => [...(drawn.get(train)?.flat() ?? []), ...ends(found(train))]));
   const power = powerOf(Math.max(...cards.map((train) => Math.abs(found(train).mean)), 0));
-  const card = (train) => trainCard(train, found(train), drawn.get(train), reach, power);
+  const card = (train) => trainCard(train, found(train), drawn.get(train), x, power);
   $("ranking").className = "columns";
   $("ranking").replaceChildren(...lists.map(([sign, title, all]) => element("div", {},
     element("h3", { class: sign }, title, element("small", {}, ` ${all.length}${power ? `, in ${unitName(power)}` : ""}`)),
@@ -169,7 +171,7 @@ function showOne(passing, found, samples) {
   $("more").hidden = Math.max(helpful.length, harmful.length) <= chosen.shown;
 }
 
-function trainCard(train, found, samples, reach, power) {
+function trainCard(train, found, samples, x, power) {
   const words = [measured(found.mean, found.half, power), plusMinus(found.half, power)].join(" ");
   return element("li", {}, element("button", { type: "button", class: `card ${SIGN(found.mean)}`,
     "aria-pressed": String(chosen.train === train), "data-train": train, click: () => choosePair(train) },
@@ -178,9 +180,10 @@ function trainCard(train, found, samples, reach, power) {
   element("span", { class: "score" }, words),
   element("span", { class: "trust" }, trust(found)),
   sentence("train", train) ? element("span", { class: "sentence" }, sentence("train", train)) : null,
-  strip(found, samples, reach)));
+  strip(found, samples, x)));
 }
 
+const ends = ({ mean, half }) => [mean - (half ?? 0), mean + (half ?? 0)];
 const trust = (found) => found.q === null ? "single run: no test"
   : `${probability("q", found.q)} · ${percent(found.agreement)} agree`;
 
@@ -189,18 +192,20 @@ function showSideBySide(passing, found) {
   const rows = passing.length <= ROWS_SIDE_BY_SIDE + chosen.shown - FIRST ? passing
     : [...passing.slice(0, (ROWS_SIDE_BY_SIDE + chosen.shown - FIRST) / 2),
       ...passing.slice(-(ROWS_SIDE_BY_SIDE + chosen.shown - FIRST) / 2)];
-  const scales = Object.fromEntries(methods.map(({ name }) => [name,
-    Math.max(...description.train.index.map((_, t) => Math.abs(found(t, name).mean) + (found(t, name).half ?? 0))) || 1]));
-  const power = (name) => powerOf(scales[name]);
+  const scales = new Map(methods.map(({ name }) => {
+    const numbers = description.train.index.flatMap((_, train) => ends(found(train, name)));
+    return [name, { x: scaleOf(numbers), power: powerOf(Math.max(...numbers.map(Math.abs))) }];
+  }));
   const head = element("tr", {}, element("th", { scope: "col" }, `training ${kind}`), ...methods.map(({ name, label }) =>
     element("th", { scope: "col", "aria-sort": name === chosen.method ? "descending" : "none" },
       element("button", { type: "button", title: `Sort by ${label}`, click: () => chooseMethod(name) },
-        label, name === chosen.method ? " ↓" : ""), element("small", {}, ` ${unitName(power(name))}`))));
+        label, name === chosen.method ? " ↓" : ""), element("small", {}, ` ${unitName(scales.get(name).power)}`))));
   const cell = (train, { name }) => {
-    const own = found(train, name), weak = !passes(train, own);
+    const own = found(train, name), weak = !passes(train, own), { x, power } = scales.get(name);
     return element("td", { class: `${SIGN(own.mean)} ${weak ? "weak" : ""}`, title: trust(own) },
-      element("span", { class: "score" }, measured(own.mean, own.half, power(name))),
-      element("small", {}, ` ${plusMinus(own.half, power(name))}`), strip(own, null, scales[name]));
+      element("span", { class: "score" }, measured(own.mean, own.half, power)),
+      element("small", {}, ` ${plusMinus(own.half, power)}`), strip(own, null, x),
+      element("small", {}, own.q === null ? "" : probability("q", own.q)));
   };
   const row = (train) => element("tr", { class: chosen.train === train ? "chosen" : "" },
     element("th", { scope: "row" }, element("button", { type: "button", class: "what", "data-train": train,
@@ -231,7 +236,7 @@ async function showPair(found) {
         : element("p", { class: "none" }, "Its single scores have no room in this page."),
       element("p", { class: "note" }, note));
   }));
-  if (train !== chosen.train || test !== chosen.test) return undefined;  // something else was chosen
+  if (train !== chosen.train || test !== chosen.test) return undefined;
   const close = element("button", { type: "button", class: "close", "aria-label": "Close", click: () => choosePair(null) }, "×");
   return $("pair").replaceChildren(close, element("div", { class: "pair-head" }, ...[
     picture("train", train, 72), element("div", {}, element("h3", { id: "pair-title", tabindex: -1 },
@@ -307,9 +312,11 @@ function recall() {
   if (methods.some(({ name }) => name === words.get("method"))) chosen.method = words.get("method");
   if (words.get("view") === "all") chosen.view = "all";
   document.querySelector(`input[name=view][value=${chosen.view}]`).checked = true;
+  $("explorer").scrollIntoView();
 }
 
 function listen() {
+  addEventListener("hashchange", () => { recall(); showMethods(); markTest(); show(); });
   $("tests").addEventListener("click", (event) => {
     const own = event.target.closest("[role=option]");
     if (own) chooseTest(Number(own.dataset.place), true);

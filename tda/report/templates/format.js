@@ -35,7 +35,11 @@ function probability(name, value) {
   return value > 0.99 ? `${name} > .99` : `${name} = ${value.toFixed(3).slice(1)}`;
 }
 
-const sizeName = (value, power) => minus((value / 10 ** power).toPrecision(2).replace(/\.0$/, ""));
+/** A number at the end of an axis. */
+function sizeName(value, power) {
+  const scaled = value / 10 ** power;
+  return minus(Math.abs(scaled) >= 100 ? scaled.toFixed(0) : scaled.toPrecision(2).replace(/\.0$/, ""));
+}
 
 /** An element with attributes (or, by functions, listeners) and children. */
 function element(name, attributes = {}, ...children) {
