@@ -128,7 +128,7 @@ function showQuery() {
 
 // ---- training examples --------------------------------------------------------------------------
 
-const limits = () => ({ q: Q_STOPS[$("q").value], agreement: $("agreement").value / 100 });
+const limits = () => ({ q: Q_STOPS[$("max-q").value], agreement: $("min-agreement").value / 100 });
 
 /** Whether a pair is reliable enough, and what was searched for. */
 function passes(train, found) {
@@ -285,7 +285,7 @@ function showMethods() {
 function showLimits() {
   const { q, agreement } = limits();
   $("q-value").textContent = q === null ? "any" : String(q).replace(/^0/, "");
-  $("q").setAttribute("aria-valuetext", $("q-value").textContent);
+  $("max-q").setAttribute("aria-valuetext", $("q-value").textContent);
   $("agreement-value").textContent = agreement <= 0.5 ? "any" : percent(agreement);
 }
 
