@@ -1,19 +1,25 @@
 # make reproduce: CNN2 on MNIST3 with 10 images per class, ten seeds, all methods, tables, figures
 # make reproduce_vit: the same with the small ViT that comes with the project, and LoRA
 # make test:      the whole test suite
+# make test-report: the report's page in a real browser, which must be there
 # Each makes its own virtual environment from req.txt first.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: reproduce reproduce_vit test check benchmark
+.PHONY: reproduce reproduce_vit test test-report check benchmark
 reproduce reproduce_vit: .venv/installed
 	$(BIN)/snakemake --cores $(CORES) $@
 	@$(BIN)/python analysis/summary.py --experiment $(if $(filter %_vit,$@),vit_small,cnn2)_mnist3_10pc
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-report: .venv/installed
+	@command -v chromium chromedriver > /dev/null \
+		|| { echo "error: the browser tests need: apt-get install chromium chromium-driver"; exit 2; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/figures/test_report_browser.py
 
 check: .venv/installed
 	$(BIN)/ruff check .
