@@ -31,7 +31,7 @@ def driver(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(report, driver, tmp_path_factory):  # the driver first: no page without a browser
+def address(report, tmp_path_factory):
     return page.write(tmp_path_factory.mktemp("page") / "report.html", report).as_uri()
 
 

@@ -46,7 +46,7 @@ class Page(HTMLParser):
         if tag in ("td", "th"):
             self.cells.append("")
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, _tag):
         self.open = None
 
     def handle_data(self, data):
@@ -125,9 +125,13 @@ def test_correlations_are_in_the_sign_of_the_page(small):
 
 def test_the_summary_is_shown_where_it_has_been_made(small):
     assert 'id="summary"' not in small
-    text = "head\n\n| method | mean p | p < .05 |\n| --- | --- | --- |\n| loo | .14 (.09 to .19) | 66% |\n"
+    lines = (
+        "| method | mean p | p < .05 |",
+        "| --- | --- | --- |",
+        "| loo | .14 (.09 to .19) | 66% |",
+    )
     path = paths.results(SMALL.name) / "summary.md"
-    path.write_text(text)
+    path.write_text("\n".join(("head", "", *lines)))
     shown = page.render(images.report_of(SMALL))
     path.unlink()
     assert "<td>.14 <small>.09 to .19</small></td>" in shown and "<td>66%</td>" in shown
@@ -236,7 +240,7 @@ def energy_numbers():
 
 
 @pytest.fixture
-def energy(root):
+def energy():
     rows, left_out, test, _ = energy_numbers()
     return rows, write_final("energy", (0, 1), (0, 1, 2), (left_out, test), np.zeros((TESTS, 1)))
 
