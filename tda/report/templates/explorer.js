@@ -24,7 +24,7 @@ function picture(split, place, size) {
 
 const called = (split, place) => {
   const { index, label } = description[split];
-  return `${kind === "image" || kind === "sentence" ? "label " : ""}${label[place]} · no. ${index[place]}`;
+  return `${kind === "image" || kind === "sentence" ? "label " : ""}${label[place]} · no.\u00a0${index[place]}`;
 };
 const sentence = (split, place) => description[split].texts?.[place] ?? null;
 
