@@ -13,7 +13,7 @@ from tda import paths, statistics, store
 from tda.analysis import comparable_scores, independent_predictions, methods
 from tda.data import read_images
 from tda.errors import UserError
-from tda.experiments import METHODS, Experiment, helpful_sign
+from tda.experiments import METHODS, Experiment, helpful_sign, task
 from tda.figures import style
 from tda.figures.sources import made_by, read_table
 from tda.report import drawings, tables
@@ -97,7 +97,8 @@ def examples(experiment: Experiment, split: str, scores: xr.Dataset) -> Examples
 
 
 def _class_names(experiment: Experiment) -> list[str]:
-    return CLASSES.get(experiment.task.split("s", 1)[0], [str(digit) for digit in range(10)])
+    name = task(experiment.task).name.removesuffix("full")
+    return CLASSES.get(name, [str(digit) for digit in range(10)])
 
 
 def _predictions(experiment: Experiment, tests: xr.DataArray) -> Predictions | None:

@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -186,6 +187,14 @@ def test_bad_input_is_one_sentence(capsys):
             script("report", *arguments)
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_methods_of_different_images_are_refused():
+    report = images.report_of(COLOUR)
+    short = report.methods["loo"].scores.isel(train=slice(1, None))
+    methods = report.methods | {"loo": replace(report.methods["loo"], scores=short)}
+    with pytest.raises(UserError, match="loo in cnn2_cifar10_10pc are of other train examples"):
+        replace(report, methods=methods)
 
 
 def test_images_with_other_labels_than_the_scores_are_refused():
