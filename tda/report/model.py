@@ -107,6 +107,12 @@ class Predictions:
         )
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis."""
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class Cell:
     """A cell of a table: its text, what stands small beside it, and the colour behind it."""
