@@ -16,6 +16,7 @@ from tda.errors import UserError
 from tda.objective import margin
 
 EXPLICIT = 5000  # parameters up to which a Hessian is formed
+EVERY = 10  # of how many training examples one is solved for, where it is not
 
 
 def grad_dot(case: Case) -> Tensor:
@@ -39,14 +40,18 @@ def gauss_newton(case: Case, damping: float) -> Tensor:
 
 
 def hessian_influence(case: Case, damping: float) -> Tensor:
-    """Formed and solved; of a large network by conjugate gradients, whose residual is checked."""
+    """Formed and solved; of a large network by conjugate gradients, whose residual is checked.
+
+    There only every tenth training example is solved for; the rows of the others are NaN.
+    """
     train_NP = per_example(case, F.cross_entropy, case.train)
     if train_NP.shape[1] <= EXPLICIT:
         matrix_PP = _hessian(case)
         matrix_PP.diagonal().add_(damping)
         solved_NP = torch.linalg.solve(matrix_PP, train_NP.T).T
     else:
-        solved_NP = _solved(case, train_NP, damping)
+        solved_NP = torch.full_like(train_NP, torch.nan)
+        solved_NP[::EVERY] = _solved(case, train_NP[::EVERY], damping)
     return solved_NP @ per_example(case, F.cross_entropy, case.test).T
 
 
@@ -106,11 +111,11 @@ def _solved(case: Case, train_NP: Tensor, damping: float) -> Tensor:
     solved_NP = conjugate_gradients(
         lambda v: products(v) + damping * v, train_NP, tolerance=1e-9, max_steps=100
     )
-    for j in range(0, len(train_NP), 10):
-        product_P = per_point.hessian_product(case.network, case.train, solved_NP[j])
-        residual = (product_P + damping * solved_NP[j] - train_NP[j]).norm() / train_NP[j].norm()
+    for solved_P, train_P in zip(solved_NP, train_NP, strict=True):
+        product_P = per_point.hessian_product(case.network, case.train, solved_P)
+        residual = (product_P + damping * solved_P - train_P).norm() / train_P.norm()
         if residual > 1e-8:
-            raise UserError(f"the exact solution of example {j} has a residual of {residual:.1e}")
+            raise UserError(f"an exact solution has a residual of {residual:.1e}")
     return solved_NP
 
 
