@@ -229,7 +229,7 @@ def resources_of(work):
     return {
         "mem_mb": lambda wildcards, attempt: MEMORY_MB * attempt,
         "memory_gb": lambda wildcards, attempt: (MEMORY_MB * attempt - OWN_MB) // 1000,
-        "gpu": GPU,
+        **({"gpu": GPU} if GPU else {}),
         **({} if limit is None else {"runtime": lambda wildcards, attempt: limit * attempt}),
     }
 
