@@ -102,6 +102,11 @@ def parts(scores_file: Path) -> list[range]:
     return sorted(ranges, key=lambda items: (items.start, items.stop))
 
 
+def share(scores_file: Path, first: int | str, last: int | str) -> Path:
+    """Empty file that says that a job has done its share of a run: see ``--loo_ids``."""
+    return scores_file.parent / f".{scores_file.stem}.{first}-{last}.share"
+
+
 def pairs(experiment_name: str, method: str) -> Path:
     """Statistics over seeds of one method's scores, per train-test pair."""
     return results(experiment_name) / "pairs" / f"{method}.nc"
