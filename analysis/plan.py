@@ -2,7 +2,7 @@
 
     python analysis/plan.py cnn2_mnist3_50pc                  # what snakemake would do for it
     python analysis/plan.py paper --cores 64
-    python analysis/plan.py paper_vit --gpus 8 --gpu H100 --precision TF32
+    python analysis/plan.py paper_vit --gpus 8 --gpu H100
     python analysis/plan.py NAME --config experiment=NAME     # further flags go to snakemake
 
 Reads   benchmarks/costs.csv, and the dry run of snakemake: what is finished does not count, nor do
@@ -30,10 +30,9 @@ def report(plan: Sequence[Priced], cores: int, gpus: int) -> str:
     """The plan in words and a table."""
     rows = table(plan)
     lines = [] if rows.empty else [_shown(rows).to_string(index=False), ""]
-    lines.append(
-        f"{sum(1 for each in plan if each.job.command)} jobs: "
-        f"{_hours(rows['core_h'].sum())} core-hours, {_hours(rows['gpu_h'].sum())} GPU-hours"
-    )
+    jobs = sum(1 for each in plan if each.job.command)
+    sums = (f"{rows[name].sum():,.3g}" for name in ("core_h", "gpu_h"))
+    lines.append(f"{jobs} jobs: {next(sums)} core-hours, {next(sums)} GPU-hours")
     for device, machines, name in (("cpu", cores, "core"), ("gpu", gpus, "GPU")):
         if any(each.device == device for each in plan):
             hours = _hours(wall_s(plan, machines, device) / 3600)
@@ -71,7 +70,6 @@ def _parse() -> tuple[Namespace, list[str]]:
     parser.add_argument("--device", choices=("cpu", "gpu"), default="", help="default: the CPU "
                         "where its cost was measured, else a GPU")  # fmt: skip
     parser.add_argument("--gpu", choices=tuple(PEAK_TFLOPS), default="A100")
-    parser.add_argument("--precision", choices=("float32", "TF32"), default="float32")
     parser.add_argument("--achieved", type=float, default=ACHIEVED, metavar="SHARE",
                         help="of the GPU's peak, assumed; default: %(default)s")  # fmt: skip
     return parser.parse_known_args()
@@ -81,7 +79,7 @@ def _main() -> None:
     flags, for_snakemake = _parse()
     if min(flags.cores, flags.gpus) < 1:
         raise UserError("--cores and --gpus must be at least 1")
-    gpu = Gpu(flags.gpu, flags.precision, flags.achieved)
+    gpu = Gpu(flags.gpu, flags.achieved)
     jobs = jobs_to_do(["--cores", str(flags.cores), *for_snakemake])
     print(report(priced(jobs, costs.read(), gpu, flags.device), flags.cores, flags.gpus))
 

@@ -6,8 +6,9 @@
 
 Slices: the first run is trained, then examples are left out or stepped on one after the other until
 two seconds have passed, of which the fastest counts, then all gradient methods score it. Counted is
-CPU time of one thread. ``--results`` takes the ``seconds`` of finished score files instead, wall time
-of one thread, of the run that took least: on a busy machine others have counted what disturbed them.
+CPU time of one thread. ``--results`` takes the ``seconds`` of finished score files instead: wall
+time of one thread, of the run that took least, as others on a busy machine count what disturbed
+them. Of two measurements of one thing the smaller stays; to measure anew, delete its row first.
 
 Reads   data/<task>/; with --results or --analyses finished results
 Writes  benchmarks/costs.csv, in which what was not measured stays

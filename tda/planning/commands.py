@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tda import paths
 from tda.errors import UserError
-from tda.experiments import Experiment, Run, task, vit_name
+from tda.experiments import VIT, Experiment, Run, task, vit_name
 from tda.final_model import FinalModels
 
 PART = 8  # items that a core is at, at a time: of tda.stages.retraining, where a test compares it
@@ -76,7 +76,9 @@ def work_of(command: str, outputs: Iterable[Path] | None = None) -> Work | None:
     stage = "train" if script.name in TRAINING else script.stem
     files = None if outputs is None else list(outputs)
     if kind == "image":
-        return _image(stage, script.name, flags, shlex.join(own), files)
+        is_cnn = script.name == "train_cnn.py" or script.parent.name == "tda_cnn_scripts"
+        model = f"cnn{flags.layers}" if is_cnn else vit_name(flags.model)
+        return _image(stage, model, flags, shlex.join(own), files)
     if kind == "final":
         return _final(stage, flags, shlex.join(own), files)
     if kind == "distributional":
@@ -87,39 +89,40 @@ def work_of(command: str, outputs: Iterable[Path] | None = None) -> Work | None:
 def _parser() -> ArgumentParser:
     """Flags that say for which runs and examples; all others are of the cost."""
     parser = ArgumentParser(allow_abbrev=False, add_help=False)
-    for name in ("task", "layers", "model", "randomness", "device", "memory_gb", "chunk"):
-        parser.add_argument(f"--{name}")
-    for name in ("num_per_class", "seed_id", "jobs", "train_seed", "num_seeds"):
+    parser.add_argument("--task", default="mnist3")
+    parser.add_argument("--layers", default="2")
+    parser.add_argument("--model", default=VIT)
+    parser.add_argument("--randomness", default="init")
+    parser.add_argument("--num_per_class", type=int, default=10)
+    for name in ("seed_id", "jobs", "train_seed", "num_seeds"):
         parser.add_argument(f"--{name}", type=int)
+    for name in ("device", "memory_gb", "chunk"):
+        parser.add_argument(f"--{name}")
     parser.add_argument("--loo_ids", nargs="+")
     parser.add_argument("--experiment", nargs="+", default=[])
     return parser
 
 
-def _image(
-    stage: str, script: str, flags: Namespace, own: str, outputs: list[Path] | None
-) -> Work:
-    cnn = script == "train_cnn.py" or flags.layers is not None
-    model = f"cnn{flags.layers or 2}" if cnn else vit_name(flags.model)
-    experiment = Experiment(
-        model, flags.task, flags.num_per_class or 10, flags.randomness or "init"
-    )
-    runs = _chosen(experiment.runs(), flags.seed_id)
-    num_train = experiment.num_per_class * len(task(experiment.task).classes)
+def _image(stage: str, model: str, flags: Namespace, own: str, outputs: list[Path] | None) -> Work:
+    base = task(flags.task)
+    experiment = Experiment(model, flags.task, flags.num_per_class, flags.randomness)
+    num_train = experiment.num_per_class * len(base.classes)
     items = {"loo": range(num_train + 1), "ats": range(num_train)}.get(stage, range(1))
     if flags.loo_ids:
         items = _asked(flags.loo_ids)
+    runs = _chosen(experiment.runs(), flags.seed_id)
     missing = [run.name for run in runs if _is_missing(run.name, outputs)]
-    pieces = [
-        size for run in missing for size in _pieces(_left(experiment, stage, run, items, outputs))
-    ]
-    system = Experiment(model, task(flags.task).name, experiment.num_per_class).name
-    unit = UNITS.get(stage, "run")
-    return Work(stage, system, own, unit, tuple(pieces), tuple(missing), _processes(flags))
+    todo = [_left(experiment, stage, run, items, outputs) for run in missing]
+    pieces = tuple(size for left in todo for size in _pieces(left))
+    system = Experiment(model, base.name, experiment.num_per_class).name
+    return Work(
+        stage, system, own, UNITS.get(stage, "run"), pieces, tuple(missing), _processes(flags)
+    )
 
 
 def _final(stage: str, flags: Namespace, own: str, outputs: list[Path] | None) -> Work:
-    models = FinalModels(flags.task, flags.model or "", "--lora" in own.split())
+    source = "" if flags.model == VIT else flags.model
+    models = FinalModels(flags.task, source, "--lora" in shlex.split(own))
     train_seeds = None if flags.train_seed is None else [flags.train_seed]
     runs = models.finals(train_seeds)
     if stage == "further_train":
@@ -128,14 +131,12 @@ def _final(stage: str, flags: Namespace, own: str, outputs: list[Path] | None) -
     each = 1 + models.protocol.num_left_out if stage == "further_train" else 1
     missing = [run.name for run in runs if _is_missing(run.name, outputs)]
     pieces = tuple(each for _ in missing)
-    own = shlex.join(word for word in own.split() if word != "--lora")
-    return Work(
-        stage, models.name, own, UNITS[stage], pieces, tuple(missing), _processes(flags)
-    )
+    own = shlex.join(word for word in shlex.split(own) if word != "--lora")
+    return Work(stage, models.name, own, UNITS[stage], pieces, tuple(missing), _processes(flags))
 
 
 def _analysis(stage: str, flags: Namespace, own: str) -> Work:
-    if flags.task:
+    if stage.startswith("fimo_"):
         return Work(stage, FinalModels(flags.task).name, own, "script", (1,))
     asked = [Experiment.parse(name) for name in flags.experiment]
     names = [Experiment(each.model, each.task, each.num_per_class).name for each in asked]

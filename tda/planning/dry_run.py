@@ -1,4 +1,4 @@
-"""The jobs that Snakemake would start: read from its dry run, so that finished files do not count."""
+"""The jobs that Snakemake would start, read from its dry run: finished files do not count."""
 
 import os
 import re

@@ -1,10 +1,10 @@
 r"""A schedule in simulated time: jobs with an order between them, on machines that fail.
 
-List scheduling: whenever a machine is free it takes, of the jobs whose predecessors are done, the one
-with the longest way to the end. A job begins with an overhead, then does its units one after the
-other. How fast it is there is a lognormal factor with mean 1. A machine fails after an exponential
-time at work; finished units are kept, the job goes back to the queue, the machine is away for its
-repair. So a single unit of length d, with failures at rate r, is tried a geometric number of times:
+List scheduling: whenever a machine is free it takes, of the tasks whose predecessors are done, the
+one with the longest way to the end. A task begins with an overhead, then does its units one after
+the other. How fast it is there is a lognormal factor with mean 1. A machine fails after an
+exponential time at work; finished units are kept, the task goes back to the queue, the machine is
+away for its repair. So a unit of length d is tried a geometric number of times, at failure rate r:
 
 .. math:: E[\text{failures}] = e^{rd} - 1, \qquad E[\text{time at work}] = (e^{rd} - 1) / r.
 """
