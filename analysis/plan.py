@@ -3,7 +3,7 @@
     python analysis/plan.py cnn2_mnist3_50pc                  # what snakemake would do for it
     python analysis/plan.py paper --cores 64
     python analysis/plan.py paper_vit --gpus 8 --gpu H100
-    python analysis/plan.py NAME --config experiment=NAME     # further flags go to snakemake
+    python analysis/plan.py --config experiment=NAME -- NAME  # further flags go to snakemake
 
 Reads   benchmarks/costs.csv, and the dry run of snakemake: what is finished does not count, nor do
         retrainings whose parts are there
@@ -56,9 +56,8 @@ def _unknown(plan: Sequence[Priced]) -> list[str]:
         return []
     found: dict[str, int] = {}
     for each in missing:
-        work = each.work
-        name = f"{work.stage} {work.system} {work.flags}".strip() if work else each.job.rule
-        found[name] = found.get(name, 0) + (work.units if work else 1)
+        name, units = (each.work.title, each.work.units) if each.work else (each.job.rule, 1)
+        found[name] = found.get(name, 0) + units
     named = "; ".join(f"{name} ({count:,})" for name, count in found.items())
     return [f"not in these sums, as no cost was measured: {named}"]
 

@@ -146,7 +146,7 @@ def recorded(folder: Path) -> list[Cost]:
         command = made_by(file.relative_to(folder), attributes)
         work = None if command is None else work_of(command)
         if work is not None:
-            each = float(attributes["seconds"]) * len(work.runs) / work.units
+            each = float(attributes["seconds"]) * len(work.items) / work.units
             found[work.system, work.stage, work.flags, work.unit].append(each)
     return [_row(*known, min(seconds), "wall") for known, seconds in sorted(found.items())]
 
@@ -190,7 +190,9 @@ def analyses(name: str) -> list[Cost]:
     rows = [_row("", "start", "", "process", _child_s("-c", "import tda.stages.retraining"))]
     for script, flags in {**with_name, **dict.fromkeys(COMPARISONS, [])}.items():
         path = paths.REPOSITORY / "analysis" / f"{script}.py"
-        rows.append(_row(name if flags else "", script, "", "script", _child_s(str(path), *flags)))
+        work = work_of(shlex.join([str(path), *flags]))
+        assert work is not None
+        rows.append(_row(work.system, script, "", work.unit, _child_s(str(path), *flags)))
     return rows
 
 

@@ -68,18 +68,22 @@ def test_a_part_is_that_of_the_stages():
          "fimo_energy", "", 3 * 3 * 101),
         ("python tda_fimo_scripts/further_train.py --task energy --optimizer adam --train_seed 0",
          "further_train", "fimo_energy", "--optimizer adam", 10 * 101),
-        ("python tda_fimo_scripts/train_final.py --task energy", "train_final", "fimo_energy", "", 3),
+        ("python tda_fimo_scripts/further_train.py --task energy --train_seed 0 --seed_id 2 "
+         "--loo_ids 0:50", "further_train", "fimo_energy", "", 51),
+        ("python tda_fimo_scripts/train_final.py --task energy", "train_final", "fimo_energy", "",
+         3),
         ("python tda_distributional_scripts/concrete.py --runs 9", "samples",
          "distributional_concrete", "--runs 9", 1),
         ("python analysis/p_values.py --experiment cnn2_mnist3_10pc_batch", "p_values",
-         "cnn2_mnist3_10pc", "", 1),
+         "mnist3_10pc", "", 1),
         ("python analysis/fimo_gold.py --task energy", "fimo_gold", "fimo_energy", "", 1),
     ],
 )  # fmt: skip
 def test_commands_are_worth_their_units(command, stage, system, flags, units):
     work = work_of(command)
     assert (work.stage, work.system, work.flags, work.units) == (stage, system, flags, units)
-    assert max(work.pieces) <= max(PART, 101)
+    assert max(work.pieces) <= PART
+    assert sum(work.pieces) == units
 
 
 @pytest.mark.parametrize("command", ["", "touch x", "python elsewhere/loo.py", "python setup.py"])
@@ -108,7 +112,7 @@ def test_finished_runs_and_parts_do_not_count():
     touch(paths.part(files[1], 4, 10))
     work = work_of(LOO, files)
     assert work.units == 310 - 31 - 10
-    assert work.runs == tuple(run.name for run in SMALL.runs()[1:])
+    assert list(work.items) == [run.name for run in SMALL.runs()[1:]]
     touch(files[1])
     assert work_of(LOO, files).units == 310 - 62
 
@@ -140,6 +144,7 @@ localrule all:
     input: /r/2.nc
     jobid: 0
     reason: Rules with neither input nor output files are always executed.
+Shell command: None
 """
 
 
@@ -164,15 +169,20 @@ def small_plan(device="", gpu=None):
         Job("all", "", (c,), ()),
     ]
     given = known(
-        cost("train", seconds=36.0), cost("loo", seconds=3.6), cost("loo", tflop=78.0, device="gpu"),
-        cost("p_values", seconds=7.2), cost("start", "", seconds=1.0),
+        cost("train", seconds=36.0), cost("loo", seconds=3.6), cost("start", "", seconds=1.0),
+        cost("p_values", "mnist3_10pc", seconds=7.2), cost("loo", tflop=78.0, device="gpu"),
     )  # fmt: skip
     return priced(jobs, given, gpu or Gpu("A100", 0.5), device)
 
 
+def by_stage(plan):
+    rows = table(plan)
+    return rows.set_index(rows["work"].str.replace(" (cnn2_)?mnist3_10pc", "", regex=True))
+
+
 def test_costs_add_up_and_what_is_unknown_is_said():
     plan = small_plan()
-    rows = table(plan).set_index("stage")
+    rows = by_stage(plan)
     assert rows["core_h"]["train"] == pytest.approx((360 + 3) / 3600)
     assert rows["core_h"]["loo"] == pytest.approx((310 * 3.6 + 1) / 3600)
     assert rows["core_h"]["tables, figures"] == pytest.approx(8.2 / 3600)
@@ -182,8 +192,22 @@ def test_costs_add_up_and_what_is_unknown_is_said():
     assert (rows["gpu_h"].fillna(0) == 0).all()
 
 
+def test_the_job_that_gathers_what_others_share_has_nothing_left_to_compute():
+    shares = [Path(f"/nowhere/.446.{at}.share") for at in ("0-10", "10-30")]
+    jobs = [
+        Job("loo", LOO, tuple(shares), (Path("/nowhere/446.nc"), Path("/nowhere/724.nc"))),
+        Job("loo_share", f"{LOO} --seed_id 0 --loo_ids 0:10", (), (shares[0],)),
+        Job("loo_share", f"{LOO} --seed_id 0 --loo_ids 10:30", (), (shares[1],)),
+        Job("other", f"{LOO} --randomness batch", (), ()),
+    ]
+    plan = priced(jobs, known(cost("loo", seconds=2.0)), Gpu())
+    assert [each.work.units for each in plan] == [9 * 31, 11, 20, 310]
+    assert "446" not in plan[0].work.items
+    assert table(plan)["core_h"].sum() == pytest.approx(2 * 620 / 3600)
+
+
 def test_gpu_hours_are_flops_by_a_share_of_the_peak_and_say_so():
-    rows = table(small_plan("gpu")).set_index("stage")
+    rows = by_stage(small_plan("gpu"))
     assert rows["gpu_h"]["loo"] == pytest.approx(310 * 78 / (0.5 * 19.5) / 3600)
     assert rows["basis"]["loo"].startswith("estimate: FLOPs / (50% of A100")
     assert math.isnan(rows["core_h"]["train"])  # no FLOPs are known
@@ -197,6 +221,22 @@ def test_wall_time_is_between_its_bounds_and_waits_for_predecessors():
     assert wall_s(plan, 10**6, "cpu") == pytest.approx(36 + 7.2)
     assert work_s / 4 <= wall_s(plan, 4, "cpu") < work_s / 4 + 43.2
     assert len(tasks(plan, "gpu")) == len(plan)  # nothing but gates
+
+
+def test_unmeasured_sizes_take_the_speed_of_the_nearest_measured_one_and_say_so():
+    given = known(
+        cost("loo", "cnn2_mnist3_10pc", seconds=2.0, tflop=1.0),
+        cost("loo", "cnn2_mnist3_50pc", seconds=30.0, tflop=10.0),
+        cost("loo", "vit_small_mnist3_20pc", seconds=0.1, tflop=4.1),
+        cost("loo", "cnn2_mnist3_20pc", tflop=4.0),
+        cost("loo", "cnn3_mnist3_50pc", tflop=4.0),
+    )
+    plan = [Job("", f"python tda_cnn_scripts/loo.py {f}", (), ()) for f in
+            ("--num_per_class 20", "--num_per_class 50 --layers 3")]  # fmt: skip
+    estimated, unmeasured = priced(plan, given, Gpu())
+    assert estimated.unit_s == pytest.approx(30.0 * 4 / 10)
+    assert estimated.basis == "estimate: FLOPs, at the speed of cnn2_mnist3_50pc"
+    assert unknown([estimated, unmeasured]) == [unmeasured]
 
 
 @pytest.mark.parametrize(("name", "share"), [("A100", 0.0), ("A100", 1.1), ("TPU", 0.5)])
@@ -222,6 +262,13 @@ def test_of_two_measurements_the_smaller_one_stays():
     assert found == {"loo": 1.5, "ats": 1.0, "train": 5.0}
 
 
+def test_counted_and_measured_costs_of_one_thing_are_one_row():
+    counted, measured = cost("loo", tflop=3.0), cost("loo", seconds=2.0)
+    for first, second in ((counted, measured), (measured, counted)):
+        (found,) = costs.merged(known(first), [second])
+        assert (found.seconds, found.tflop) == (2.0, 3.0)
+
+
 @pytest.mark.parametrize(
     "content", [None, "", "stage,system\nloo,x\n", "{head}\nloo,x,,run,cpu,,,,,\n",
                 "{head}\nloo,x,,run,cpu,-1,,,,\n", "{head}\nloo,x,,run,cpu,fast,,,,\n"],
@@ -242,19 +289,23 @@ def test_every_measured_cost_is_of_work_that_exists_and_says_how_it_was_measured
         assert each.command.startswith("python ")
         assert each.machine
         assert each.seconds > 0 or each.tflop > 0
-        if each.system.startswith("fimo_"):
+        if each.unit == "script":
+            assert (paths.REPOSITORY / "analysis" / f"{each.stage}.py").exists() or (
+                each.stage == "samples" and each.system.startswith("distributional_")
+            )
+        elif each.system.startswith("fimo_"):
             assert FinalModels(each.system.removeprefix("fimo_"))
-        elif each.system and not each.system.startswith("distributional_"):
+        elif each.stage != "start":
             assert Experiment.parse(each.system).name == each.system
 
 
 def test_leave_one_out_of_the_paper_is_priced():
-    """Of every experiment of the grids, on a core or, for ViT-B/16, in FLOPs."""
-    given = costs.read()
-    for experiment in (*PAPER_GRID, *VIT_SMALL_GRID, *VIT_GRID):
-        work = work_of(f"{experiment.script('loo')} {experiment.flags}")
-        device = "gpu" if experiment in VIT_GRID else "cpu"
-        assert ("loo", work.system, "", device) in given, experiment.name
+    """Of every experiment of the grids, on a core or, for ViT-B/16, on a GPU."""
+    grid = (*PAPER_GRID, *VIT_SMALL_GRID, *VIT_GRID)
+    jobs = [Job("", f"{each.script('loo')} {each.flags}", (), ()) for each in grid]
+    plan = priced(jobs, costs.read(), Gpu())
+    assert unknown(plan) == []
+    assert [each.device for each in plan] == ["cpu"] * (len(grid) - 2) + ["gpu"] * 2
 
 
 def plan_script(*arguments):

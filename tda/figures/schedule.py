@@ -41,7 +41,8 @@ def by_size(table: pd.DataFrame, heading: str, note: str) -> Figure:
     axes_2G[0, 0].set_ylabel("hours")
     axes_2G[1, 0].set_ylabel("GPU-hours that are not work")
     axes_2G[0, 0].legend()
-    axes_2G[1, 0].legend()
+    lower = axes_2G[1, 0].get_legend_handles_labels()
+    axes_2G[0, -1].legend(*lower, title="in the lower row", loc="upper left", alignment="left")
     figure.suptitle(heading, x=0.01, ha="left", fontsize=11)
     style.caption(figure, note)
     return figure

@@ -6,8 +6,8 @@ examples it is for, however the work is split into jobs.
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tda import paths
@@ -26,6 +26,7 @@ FOLDERS = {  # of scripts: kind of system
     "tda_distributional_scripts": "distributional", "analysis": "analysis",
 }  # fmt: skip
 TRAINING = {"train_cnn.py", "finetune_vit_lora.py"}
+ONCE = {"": (0,)}  # items of a script that is one piece of work
 
 
 @dataclass(frozen=True)
@@ -33,24 +34,63 @@ class Work:
     """What a command does.
 
     Attributes:
-        stage, system, flags, unit: as in :class:`tda.planning.costs.Cost`.
-        pieces: units in each part that one core does, one after the other.
-        runs: names of the runs that are not finished.
-        processes: that are started, each of which loads its libraries.
+        stage, system, flags, unit: as in :class:`tda.planning.costs.Cost`; the system of a script
+            of ``analysis/`` is a task and a size, as pairs are pairs whatever the model.
+        items: of every run that is not finished what is to be done, by the run's name.
+        of: name of what the runs are of, with all that varies between them.
+        jobs: processes that may share the work on a CPU.
     """
 
     stage: str
     system: str
     flags: str
     unit: str
-    pieces: tuple[int, ...]
-    runs: tuple[str, ...] = ()
-    processes: int = 1
+    items: Mapping[str, Sequence[int]]
+    of: str = ""
+    jobs: int = 1
+
+    @property
+    def title(self) -> str:
+        """Stage, system and flags; tables and figures of a system go by one name."""
+        is_analysis = self.unit == "script" and self.stage != "samples"
+        names = ("tables, figures", self.system) if is_analysis else (self.stage, self.system)
+        return " ".join(filter(None, (*names, "" if is_analysis else self.flags)))
 
     @property
     def units(self) -> int:
-        """All of them."""
-        return sum(self.pieces)
+        """All items."""
+        return sum(map(len, self.items.values()))
+
+    @property
+    def processes(self) -> int:
+        """That start on a CPU and load their libraries: the script's own, and its workers."""
+        workers = min(self.jobs, len(self.pieces))
+        return 1 + (workers if workers > 1 else 0)
+
+    @property
+    def pieces(self) -> tuple[int, ...]:
+        """Units in each part that one core does, one after the other."""
+        return tuple(
+            len(items[start : start + PART])
+            for items in self.items.values()
+            for start in range(0, len(items), PART)
+        )
+
+    def names(self) -> set[tuple]:
+        """Every item of every run, by a name that no other one has."""
+        return {
+            (self.stage, self.of, self.flags, run, item)
+            for run, items in self.items.items()
+            for item in items
+        }
+
+    def without(self, done: set[tuple]) -> "Work":
+        """What is left when other jobs have done some of the items."""
+        left = {
+            run: [i for i in items if (self.stage, self.of, self.flags, run, i) not in done]
+            for run, items in self.items.items()
+        }
+        return replace(self, items={run: items for run, items in left.items() if items})
 
 
 def work_of(command: str, outputs: Iterable[Path] | None = None) -> Work | None:
@@ -82,7 +122,8 @@ def work_of(command: str, outputs: Iterable[Path] | None = None) -> Work | None:
     if kind == "final":
         return _final(stage, flags, shlex.join(own), files)
     if kind == "distributional":
-        return Work("samples", f"distributional_{stage}", shlex.join(own), "script", (1,))
+        name = f"distributional_{stage}"
+        return Work("samples", name, shlex.join(own), "script", ONCE, name)
     return _analysis(stage, flags, shlex.join(own))
 
 
@@ -111,36 +152,40 @@ def _image(stage: str, model: str, flags: Namespace, own: str, outputs: list[Pat
     if flags.loo_ids:
         items = _asked(flags.loo_ids)
     runs = _chosen(experiment.runs(), flags.seed_id)
-    missing = [run.name for run in runs if _is_missing(run.name, outputs)]
-    todo = [_left(experiment, stage, run, items, outputs) for run in missing]
-    pieces = tuple(size for left in todo for size in _pieces(left))
+    todo = {
+        run.name: _left(paths.scores(experiment.name, stage, run.name), items, outputs)
+        for run in runs
+        if _is_missing(run.name, outputs)
+    }
     system = Experiment(model, base.name, experiment.num_per_class).name
-    return Work(
-        stage, system, own, UNITS.get(stage, "run"), pieces, tuple(missing), _processes(flags)
-    )
+    unit = UNITS.get(stage, "run")
+    return Work(stage, system, own, unit, todo, experiment.name, flags.jobs or 1)
 
 
 def _final(stage: str, flags: Namespace, own: str, outputs: list[Path] | None) -> Work:
     source = "" if flags.model == VIT else flags.model
     models = FinalModels(flags.task, source, "--lora" in shlex.split(own))
     train_seeds = None if flags.train_seed is None else [flags.train_seed]
-    runs = models.finals(train_seeds)
+    runs, items = models.finals(train_seeds), range(1)
     if stage == "further_train":
         orders = range(flags.num_seeds or models.protocol.num_seeds)
         runs = models.runs(train_seeds, orders if flags.seed_id is None else [flags.seed_id])
-    each = 1 + models.protocol.num_left_out if stage == "further_train" else 1
+        items = range(1 + models.protocol.num_left_out)
+    if flags.loo_ids:
+        items = _asked(flags.loo_ids)
     missing = [run.name for run in runs if _is_missing(run.name, outputs)]
-    pieces = tuple(each for _ in missing)
+    todo = {run: list(items) for run in missing}
     own = shlex.join(word for word in shlex.split(own) if word != "--lora")
-    return Work(stage, models.name, own, UNITS[stage], pieces, tuple(missing), _processes(flags))
+    return Work(stage, models.name, own, UNITS[stage], todo, models.name, flags.jobs or 1)
 
 
 def _analysis(stage: str, flags: Namespace, own: str) -> Work:
     if stage.startswith("fimo_"):
-        return Work(stage, FinalModels(flags.task).name, own, "script", (1,))
+        name = FinalModels(flags.task).name
+        return Work(stage, name, own, "script", ONCE, name)
     asked = [Experiment.parse(name) for name in flags.experiment]
-    names = [Experiment(each.model, each.task, each.num_per_class).name for each in asked]
-    return Work(stage, " ".join(names), own, "script", (1,))
+    sizes = " ".join(f"{task(each.task).name}_{each.num_per_class}pc" for each in asked)
+    return Work(stage, sizes, own, "script", ONCE, " ".join(flags.experiment))
 
 
 def _chosen(runs: list[Run], seed_id: int | None) -> list[Run]:
@@ -163,22 +208,7 @@ def _is_missing(run: str, outputs: list[Path] | None) -> bool:
     return not own or not all(file.exists() for file in own)
 
 
-def _left(
-    experiment: Experiment, stage: str, run: str, items: range, outputs: list[Path] | None
-) -> list[int]:
+def _left(scores: Path, items: range, outputs: list[Path] | None) -> list[int]:
     """Items without those whose parts are there."""
-    if outputs is None or stage not in ("loo", "ats"):
-        return list(items)
-    parts = paths.parts(paths.scores(experiment.name, stage, run))
-    there = {item for part in parts for item in part}
+    there = set() if outputs is None else {item for part in paths.parts(scores) for item in part}
     return [item for item in items if item not in there]
-
-
-def _pieces(items: list[int]) -> list[int]:
-    return [len(items[start : start + PART]) for start in range(0, len(items), PART)]
-
-
-def _processes(flags: Namespace) -> int:
-    """The script's own, and one for each worker."""
-    jobs = flags.jobs or 1
-    return 1 if jobs == 1 else 1 + jobs

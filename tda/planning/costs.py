@@ -2,8 +2,9 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from tda import paths, store
@@ -22,7 +23,7 @@ class Cost:
         flags: those that change the cost.
         unit: what is counted: a run, a retraining, an example, a table.
         device: ``cpu`` or ``gpu``.
-        seconds: of one core per unit, measured; nan where only FLOPs are known.
+        seconds: of one core per unit, measured; nan where they were not.
         tflop: 10¹² floating point operations per unit, counted; nan where they are not.
         clock: ``cpu``, or ``wall``, which counts what else ran on the core, too.
         machine, command: where and how it was measured.
@@ -80,10 +81,32 @@ def merged(old: dict[Key, Cost], new: Iterable[Cost]) -> list[Cost]:
     """Old and new costs; of two of the same thing the smaller one, as what disturbs only adds."""
     found = dict(old)
     for cost in new:
-        before = found.get(cost.key)
-        if before is None or not before.seconds <= cost.seconds:
-            found[cost.key] = cost
+        found[cost.key] = _better(cost, found.get(cost.key, cost))
     return list(found.values())
+
+
+def _better(new: Cost, old: Cost) -> Cost:
+    """The faster of two, with FLOPs from either."""
+    best = old if old.seconds <= new.seconds or new.seconds != new.seconds else new
+    return replace(best, tflop=old.tflop if new.tflop != new.tflop else new.tflop)
+
+
+def nearest(costs: dict[Key, Cost], cost: Cost) -> Cost | None:
+    """Of the same stage of the same model the measured cost whose FLOPs are nearest in ratio."""
+    known = [
+        other
+        for other in costs.values()
+        if (other.stage, other.flags, other.device) == (cost.stage, cost.flags, cost.device)
+        and model_of(other.system) == model_of(cost.system)
+        and other.seconds == other.seconds
+        and other.tflop == other.tflop
+    ]
+    return min(known, key=lambda other: abs(math.log(other.tflop / cost.tflop)), default=None)
+
+
+def model_of(system: str) -> str:
+    """``cnn2`` of ``cnn2_mnist3_10pc``."""
+    return system.rsplit("_", 2)[0]
 
 
 def _cost(row: dict[str, str]) -> Cost:

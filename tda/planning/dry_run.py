@@ -13,7 +13,7 @@ from tda.errors import UserError
 
 HEAD = re.compile(r"^(?:local)?(?:rule|checkpoint) (?P<rule>.+):$")
 FIELD = re.compile(r"^ {4}(?P<name>[a-z_]+): (?P<value>.*)$")
-COMMAND = "Shell command: "
+COMMAND, NO_COMMAND = "Shell command: ", "None"
 MARK = re.compile(r" \((?:update|touch|temp|protected|pipe|service|directory)\)$")
 
 
@@ -60,7 +60,8 @@ def parse(text: str) -> list[Job]:
         if head := HEAD.match(line):
             found.append({"rule": head["rule"], "command": []})
         elif found and line.startswith(COMMAND):
-            found[-1]["command"] = [line.removeprefix(COMMAND)]
+            command = line.removeprefix(COMMAND)
+            found[-1]["command"] = [] if command == NO_COMMAND else [command]
         elif found and (field := FIELD.match(line)):
             found[-1][field["name"]] = field["value"]
     return [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from tda.planning.commands import Work, work_of
-from tda.planning.costs import Cost, Key
+from tda.planning.costs import Cost, Key, nearest
 from tda.planning.dry_run import Job, predecessors
 from tda.planning.gpus import Gpu
 from tda.planning.schedule import Cluster, Task, simulate
@@ -37,7 +37,9 @@ class Priced:
     @property
     def seconds(self) -> float:
         """Of a core or GPU, without starting."""
-        return self.unit_s * self.work.units if self.work else 0.0
+        if self.work is None:
+            return self.unit_s
+        return self.unit_s * self.work.units if self.work.units else 0.0
 
 
 def priced(jobs: Sequence[Job], costs: dict[Key, Cost], gpu: Gpu, device: str = "") -> list[Priced]:
@@ -50,22 +52,51 @@ def priced(jobs: Sequence[Job], costs: dict[Key, Cost], gpu: Gpu, device: str = 
         device: ``cpu`` or ``gpu`` where only that is to be used; "": the CPU where it was measured,
             else a GPU.
     """
-    return [_priced(job, costs, gpu, device) for job in jobs]
+    works = claimed(jobs)
+    return [_priced(job, work, costs, gpu, device) for job, work in zip(jobs, works, strict=True)]
 
 
-def _priced(job: Job, costs: dict[Key, Cost], gpu: Gpu, device: str) -> Priced:
-    work = work_of(job.command, job.outputs)
-    start = costs.get(START)
-    start_s = start.seconds * work.processes if start and work and work.units else 0.0
+def claimed(jobs: Sequence[Job]) -> list[Work | None]:
+    """What each job does; what several can do counts for the one that need not wait for others.
+
+    So the job that gathers the parts of a run which others share has nothing left to compute.
+    """
+    done: set[tuple] = set()
+    found: dict[int, Work | None] = {}
+    for place in _in_order(predecessors(jobs)):
+        work = work_of(jobs[place].command, jobs[place].outputs)
+        found[place] = work and work.without(done)
+        done |= work.names() if work else set()
+    return [found[place] for place in range(len(jobs))]
+
+
+def _priced(job: Job, work: Work | None, costs: dict[Key, Cost], gpu: Gpu, device: str) -> Priced:
     if work is None:
         return Priced(job, None, float("nan") if job.command else 0.0, "", "", 0.0)
+    start = costs.get(START)
+    start_s = start.seconds if start else 0.0
     for kind in (device,) if device else ("cpu", "gpu"):
         cost = costs.get((work.stage, work.system, work.flags, kind))
-        if cost and kind == "cpu" and cost.seconds == cost.seconds:
-            return Priced(job, work, cost.seconds, kind, cost.command, start_s)
-        if cost and kind == "gpu" and cost.tflop == cost.tflop:
-            return Priced(job, work, cost.tflop / gpu.tflops, kind, gpu.basis, start_s)
+        unit_s, basis = _unit(cost, costs, gpu) if cost else (float("nan"), "")
+        if unit_s == unit_s:
+            processes = work.processes if kind == "cpu" else 1
+            return Priced(job, work, unit_s, kind, basis, processes * start_s)
     return Priced(job, work, float("nan"), "", "no measured cost", start_s)
+
+
+def _unit(cost: Cost, costs: dict[Key, Cost], gpu: Gpu) -> tuple[float, str]:
+    """Seconds of a unit, and how they are known."""
+    if cost.device == "gpu":
+        return cost.tflop / gpu.tflops, gpu.basis
+    if cost.seconds == cost.seconds:
+        return cost.seconds, cost.command
+    other = nearest(costs, cost)
+    if other is None:
+        return float("nan"), ""
+    return (
+        other.seconds * cost.tflop / other.tflop,
+        f"estimate: FLOPs, at the speed of {other.system}",
+    )
 
 
 def table(plan: Sequence[Priced]) -> pd.DataFrame:
@@ -73,21 +104,21 @@ def table(plan: Sequence[Priced]) -> pd.DataFrame:
 
     Tables and figures of a system share a row. Hours are nan where nothing is known.
     """
-    rows: dict[tuple, dict] = {}
+    rows: dict[str, dict] = {}
     for each in (each for each in plan if each.work is not None):
         work = each.work
         assert work is not None
-        is_script = work.unit == "script" and work.stage != "samples"
-        stage, own = ("tables, figures", "") if is_script else (work.stage, work.flags)
-        names = {"stage": stage, "system": work.system, "flags": own}
         empty = {"jobs": 0, "units": 0, "unit": work.unit, "core_h": 0.0, "gpu_h": 0.0}
-        row = rows.setdefault(tuple(names.values()), {**names, **empty, "basis": each.basis})
+        names = {"work": work.title, "system": work.system, "basis": each.basis}
+        row = rows.setdefault(work.title, {**names, **empty})
         row["jobs"] += 1
         row["units"] += work.units
         row["core_h"] += each.start_s / 3600
         row["gpu_h" if each.device == "gpu" else "core_h"] += each.seconds / 3600
-    columns = ["stage", "system", "flags", "jobs", "units", "unit", "core_h", "gpu_h", "basis"]
-    return pd.DataFrame(rows.values(), columns=columns)
+    columns = ["work", "jobs", "units", "unit", "core_h", "gpu_h", "basis"]
+    return pd.DataFrame(rows.values(), columns=["system", *columns]).sort_values(
+        "system", kind="stable"
+    )[columns]
 
 
 def unknown(plan: Sequence[Priced]) -> list[Priced]:
