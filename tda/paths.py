@@ -11,6 +11,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEEDS = REPOSITORY / "seeds.txt"
+COSTS = REPOSITORY / "benchmarks" / "costs.csv"
 
 
 def root() -> Path:
