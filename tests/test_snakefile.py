@@ -79,6 +79,28 @@ def test_one_target_makes_scores_tables_and_figures_and_a_second_run_does_nothin
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
+def test_a_stage_that_finds_its_results_leaves_them_newer_than_what_they_are_made_from(tmp_path):
+    make_subset()
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    run, name = SMALL.runs()[0].name, SMALL.name
+    target = paths.scores(name, "ats", run)
+    kept = [paths.checkpoint(SMALL, run, epoch) for epoch in SMALL.recipe.kept_epochs]
+    for file, time in (
+        (target, 0),
+        (paths.predictions(name, run), 1),
+        *((file, 1) for file in kept),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, (time, time))
+    asked = ("--config", "split=1", f"experiment={name}", f"python={python}", "--", str(target))
+    assert f"ats_{name}" in snakemake("--dry-run", *asked)
+    snakemake(*asked)
+    assert "Nothing to be done" in snakemake(*asked)
+
+
 def counts(plan):
     """Jobs of a dry run, by rule."""
     rows = (line.split() for line in plan.splitlines())
