@@ -110,10 +110,13 @@ def model_of(system: str) -> str:
 
 
 def _cost(row: dict[str, str]) -> Cost:
-    numbers = {name: float(row[name] or "nan") for name in ("seconds", "tflop")}
-    if all(value != value for value in numbers.values()) or min(numbers.values()) < 0:
+    seconds, tflop = (float(row[name] or "nan") for name in ("seconds", "tflop"))
+    if not (seconds > 0 or tflop > 0) or seconds < 0 or tflop < 0:
         raise ValueError(f"no cost of {row['stage']} {row['system']}")
-    return Cost(**{**{name: row[name] for name in NAMES}, **numbers})
+    return Cost(
+        row["stage"], row["system"], row["flags"], row["unit"], row["device"], seconds, tflop,
+        row["clock"], row["machine"], row["command"],
+    )  # fmt: skip
 
 
 def _cell(value: object) -> object:

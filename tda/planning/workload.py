@@ -62,7 +62,7 @@ def idle_s(found: Outcome, machines: int) -> float:
 
 def summary(table: pd.DataFrame) -> dict[str, float]:
     """Mean of each column, and its 5th and 95th percentile over repetitions."""
-    found = {}
+    found: dict[str, float] = {}
     for name in table:
         low, high = np.quantile(table[name], QUANTILES)
         found |= {str(name): table[name].mean(), f"{name}_low": low, f"{name}_high": high}
