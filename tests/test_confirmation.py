@@ -56,7 +56,7 @@ def test_only_what_changes_the_spread_and_not_the_mean_is_confirmed():
     np.testing.assert_allclose(table["value"], y_SR.var(0) - x_S.var(), rtol=1e-12)
     np.testing.assert_allclose(table["mean"], (y_SR.mean(0) - x_S.mean()) / x_S.std(ddof=1))
     other = tda.confirm_removals(measured, shifts, asked(3, direction=-1.0))
-    assert other["p_spread"].min() > 0.5
+    assert other["p_spread"][1:].min() > 0.99
 
 
 def test_a_lower_tail_is_below_the_threshold_of_its_test_point():
