@@ -11,6 +11,8 @@ interval over runs; of the mean in standard deviations of the margin, of the var
 it, of the lower tail (the probability below the tenth of the predicting runs) as it is.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -16,12 +16,14 @@ Writes  data/<task>/{train,test}.parquet and data/checksums.json; with --new_sub
 Takes   1 s (mnist: 3 s) from a local folder on 2 CPU cores; from elsewhere the download, too
 """
 
+import tda.interruption  # noqa: F401
+
 import argparse
 import sys
 from pathlib import Path
 
 from tda import experiments, preparation, sentences, tabular
-from tda.errors import UserError
+from tda.errors import INTERRUPTED, UserError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     print(f"written: {folder}")
     return 0

@@ -1,5 +1,7 @@
 """The command line of the stage scripts: flags, one line for each error, exit status."""
 
+import tda.interruption  # noqa: F401
+
 import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter

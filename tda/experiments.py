@@ -341,10 +341,10 @@ def seeds() -> list[int]:
     """The seeds of ``seeds.txt``, one a line.
 
     Raises:
-        UserError: the file is missing, has a line that is no number, or a seed twice.
+        UserError: the file is missing, has a line that is no number or empty, or a seed twice.
     """
     try:
-        found = [int(line) for line in paths.SEEDS.read_text().split()]
+        found = [int(line) for line in paths.SEEDS.read_text().rstrip("\n").split("\n")]
     except (OSError, ValueError) as error:
         raise UserError(
             f"{paths.SEEDS} cannot be read as one whole number a line ({error}): "

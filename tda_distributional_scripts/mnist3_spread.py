@@ -12,6 +12,8 @@ Writes  results/distributional_mnist3_spread/samples.nc
 Takes   10 min on busy cores, 100 s of CPU time, for 40 runs and 60 retrained
 """
 
+import tda.interruption  # noqa: F401
+
 import numpy as np
 import pandas as pd
 import torch
