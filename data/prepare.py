@@ -68,11 +68,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.new_subset is None and (args.num_per_class or args.num_test_per_class):
         parser.error("--num_per_class and --num_test_per_class need --new_subset SEED")
-    if args.task == "heloc" and (args.new_subset is not None or not Path(args.source).is_file()):
+    if args.task == "heloc" and (args.new_subset is not None or not _is_file(args.source)):
         parser.error("--task heloc needs --source FILE, FICO's CSV file, and no --new_subset")
     if args.task == "sst2" and args.new_subset is not None:
         parser.error("--task sst2 has no subsets: leave out --new_subset")
     return args
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _whole_number(smallest: int):

@@ -1,4 +1,4 @@
-"""A full disk, a quota, a read-only folder: one sentence, nothing half-written, a rerun succeeds."""
+"""A full disk, a quota, a read-only folder: one sentence, and nothing is half-written or lost."""
 
 import shutil
 import subprocess
