@@ -12,6 +12,8 @@ orders, test points and final models together, at the epoch and damping of the l
 method's damping is the best one.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -5,6 +5,7 @@ is generated (``models/``, ``results/``, new subsets) goes to the same place, or
 that the environment variable ``TDA_ROOT`` names.
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,15 @@ COSTS = REPOSITORY / "benchmarks" / "costs.csv"
 def root() -> Path:
     """The folder below which everything generated is written."""
     return Path(os.environ.get("TDA_ROOT") or REPOSITORY).expanduser().resolve()
+
+
+def local_folder(source: str) -> Path | None:
+    """The folder that a person names, absolute; None if there is none of that name."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # too long; no home folder
+        folder = Path(source).expanduser()
+        if source and folder.is_dir():
+            return folder.resolve()
+    return None
 
 
 def data(task: str) -> Path:

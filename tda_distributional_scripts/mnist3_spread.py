@@ -23,6 +23,8 @@ Reads   data/mnist3/
 Writes  results/distributional_mnist3_spread/samples.nc
 """
 
+import tda.interruption  # noqa: F401
+
 import numpy as np
 import pandas as pd
 import torch

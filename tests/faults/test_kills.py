@@ -1,0 +1,81 @@
+"""kill -9 at any moment: nothing half-written has a final name, and a rerun gives the same bits."""
+
+import random
+import signal
+
+import pytest
+from commands import Running, run
+from hindrances import killed_at_write, killed_while_parts_are_removed
+from stages import ALL, command, reference
+
+SEED, KILLS = 7, 4
+DIED: list[str] = []
+LIGHT = [("cnn", "prepare"), ("cnn", "loo"), ("fimo", "further_train")]
+heavy = pytest.mark.heavy
+STAGES = [
+    pytest.param(*stage, id="-".join(stage), marks=() if stage in LIGHT else heavy) for stage in ALL
+]
+
+
+def root_before(system, name, tmp_path):
+    return reference(system, name).before(name, tmp_path / "root")
+
+
+def assert_a_rerun_succeeds(system, name, tmp_path):
+    """After a kill: whole files only; the same command again makes the rest, equal bit for bit."""
+    root = tmp_path / "root"
+    reference(system, name).assert_whole(root)
+    again = run(command(system, name), root, tmp_path / "log")
+    assert again.status == 0, again.err
+    reference(system, name).assert_finished(root, name)
+
+
+@pytest.mark.parametrize(("system", "name"), STAGES)
+def test_a_stage_killed_at_random_moments_of_its_duration(system, name, tmp_path):
+    seconds = reference(system, name).seconds[name]
+    rng = random.Random(f"{SEED} {system} {name}")
+    for kill in range(KILLS):
+        moment = rng.uniform(0, seconds)
+        folder = tmp_path / str(kill)
+        root = root_before(system, name, folder)
+        ended = Running(command(system, name), root, folder / "log").signalled(
+            signal.SIGKILL, moment
+        )
+        assert ended.status in (-signal.SIGKILL, 0), ended.err
+        DIED.extend([f"{system} {name}"] if ended.status else [])
+        print(f"\nkill -9 {system} {name} after {moment:.3f} of {seconds:.3f} s: {ended.status}")
+        assert_a_rerun_succeeds(system, name, folder)
+
+
+@heavy
+def test_at_least_fifty_random_kills_have_met_their_stage():
+    """After all of the above: a kill whose moment came after the stage's end does not count."""
+    print(f"\n{len(DIED)} random kills, over {len(set(DIED))} of {len(ALL)} stages")
+    assert len(DIED) >= 50
+    assert len(set(DIED)) >= len(ALL) - 3
+
+
+@pytest.mark.parametrize(("system", "name"), STAGES)
+@pytest.mark.parametrize("moment", ["half written", "named"])
+def test_a_stage_killed_at_each_file_that_it_writes(system, name, moment, tmp_path):
+    number = 0
+    while True:
+        number += 1
+        folder = tmp_path / str(number)
+        root = root_before(system, name, folder)
+        hindered = command(system, name).after(killed_at_write(number, moment))
+        ended = run(hindered, root, folder / "log")
+        if ended.status == 0:
+            break
+        assert ended.status == -signal.SIGKILL, ended.err
+        print(f"\nkill -9 {system} {name}, file {number} {moment}")
+        assert_a_rerun_succeeds(system, name, folder)
+    assert number > len(reference(system, name).made[name])
+
+
+@pytest.mark.parametrize(("system", "name"), [("cnn", "loo")])
+def test_a_stage_killed_while_it_removes_a_finished_runs_parts(system, name, tmp_path):
+    root = root_before(system, name, tmp_path)
+    hindered = command(system, name).after(killed_while_parts_are_removed)
+    assert run(hindered, root, tmp_path / "log").status == -signal.SIGKILL
+    assert_a_rerun_succeeds(system, name, tmp_path)
