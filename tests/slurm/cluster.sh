@@ -17,7 +17,7 @@ slow=${SLOW:-1} # how often as long as on two free cores anything may take
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 work=$(mktemp -d -t tda-cluster.XXXXXX)
 export TDA_CLUSTER=$work # in the environment of all that is started: how it is found again
-export SLURM_CONF=$work/slurm.conf PYTHONPATH=$PWD
+export SLURM_CONF=$work/slurm.conf PYTHONPATH=$PWD PATH=$PATH:/usr/sbin
 
 say() { printf '%4d s  %s\n' "$SECONDS" "$*"; }
 
@@ -68,6 +68,8 @@ wait_for() { # SECONDS, WHAT, COMMAND...: until the command succeeds
 }
 
 install() {
+    "$python" -c 'import snakemake_executor_plugin_slurm' 2>/dev/null ||
+        skip "$python lacks the packages of profiles/slurm/requirements.txt"
     if ! command -v slurmctld slurmd munged >/dev/null; then
         command -v apt-get >/dev/null || skip "SLURM is not installed, and there is no apt-get"
         [ "$(id -u)" = 0 ] || skip "SLURM is not installed, and only root may install it"
@@ -77,8 +79,6 @@ install() {
             --no-install-recommends slurm-wlm munge; } >"$work/apt.log" 2>&1 ||
             skip "SLURM cannot be installed: $(tail -n 1 "$work/apt.log")"
     fi
-    "$python" -c 'import snakemake_executor_plugin_slurm' 2>/dev/null ||
-        skip "$python lacks the packages of profiles/slurm/requirements.txt"
 }
 
 configure() {
@@ -239,6 +239,7 @@ data "$work/many" >/dev/null
 data "$work/one" >/dev/null
 
 with_faults
+grep -rqs "exceeded memory limit" "$work/log/jobs" || fail "no job ran out of memory"
 grep -rhs "is damaged" "$work/log/jobs" | grep -q "$damaged" || fail "no log names the damaged file"
 rm "$damaged" # as the message says
 say "the truncated file is deleted, as the job's message says; second call"
