@@ -17,7 +17,7 @@ slow=${SLOW:-1} # how often as long as on two free cores anything may take
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 work=$(mktemp -d -t tda-cluster.XXXXXX)
 export TDA_CLUSTER=$work # in the environment of all that is started: how it is found again
-export SLURM_CONF=$work/slurm.conf PYTHONPATH=$PWD
+export SLURM_CONF=$work/slurm.conf PYTHONPATH=$PWD PATH=$PATH:/usr/sbin
 
 say() { printf '%4d s  %s\n' "$SECONDS" "$*"; }
 
@@ -68,6 +68,8 @@ wait_for() { # SECONDS, WHAT, COMMAND...: until the command succeeds
 }
 
 install() {
+    "$python" -c 'import snakemake_executor_plugin_slurm' 2>/dev/null ||
+        skip "$python lacks the packages of profiles/slurm/requirements.txt"
     if ! command -v slurmctld slurmd munged >/dev/null; then
         command -v apt-get >/dev/null || skip "SLURM is not installed, and there is no apt-get"
         [ "$(id -u)" = 0 ] || skip "SLURM is not installed, and only root may install it"
@@ -77,8 +79,6 @@ install() {
             --no-install-recommends slurm-wlm munge; } >"$work/apt.log" 2>&1 ||
             skip "SLURM cannot be installed: $(tail -n 1 "$work/apt.log")"
     fi
-    "$python" -c 'import snakemake_executor_plugin_slurm' 2>/dev/null ||
-        skip "$python lacks the packages of profiles/slurm/requirements.txt"
 }
 
 configure() {
@@ -133,7 +133,7 @@ start() { # NAME, COMMAND...: in the background
 
 node_is() { [ "$(sinfo -h -n "$1" -o %t | tr -d '*~#')" = "$2" ]; }
 
-node_works() { squeue -h -t R -w "$1" | grep -q .; }
+node_works() { [ -n "$(squeue -h -t R -w "$1")" ]; }
 
 start_cluster() {
     local own=(--socket="$work/munge/socket" --key-file="$work/munge/key" --pid-file="$work/munge/pid"
@@ -177,6 +177,23 @@ running() { # NODE, WORD: a job there whose comment, which names rule and wildca
 
 share_runs_on_a() { [ -n "$(running a _share_)" ]; }
 
+of_job() { # ID: its processes and those that watch over them
+    local process
+    for process in $(ours); do
+        if grep -qs "^slurmstepd: \[$1\." "/proc/$process/cmdline" ||
+            grep -qsz "^SLURM_JOB_ID=$1\$" "/proc/$process/environ"; then
+            echo "$process"
+        fi
+    done
+}
+
+lose_node_b() { # JOB: as when its power is cut
+    local processes
+    mapfile -t processes < <(of_job "$1")
+    [ ${#processes[@]} -ge 3 ] || fail "job $1 has no processes"
+    kill -KILL "${process_of[slurmd_b]}" "${processes[@]}" 2>/dev/null || true # some have just ended
+}
+
 requeued() { grep -q "requeue job JobId=$1 due to failure of node b" "$work/log/slurmctld"; }
 
 more_is_done() { [ "$(grep -c '_job_complete.*done' "$work/log/slurmctld")" -gt "$(($1 + 2))" ]; }
@@ -203,7 +220,7 @@ with_faults() {
 
     wait_for 300 "work on node b" node_works b
     lost=$(squeue -h -t R -w b -o %i)
-    kill -KILL "${process_of[slurmd_b]}"
+    lose_node_b "$lost"
     say "faults: node b lost, with job $lost"
     wait_for 120 "node b down" node_is b down
     wait_for 60 "job $lost queued again" requeued "$lost"
@@ -239,14 +256,16 @@ data "$work/many" >/dev/null
 data "$work/one" >/dev/null
 
 with_faults
-grep -rhs "is damaged" "$work/log/jobs" | grep -q "$damaged" || fail "no log names the damaged file"
+grep -rqs "exceeded memory limit" "$work/log/jobs" || fail "no job ran out of memory"
+grep -rhs "is damaged" "$work/log/jobs" | grep -F "$damaged" >/dev/null ||
+    fail "no log names the damaged file"
 rm "$damaged" # as the message says
 say "the truncated file is deleted, as the job's message says; second call"
 on_cluster >"$work/log/second" 2>&1 || fail "second call: $(tail -n 5 "$work/log/second")"
 on_cluster >"$work/log/third" 2>&1 || fail "third call: $(tail -n 5 "$work/log/third")"
 grep -q "Nothing to be done" "$work/log/third" || fail "the third call had something to do"
 
-jobs=$(grep -hc "has been submitted with SLURM jobid" "$work/log/first" "$work/log/second" | paste -sd+ | bc)
+jobs=$(cat "$work/log/first" "$work/log/second" | grep -c "has been submitted with SLURM jobid")
 on_a=$(grep -c "Allocate JobId=.* NodeList=a" "$work/log/slurmctld")
 on_b=$(grep -c "Allocate JobId=.* NodeList=b" "$work/log/slurmctld")
 say "$jobs jobs; started $on_a times on node a, $on_b times on node b"
