@@ -1,9 +1,10 @@
 # make reproduce: CNN2 on MNIST3 with 10 images per class, ten seeds, all methods, tables, figures
 # make reproduce_vit: the same with the small ViT that comes with the project, and LoRA
-# make test:      the whole test suite
-# make faults:    kill -9, full disks, damaged files and the like, over all stages
-# make fuzz:      100,000 damaged files and any command lines
-# make verify:    what is installed against req.lock, the package index, known vulnerabilities
+# make test:       the whole test suite
+# make test-slurm: the same numbers from a SLURM cluster of two nodes on this host, with faults
+# make faults:     kill -9, full disks, damaged files and the like, over all stages
+# make fuzz:       100,000 damaged files and any command lines
+# make verify:     what is installed against req.lock, the package index, known vulnerabilities
 # Each makes its own virtual environment from req.txt first.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,13 +14,16 @@ BIN := .venv/bin
 TOOLS := uv==0.13.9 pip-audit==2.10.1
 SEED ?= 0
 
-.PHONY: reproduce reproduce_vit test check benchmark faults fuzz verify lock
+.PHONY: reproduce reproduce_vit test test-slurm check benchmark faults fuzz verify lock
 reproduce reproduce_vit: .venv/installed
 	$(BIN)/snakemake --cores $(CORES) $@
 	@$(BIN)/python analysis/summary.py --experiment $(if $(filter %_vit,$@),vit_small,cnn2)_mnist3_10pc
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-slurm: .venv/installed-slurm
+	PYTHON=$(BIN)/python tests/slurm/cluster.sh $(EXPERIMENT)
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -48,6 +52,10 @@ lock: .verify/installed
 benchmark: .venv/installed
 	$(BIN)/python benchmarks/cnn_stages.py
 	$(BIN)/python benchmarks/flops.py
+
+.venv/installed-slurm: .venv/installed profiles/slurm/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r profiles/slurm/requirements.txt
+	@touch $@
 
 .venv/installed: req.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -24,10 +24,10 @@ import xarray as xr
 import tda
 from tda import paths
 from tda.figures import distributions, style
-from tda.stages.distributional import analyse_script, read, write_table
+from tda.stages.distributional import analyse_script, counts_up_to, read, write_table
 
 NAME, RESAMPLES, DRAWS = "concrete", 50, 20
-TAIL, RUNS = 0.9, (1, 3, 10, 30, 100, 300)
+TAIL = 0.9
 
 
 def analyse() -> Iterator[Path]:
@@ -58,7 +58,7 @@ def validated(samples: xr.Dataset) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]
 def by_runs(samples: xr.Dataset) -> Iterator[pd.DataFrame]:
     """Scores by the number of runs that predict, for every method."""
     total = samples.sizes["seed"]
-    runs = sorted({count for count in RUNS if count < total} | {total})
+    runs = counts_up_to(total)
     for method in samples["method"].values:
         each = predicted(samples, samples["shift"].sel({"method": method}, drop=True))
         wanted = differences(samples)

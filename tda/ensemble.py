@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from tda.copies import Copies, copies_of
 from tda.errors import UserError
@@ -228,7 +227,7 @@ def _losses(objective: Objective, output_RBK: Tensor, y: Tensor) -> Tensor:
     """Losses [R B] for targets [1 B ...], shared by the members, or [R B ...]."""
     if len(y) == 1:
         return objective.loss(output_RBK, y[0])
-    return vmap(objective.loss)(output_RBK, y)
+    return objective.loss(output_RBK.flatten(0, 1), y.flatten(0, 1)).unflatten(0, y.shape[:2])
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEEDS = REPOSITORY / "seeds.txt"
+COSTS = REPOSITORY / "benchmarks" / "costs.csv"
 
 
 def root() -> Path:
@@ -110,6 +111,11 @@ def parts(scores_file: Path) -> list[range]:
     found = [re.fullmatch(r"(\d+)-(\d+)", name) for name in names]
     ranges = [range(int(match[1]), int(match[2])) for match in found if match]
     return sorted(ranges, key=lambda items: (items.start, items.stop))
+
+
+def share(scores_file: Path, first: int | str, last: int | str) -> Path:
+    """Empty file that says that a job has done its share of a run: see ``--loo_ids``."""
+    return scores_file.parent / f".{scores_file.stem}.{first}-{last}.share"
 
 
 def pairs(experiment_name: str, method: str) -> Path:

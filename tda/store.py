@@ -154,6 +154,11 @@ def is_done(path: Path, settings: dict, made_by: "str | Command") -> bool:
     return True
 
 
+def has_settings(dataset: xr.Dataset, wanted: dict) -> bool:
+    """Whether a data set of :func:`open_scores` was made with exactly these settings."""
+    return json.loads(dataset.attrs["settings"]) == json.loads(json.dumps(wanted))
+
+
 def check_settings(path: Path, found: dict, wanted: dict) -> None:
     """Compare settings.
 
