@@ -31,7 +31,8 @@ check: .venv/installed
 	$(BIN)/mypy
 
 faults: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "heavy or not heavy" -s
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "heavy or not heavy" \
+		-n auto --dist loadfile -rP
 
 fuzz: .venv/installed
 	OMP_NUM_THREADS=1 FUZZ=100000 $(BIN)/python -m pytest tests/fuzz -s --hypothesis-seed=$(SEED)

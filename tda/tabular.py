@@ -168,7 +168,8 @@ def read_rows(task: str, path: Path | None = None) -> pd.DataFrame:
         numbers = cleaned.drop(columns=list(table.dropped)).to_numpy(float)
         cleaned[table.target]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} has no rows of task {task} ({error}): {mend}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} has no rows of task {task} ({reason}): {mend}") from error
     if len(cleaned) != table.num_rows or not np.isfinite(numbers).all():
         raise UserError(
             f"{path} is not the file of task {task}: it has {len(cleaned)} usable rows and "

@@ -4,10 +4,13 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
+import pytest
 import xarray as xr
 from commands import Command, run
 from hindrances import planted_scores, short_further_training, short_recipes, tiny_vit
+from safetensors import safe_open
 
 from tda import paths
 
@@ -48,7 +51,7 @@ FIMO = tuple(
 DISTRIBUTIONAL = tuple(
     Command(name, f"tda_distributional_scripts/{name}.py", ("--runs", 4, *own), (short_recipes,))
     for name, own in {
-        "regression_1d": (), "concrete": (), "convergence": (), "mnist3_groups": (),
+        "regression_1d": (), "concrete": (), "mnist3_groups": (),
         "mnist3_spread": ("--retrained", 4), "cifar10_pruning": (),
     }.items()
 )  # fmt: skip
@@ -62,8 +65,21 @@ SYSTEMS = {
     "cnn": CNN, "vit": VIT, "fimo": FIMO, "distributional": DISTRIBUTIONAL, "analysis": ANALYSIS,
 }  # fmt: skip
 SETUP = ("save", "scores")  # not stages of the project
-ALL = [(system, c.name) for system, own in SYSTEMS.items() for c in own
-       if c.name not in SETUP and (system, c.name) != ("vit", "prepare")]  # fmt: skip
+ALL = [(system, own.name) for system, stages in SYSTEMS.items() for own in stages
+       if own.name not in SETUP and (system, own.name) != ("vit", "prepare")]  # fmt: skip
+SOME = [("cnn", "prepare"), ("cnn", "train"), ("cnn", "loo"), ("vit", "finetune"),
+        ("vit", "influence"), ("fimo", "further_train"), ("fimo", "approximate"),
+        ("distributional", "regression_1d"), ("analysis", "p_values"),
+        ("analysis", "summary")]  # fmt: skip
+
+
+def each(light: list[tuple[str, str]], whole: list[tuple[str, str]] = ALL) -> Any:
+    """A test of some stages in the normal suite, and of others in ``make faults``."""
+    parameters = [
+        pytest.param(*stage, id="-".join(stage), marks=() if stage in light else pytest.mark.heavy)
+        for stage in whole
+    ]
+    return pytest.mark.parametrize(("system", "name"), parameters)
 
 
 @dataclass
@@ -143,10 +159,18 @@ def leftovers(root: Path) -> list[Path]:
     return [*root.rglob(".*.tmp"), *root.rglob(".*.parts")]
 
 
+def parameters(path: Path) -> tuple[dict, dict[str, bytes]]:
+    """Metadata of a checkpoint, and the bytes of its tensors."""
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata(), {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+
+
 def same(path: Path, expected: Path) -> bool:
     """Whether two files are equal: scores bit for bit, beside the seconds that they took."""
     if not expected.exists():
         return False
+    if path.suffix == ".safetensors":  # which writes its metadata in any order
+        return parameters(path) == parameters(expected)
     if path.suffix != ".nc":
         return path.read_bytes() == expected.read_bytes()
     both = [xr.load_dataset(file, engine="h5netcdf") for file in (path, expected)]

@@ -2,15 +2,11 @@
 
 import pytest
 from commands import run
-from stages import ALL, SYSTEMS, command, reference, same
+from stages import SYSTEMS, command, each, reference, same
 
-heavy = pytest.mark.heavy
-LIGHT = [("cnn", "grad_dot")]
-STAGES = [
-    pytest.param(*stage, id="-".join(stage), marks=() if stage in LIGHT else heavy)
-    for stage in ALL
-    if stage != ("cnn", "prepare")
-]
+READING = [("cnn", "grad_dot"), ("cnn", "loo"), ("vit", "influence"), ("fimo", "approximate"),
+           ("analysis", "p_values"), ("analysis", "figure_reliability"),
+           ("analysis", "summary")]  # fmt: skip
 
 
 def empty(_content):
@@ -30,7 +26,7 @@ def flipped(content):
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize(("system", "name"), STAGES)
+@each([("cnn", "grad_dot")], READING)
 @pytest.mark.parametrize("damage", [empty, cut, foreign, flipped])
 def test_a_damaged_file_is_named_with_what_mends_it_or_not_needed(system, name, damage, tmp_path):
     """Mended as the message says (deleted, and its stage run again), the stage succeeds."""

@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from commands import Command, run
-from stages import ALL, command, reference, same
+from stages import SOME, command, each, reference, same
 
 from tda import paths
 
 heavy = pytest.mark.heavy
-LIGHT = [("cnn", "influence")]
-stages = pytest.mark.parametrize(
-    ("system", "name"),
-    [pytest.param(*stage, id="-".join(stage), marks=() if stage in LIGHT else heavy)
-     for stage in ALL],
-)  # fmt: skip
 
 
 def in_process_of_its_own(asked, root, threads, **environment):
@@ -39,7 +33,7 @@ def in_process_of_its_own(asked, root, threads, **environment):
     assert done.returncode == 0, done.stderr
 
 
-@stages
+@each([("cnn", "influence")], SOME)
 def test_the_same_command_gives_the_same_bits(system, name, tmp_path):
     whole = reference(system, name)
     root = whole.before(name, tmp_path / "root")
@@ -47,12 +41,11 @@ def test_the_same_command_gives_the_same_bits(system, name, tmp_path):
     whole.assert_finished(root, name)
 
 
-@stages
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_changes_no_bit(system, name, threads, tmp_path):
+@each([("cnn", "influence")])
+def test_two_threads_change_no_bit(system, name, tmp_path):
     whole = reference(system, name)
     root = whole.before(name, tmp_path / "root")
-    in_process_of_its_own(command(system, name), root, threads)
+    in_process_of_its_own(command(system, name), root, 2)
     whole.assert_finished(root, name)
 
 

@@ -7,15 +7,9 @@ from contextlib import contextmanager
 import pytest
 from commands import run
 from hindrances import small_files, without_privileges
-from stages import ALL, command, leftovers, reference, visible
+from stages import SOME, command, each, leftovers, reference, visible
 
 LIGHT = [("cnn", "prepare"), ("cnn", "train"), ("analysis", "p_values")]
-heavy = pytest.mark.heavy
-STAGES = pytest.mark.parametrize(
-    ("system", "name"),
-    [pytest.param(*stage, id="-".join(stage), marks=() if stage in LIGHT else heavy)
-     for stage in ALL],
-)  # fmt: skip
 
 
 def assert_refused(ended, reason):
@@ -48,7 +42,7 @@ def used_kilobytes(disk):
     return shutil.disk_usage(disk).used // 1024
 
 
-@STAGES
+@each(LIGHT[1:])
 def test_a_full_disk(system, name, tmp_path):
     whole = reference(system, name)
     with small_disk(tmp_path / "disk") as disk:
@@ -65,7 +59,7 @@ def test_a_full_disk(system, name, tmp_path):
         whole.assert_finished(root, name)
 
 
-@STAGES
+@each(LIGHT[:2], SOME)
 def test_files_that_may_not_grow(system, name, tmp_path):
     whole = reference(system, name)
     if all((whole.root / file).stat().st_size <= 3000 for file in whole.made[name]):
@@ -79,7 +73,7 @@ def test_files_that_may_not_grow(system, name, tmp_path):
     whole.assert_finished(root, name)
 
 
-@STAGES
+@each(LIGHT[1:])
 def test_a_read_only_folder(system, name, tmp_path):
     whole = reference(system, name)
     root = whole.before(name, tmp_path / "root")

@@ -10,23 +10,14 @@ from pathlib import Path
 
 import pytest
 from commands import Running
-from stages import ALL, command, leftovers, reference
+from stages import command, each, leftovers, reference
 
 from tda import paths, store
 
 heavy = pytest.mark.heavy
-TOGETHER, INTERRUPTED = [("cnn", "train"), ("cnn", "loo")], [("cnn", "loo"), ("cnn", "prepare")]
 
 
-def stages(light):
-    return pytest.mark.parametrize(
-        ("system", "name"),
-        [pytest.param(*stage, id="-".join(stage), marks=() if stage in light else heavy)
-         for stage in ALL],
-    )  # fmt: skip
-
-
-@stages(TOGETHER)
+@each([("cnn", "loo")])
 def test_jobs_that_make_the_same_file_all_succeed(system, name, tmp_path):
     whole = reference(system, name)
     root = whole.before(name, tmp_path / "root")
@@ -64,7 +55,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert sorted(tmp_path.iterdir()) == sorted([target, kept, elsewhere])
 
 
-@stages(INTERRUPTED)
+@each([("cnn", "loo"), ("cnn", "prepare")])
 def test_ctrl_c_at_a_random_moment_is_one_line_and_status_130(system, name, tmp_path):
     whole = reference(system, name)
     moment = random.Random(f"{system} {name}").uniform(0.1, 0.9) * whole.seconds[name]

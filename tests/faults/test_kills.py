@@ -6,15 +6,11 @@ import signal
 import pytest
 from commands import Running, run
 from hindrances import killed_at_write, killed_while_parts_are_removed
-from stages import ALL, command, reference
+from stages import ALL, SOME, command, each, reference
 
-SEED, KILLS = 7, 4
+SEED, KILLS = 7, 3
 DIED: list[str] = []
 LIGHT = [("cnn", "prepare"), ("cnn", "loo"), ("fimo", "further_train")]
-heavy = pytest.mark.heavy
-STAGES = [
-    pytest.param(*stage, id="-".join(stage), marks=() if stage in LIGHT else heavy) for stage in ALL
-]
 
 
 def root_before(system, name, tmp_path):
@@ -30,7 +26,7 @@ def assert_a_rerun_succeeds(system, name, tmp_path):
     reference(system, name).assert_finished(root, name)
 
 
-@pytest.mark.parametrize(("system", "name"), STAGES)
+@each(LIGHT)
 def test_a_stage_killed_at_random_moments_of_its_duration(system, name, tmp_path):
     seconds = reference(system, name).seconds[name]
     rng = random.Random(f"{SEED} {system} {name}")
@@ -47,7 +43,7 @@ def test_a_stage_killed_at_random_moments_of_its_duration(system, name, tmp_path
         assert_a_rerun_succeeds(system, name, folder)
 
 
-@heavy
+@pytest.mark.heavy
 def test_at_least_fifty_random_kills_have_met_their_stage():
     """After all of the above: a kill whose moment came after the stage's end does not count."""
     print(f"\n{len(DIED)} random kills, over {len(set(DIED))} of {len(ALL)} stages")
@@ -55,9 +51,17 @@ def test_at_least_fifty_random_kills_have_met_their_stage():
     assert len(set(DIED)) >= len(ALL) - 3
 
 
-@pytest.mark.parametrize(("system", "name"), STAGES)
-@pytest.mark.parametrize("moment", ["half written", "named"])
-def test_a_stage_killed_at_each_file_that_it_writes(system, name, moment, tmp_path):
+@each(LIGHT[1:])
+def test_a_stage_killed_while_it_writes_each_of_its_files(system, name, tmp_path):
+    killed_at_each_file(system, name, "half written", tmp_path)
+
+
+@each(LIGHT[1:], SOME)
+def test_a_stage_killed_when_each_of_its_files_has_its_name(system, name, tmp_path):
+    killed_at_each_file(system, name, "named", tmp_path)
+
+
+def killed_at_each_file(system, name, moment, tmp_path):
     number = 0
     while True:
         number += 1
@@ -68,12 +72,12 @@ def test_a_stage_killed_at_each_file_that_it_writes(system, name, moment, tmp_pa
         if ended.status == 0:
             break
         assert ended.status == -signal.SIGKILL, ended.err
-        print(f"\nkill -9 {system} {name}, file {number} {moment}")
         assert_a_rerun_succeeds(system, name, folder)
+    print(f"\nkill -9 {system} {name} at each of {number - 1} files, {moment}")
     assert number > len(reference(system, name).made[name])
 
 
-@pytest.mark.parametrize(("system", "name"), [("cnn", "loo")])
+@each([("cnn", "loo")], [("cnn", "loo")])
 def test_a_stage_killed_while_it_removes_a_finished_runs_parts(system, name, tmp_path):
     root = root_before(system, name, tmp_path)
     hindered = command(system, name).after(killed_while_parts_are_removed)

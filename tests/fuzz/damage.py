@@ -13,7 +13,14 @@ _edits = st.tuples(
 def damaged(*valid: bytes) -> st.SearchStrategy[bytes]:
     """One to three edits of a valid file, or bytes that have nothing to do with it."""
     edited = st.builds(_edited, st.sampled_from(valid), st.lists(_edits, min_size=1, max_size=3))
-    return st.one_of(edited, edited, edited, st.binary(max_size=400))
+    return st.one_of(edited, edited, edited, st.binary(max_size=400)).map(Content)
+
+
+class Content(bytes):
+    """Bytes that show their beginning only."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} bytes {bytes(self[:200])!r}"
 
 
 def _edited(content: bytes, edits: list[Edit]) -> bytes:
