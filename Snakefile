@@ -7,6 +7,7 @@
     snakemake --cores 2 paper_vit               experiments 9 and 10: downloads a ViT-B/16
     snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 fimo_concrete fimo_energy     final-model-only attribution
+    snakemake --cores 2 report                  a page to look at: cnn2_mnist3_10pc
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
     snakemake --cores 2 distributional          distributions over runs: six experiments
@@ -310,6 +311,11 @@ for work in WORK:
             "{PYTHON} {params.command} {params.run} --jobs {threads}" + MEMORY + " && touch -c {output:q}"
 
 
+rule report:
+    input:
+        paths.results(SMALL.name) / "report.html",
+
+
 rule deviations:
     input:
         of_runs(SMALL, checkpoints(SMALL)),
@@ -372,6 +378,17 @@ for experiment in EXPERIMENTS:
             name=experiment.name,
         shell:
             "{PYTHON} analysis/summary.py --experiment {params.name}"
+
+    rule:
+        name: f"report_{experiment.name}"
+        input:
+            paths.results(experiment.name) / "summary.md",
+        output:
+            paths.results(experiment.name) / "report.html",
+        params:
+            name=experiment.name,
+        shell:
+            "{PYTHON} analysis/report.py --experiment {params.name}"
 
 
 rule distributional:
@@ -457,3 +474,14 @@ for models in FINAL:
             command=f"analysis/fimo_damping.py {models.flags}",
         shell:
             "{PYTHON} {params.command}"
+
+    rule:
+        name: f"report_{models.name}"
+        input:
+            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+        output:
+            paths.results(models.name) / "report.html",
+        params:
+            name=models.name,
+        shell:
+            "{PYTHON} analysis/report.py --experiment {params.name}"
