@@ -60,8 +60,8 @@ DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "
                   "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
 FURTHER = {  # variant: own flags, final models, orders of the data
-    "sgd": ("", TRAIN_SEEDS, 3),
-    "adam": ("--optimizer adam", TRAIN_SEEDS[:1], 2),
+    "sgd": ("", TRAIN_SEEDS, 2),
+    "adam": ("--optimizer adam", TRAIN_SEEDS, 1),
     "sgd_delete": ("--leave_out delete", TRAIN_SEEDS[:1], 2),
     "scratch": ("--start scratch", TRAIN_SEEDS[:1], 1),
 }
@@ -369,7 +369,7 @@ for models in FINAL:
         input:
             final_checkpoints(models),
         output:
-            update([paths.approximation(models.name, "horizon_linearised", run.name)
+            update([paths.approximation(models.name, "proposition_1", run.name)
                     for run in models.finals()]),
         params:
             command=f"{models.script('approximate')} {models.flags}",
@@ -397,7 +397,7 @@ for models in FINAL:
             name: f"{script}_{models.task}"
             input:
                 [final_runs(models, variant) for variant in FURTHER],
-                [paths.approximation(models.name, "horizon_linearised", run.name)
+                [paths.approximation(models.name, "proposition_1", run.name)
                  for run in models.finals()],
             output:
                 paths.table(models.name, table),

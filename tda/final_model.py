@@ -36,6 +36,8 @@ class Protocol:
         source: pretrained model: hub id, local folder, or ``minilm``; "": none.
         train_seeds: final models, unless others are asked for.
         num_seeds: orders of further training, unless other numbers are asked for.
+        small: whether N·K is so small that methods may cost (N·K)² numbers, or hundreds of passes
+            over the training data; else these are not among the default ones.
     """
 
     training: Recipe
@@ -50,6 +52,7 @@ class Protocol:
     source: str = ""
     train_seeds: tuple[int, ...] = TRAIN_SEEDS
     num_seeds: int = NUM_SEEDS
+    small: bool = True
 
     def optimizer(self, asked: str | None) -> str:
         """The optimiser of further training that is asked for; None: the first one.
@@ -79,10 +82,12 @@ class Protocol:
         return replace(self, training=training, further=further)
 
 
-def _tabular(rate: float, epochs: int, further: Recipe, adam: float, evaluated: int | None):
+def _tabular(
+    rate: float, epochs: int, further: Recipe, adam: float, evaluated: int | None, **sizes: Any
+) -> Protocol:
     training = Recipe(epochs, 128, rate, 0.0, "sgd", keep=1)
     adaptive = {name: replace(further, optimizer=name, lr=adam) for name in ("adam", "adamw")}
-    return Protocol(training, {"sgd": further, **adaptive}, num_evaluated=evaluated)
+    return Protocol(training, {"sgd": further, **adaptive}, num_evaluated=evaluated, **sizes)
 
 
 def _further(rate: float, epochs: int) -> Recipe:
@@ -111,17 +116,19 @@ def _adamw(epochs: int, batch_size: int, rate: float) -> Recipe:
 PROTOCOLS = {
     "concrete": _tabular(0.3, 1000, _further(3e-2, 500), 1e-4, None),
     "energy": _tabular(0.3, 1000, _further(3e-2, 500), 1e-4, None),
-    "heloc": _tabular(1e-3, 1000, _further(1e-4, 200), 1e-6, 100),
-    "adult": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100),
+    "heloc": _tabular(1e-3, 1000, _further(1e-4, 200), 1e-6, 100, small=False),
+    "adult": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100, small=False),
     "cifar10": _images(
-        _sgd(24, 512, 0.4, True), _sgd(10, 512, 0.04), num_left_out=50, num_evaluated=100
+        _sgd(24, 512, 0.4, True), _sgd(10, 512, 0.04), num_left_out=50, num_evaluated=100,
+        small=False,
     ),
     "cifar10_reduced": _images(
         _sgd(24, 64, 0.1, True), _sgd(3, 64, 0.01), num_left_out=16, num_evaluated=100,
         num_train=1000, num_test=500, width=16, num_seeds=5,
     ),
     "sst2": _text(
-        _adamw(30, 64, 1e-5), _adamw(1, 64, 1e-6), BERT, 5, num_left_out=50, num_evaluated=100
+        _adamw(30, 64, 1e-5), _adamw(1, 64, 1e-6), BERT, 5, num_left_out=50, num_evaluated=100,
+        small=False,
     ),
     "sst2_reduced": _text(
         _adamw(5, 32, 1e-4), _adamw(1, 32, 1e-5), "minilm", 1, num_left_out=8, num_evaluated=40,

@@ -49,6 +49,11 @@ class FinalStage(Stage[FinalContext]):
     def forget(self) -> None:
         forget()
 
+    def resolved(self, models: FinalModels, flags: dict) -> dict:
+        """The stage's own flags, with a task's defaults in the place of None."""
+        del models
+        return flags
+
 
 class TrainFinal(FinalStage):
     """The final model of a training seed, and its outputs on all examples."""
@@ -94,6 +99,9 @@ class FurtherTraining(FinalStage):
     """Test losses after further training with all data, and without each left-out example."""
 
     name, unit = "further_train", "training"
+
+    def resolved(self, models: FinalModels, flags: dict) -> dict:
+        return {**flags, "optimizer": models.protocol.optimizer(flags["optimizer"])}
 
     def outputs(self, options: Options) -> tuple[str, ...]:
         parts = {
