@@ -118,6 +118,13 @@ PROTOCOLS = {
     "energy": _tabular(0.3, 1000, _further(3e-2, 500), 1e-4, None),
     "heloc": _tabular(1e-3, 1000, _further(1e-4, 200), 1e-6, 100, small=False),
     "adult": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100, small=False),
+    "heloc_reduced": _tabular(
+        1e-2, 900, _further(1e-3, 200), 1e-5, 100, num_train=1000, num_test=100
+    ),
+    "adult_reduced": _tabular(
+        0.1, 600, _further(3e-3, 50), 3e-5, 100, num_train=500, num_test=100
+    ),
+    "folktables": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100, small=False),
     "cifar10": _images(
         _sgd(24, 512, 0.4, True), _sgd(10, 512, 0.04), num_left_out=50, num_evaluated=100,
         small=False,
@@ -135,7 +142,8 @@ PROTOCOLS = {
         num_train=128, num_test=100, num_seeds=3,
     ),
 }  # fmt: skip
-"""``*_reduced`` run on a CPU in minutes: fewer examples, a narrower ResNet-9, a smaller encoder."""
+"""``*_reduced`` run on a CPU in minutes: fewer examples, a narrower ResNet-9, a smaller encoder.
+Of tables they have the horizons ηT of the whole task, by larger rates and fewer steps."""
 
 
 def evaluated_epochs(last: int) -> list[int]:
@@ -186,6 +194,11 @@ class FinalModels:
         """Folder below ``results/``."""
         own = f"_{vit_name(self.source)}" if self._other_source else ""
         return f"fimo_{self.task}{own}{'_lora' if self.lora else ''}"
+
+    @property
+    def rows(self) -> str:
+        """The tabular task whose rows are used."""
+        return self.task.removesuffix("_reduced")
 
     @property
     def protocol(self) -> Protocol:
