@@ -83,7 +83,7 @@ def _run_final(doc: str, stage: FinalStage, add_flags: Callable, ordered: bool) 
     flags = _parse_final(doc, add_flags, ordered)
     models = FinalModels(flags.task, flags.model, flags.lora)
     train_seeds = None if flags.train_seed is None else [flags.train_seed]
-    runs = models.finals(train_seeds)
+    runs = models.finals(train_seeds or stage.train_seeds(flags))
     if ordered:
         seeds = range(flags.num_seeds or models.protocol.num_seeds)
         runs = models.runs(train_seeds, seeds if flags.seed_id is None else [flags.seed_id])

@@ -119,10 +119,10 @@ PROTOCOLS = {
     "heloc": _tabular(1e-3, 1000, _further(1e-4, 200), 1e-6, 100, small=False),
     "adult": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100, small=False),
     "heloc_reduced": _tabular(
-        1e-2, 900, _further(1e-3, 200), 1e-5, 100, num_train=1000, num_test=100
+        1e-2, 900, _further(1e-3, 200), 1e-5, 50, num_train=1000, num_test=100
     ),
     "adult_reduced": _tabular(
-        0.1, 600, _further(3e-3, 50), 3e-5, 100, num_train=500, num_test=100
+        0.1, 600, _further(3e-3, 50), 3e-5, 50, num_train=500, num_test=100
     ),
     "folktables": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100, small=False),
     "cifar10": _images(

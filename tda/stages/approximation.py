@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from tda.filters import Filter, ridge, unrolled
 from tda.final_model import FinalModels
 from tda.further_training import Course
 from tda.gradients import SampleGradients
-from tda.methods.conjugate_gradients import cg_influence
+from tda.methods.conjugate_gradients import Indefinite, cg_influence
 from tda.methods.datainf import datainf
 from tda.methods.ekfac import filtered_ekfac_influence
 from tda.methods.generalised import dual_gauss_newton, generalised, near_stationary, proposition_1
@@ -36,8 +37,9 @@ from tda.streams import collected
 
 DAMPINGS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 SOLVED = (0.1, 1.0)  # where each damping costs an iterative solution
+SOLVED_HESSIAN = (*SOLVED, 10.0)  # the true Hessian may have eigenvalues below minus the first
 LISSA_STEPS, LISSA_BATCH = 100, 128
-PROJECTION = 512  # of TRAK: below N
+PROJECTION = 512  # of TRAK
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,20 @@ def scaled_lissa(gradients: SampleGradients, damping: float, curvature: str) -> 
     )  # fmt: skip
 
 
+def proposition_1_if_defined(gradients: SampleGradients, damping: float) -> Tensor:
+    """Proposition 1; not a number where H + λ is not positive definite and Δ(D) does not exist."""
+    try:
+        return proposition_1(gradients, damping)
+    except Indefinite:
+        size = len(gradients.train_data), len(gradients.test_data)
+        return torch.full(size, torch.nan)
+
+
+def projection(num_train: int) -> int:
+    """Dimensions of TRAK's projection: less than there are examples."""
+    return PROJECTION if num_train > PROJECTION else num_train // 2
+
+
 def default_methods(models: FinalModels) -> tuple[str, ...]:
     """Methods for a task unless others are asked for: those that fit its size and optimiser."""
     small, has_horizon = models.protocol.small, "sgd" in models.protocol.further
@@ -106,11 +122,13 @@ APPROXIMATIONS = {
     "horizon_ekfac": Approximation(_ekfac, filtered=True),
     "ekfac": Approximation(lambda g, damping: _ekfac(g, ridge(damping)), DAMPINGS),
     "datainf": Approximation(lambda gradients, _: datainf(gradients)),
-    "trak": Approximation(lambda gradients, _: trak(gradients, PROJECTION)),
+    "trak": Approximation(
+        lambda gradients, _: trak(gradients, projection(len(gradients.train_data)))
+    ),
     "cg": Approximation(cg_influence, SOLVED, thorough=True),
     "lissa": Approximation(lambda g, damping: scaled_lissa(g, damping, "gauss_newton"), SOLVED),
     "lissa_h": Approximation(lambda g, damping: scaled_lissa(g, damping, "hessian"), SOLVED),
-    "proposition_1": Approximation(proposition_1, SOLVED, thorough=True),
+    "proposition_1": Approximation(proposition_1_if_defined, SOLVED_HESSIAN, thorough=True),
 }
 
 
@@ -146,7 +164,7 @@ class Approximate(FinalStage):
         if output.startswith("lissa"):
             own |= {"lissa_steps": LISSA_STEPS, "lissa_batch": LISSA_BATCH}
         if output == "trak":
-            own = {"projection": PROJECTION}
+            own = {"projection": projection(len(context.split.train))}
         final = checkpoints.fingerprint(context.theta_P)
         return {"method": output, "final": final, "num_left_out": len(context.left_out), **own}
 
