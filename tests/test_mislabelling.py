@@ -14,7 +14,6 @@ from tda.changes import Change
 from tda.errors import UserError
 from tda.examples import Data
 from tda.further_training import Course, GoldStandard
-from tda.networks import seeded
 from tda.networks.mlp import mlp
 from tda.objective import Classification
 from tda.posterior import train_posterior
@@ -107,8 +106,7 @@ def expected_gold(trial):
     posterior = train_posterior(
         build, Classification(), (train.x, train.y), protocol.training, seeds=[trial]
     )
-    network = seeded(build, trial)
-    posterior.layout.write(network, next(iter(posterior.samples()))[1])
+    network = posterior.network(trial, 0)
     recipe = protocol.further["sgd"]
     gold = GoldStandard(network, Classification(), recipe, Course.of(recipe, 60, [2]))
     change = Change([[position] for position in range(LEFT_OUT)])
