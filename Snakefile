@@ -66,7 +66,8 @@ FURTHER = {  # variant: own flags, final models, orders of the data
     "scratch": ("--start scratch", TRAIN_SEEDS[:1], 1),
 }
 FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
-                "fimo_examples": "examples", "fimo_scratch": "scratch"}  # fmt: skip
+                "fimo_examples": "examples", "fimo_scratch": "scratch",
+                "fimo_ranking": "ranking"}  # fmt: skip
 PYTHON = config.get("python", sys.executable)
 
 

@@ -36,8 +36,9 @@ class Protocol:
         source: pretrained model: hub id, local folder, or ``minilm``; "": none.
         train_seeds: final models, unless others are asked for.
         num_seeds: orders of further training, unless other numbers are asked for.
-        small: whether N·K is so small that methods may cost (N·K)² numbers, or hundreds of passes
-            over the training data; else these are not among the default ones.
+        small: whether N·K and the network are so small that methods may cost (N·K)² numbers, or
+            hundreds of products with a curvature for each test example; else these are not among
+            the default ones.
     """
 
     training: Recipe
@@ -131,7 +132,7 @@ PROTOCOLS = {
     ),
     "cifar10_reduced": _images(
         _sgd(24, 64, 0.1, True), _sgd(3, 64, 0.01), num_left_out=16, num_evaluated=100,
-        num_train=1000, num_test=500, width=16, num_seeds=5,
+        num_train=1000, num_test=500, width=16, num_seeds=5, small=False,
     ),
     "sst2": _text(
         _adamw(30, 64, 1e-5), _adamw(1, 64, 1e-6), BERT, 5, num_left_out=50, num_evaluated=100,
@@ -139,7 +140,7 @@ PROTOCOLS = {
     ),
     "sst2_reduced": _text(
         _adamw(5, 32, 1e-4), _adamw(1, 32, 1e-5), "minilm", 1, num_left_out=8, num_evaluated=40,
-        num_train=128, num_test=100, num_seeds=3,
+        num_train=128, num_test=100, num_seeds=3, small=False,
     ),
 }  # fmt: skip
 """``*_reduced`` run on a CPU in minutes: fewer examples, a narrower ResNet-9, a smaller encoder.

@@ -24,7 +24,7 @@ from tda.tabular import load
 
 MODELS, LEFT_OUT, TESTS = FinalModels("concrete"), 9, 5
 METHODS = ("grad_dot", "influence", "corollary_2", "horizon", "horizon_linearised", "datainf")
-ANALYSES = ("agreement", "damping", "gold", "seeds", "examples", "scratch")
+ANALYSES = ("agreement", "damping", "gold", "seeds", "examples", "scratch", "ranking")
 FLAGS = ("--task", "concrete", "--jobs", "1", "--chunk", "4")
 
 
@@ -262,6 +262,17 @@ def test_training_from_scratch_is_compared_with_further_training_after_each_epoc
         norms = np.linalg.norm(gold_RM, axis=0) * np.linalg.norm(retrained_RM, axis=0)
         cosines = np.asarray(gold_RM * retrained_RM).sum(0) / norms
         assert value == pytest.approx(cosines.mean(), rel=1e-4)
+
+
+def test_the_ranking_is_the_gain_on_the_best_other_method(tables):
+    table = tables["agreement"].query(
+        "metric == 'cosine' and adjustment == 'full' and variant == 'sgd' and choice != 'all'"
+    )
+    for row in tables["ranking"].itertuples():
+        own = table[table["epoch"] == row.epoch].set_index("method")["value"]
+        others = own.drop([name for name in own.index if name.startswith("horizon")])
+        assert (row.best, row.other) == (others.idxmax(), pytest.approx(others.max(), rel=1e-4))
+        assert row.difference == pytest.approx(own[row.method] - others.max(), abs=1e-5)
 
 
 @pytest.mark.usefixtures("root")

@@ -51,7 +51,8 @@ class Approximation:
             = helpful, for examples of weight 1 and not 1/n.
         dampings: to compute it for; () if it has none.
         filtered: whether it takes the filter of SGD's horizon at each measured epoch instead.
-        thorough: whether it costs (N·K)² numbers, or hundreds of passes over the training data.
+        thorough: whether it costs (N·K)² numbers, or hundreds of products with a curvature for each
+            test example.
     """
 
     score: Callable[[SampleGradients, Any], Tensor]
@@ -126,8 +127,12 @@ APPROXIMATIONS = {
         lambda gradients, _: trak(gradients, projection(len(gradients.train_data)))
     ),
     "cg": Approximation(cg_influence, SOLVED, thorough=True),
-    "lissa": Approximation(lambda g, damping: scaled_lissa(g, damping, "gauss_newton"), SOLVED),
-    "lissa_h": Approximation(lambda g, damping: scaled_lissa(g, damping, "hessian"), SOLVED),
+    "lissa": Approximation(
+        lambda g, damping: scaled_lissa(g, damping, "gauss_newton"), SOLVED, thorough=True
+    ),
+    "lissa_h": Approximation(
+        lambda g, damping: scaled_lissa(g, damping, "hessian"), SOLVED, thorough=True
+    ),
     "proposition_1": Approximation(proposition_1_if_defined, SOLVED_HESSIAN, thorough=True),
 }
 
