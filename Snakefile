@@ -69,13 +69,14 @@ DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "
                   "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
 FURTHER = {  # variant: own flags, final models, orders of the data
-    "sgd": ("", TRAIN_SEEDS, 3),
-    "adam": ("--optimizer adam", TRAIN_SEEDS[:1], 2),
+    "sgd": ("", TRAIN_SEEDS, 2),
+    "adam": ("--optimizer adam", TRAIN_SEEDS, 1),
     "sgd_delete": ("--leave_out delete", TRAIN_SEEDS[:1], 2),
     "scratch": ("--start scratch", TRAIN_SEEDS[:1], 1),
 }
 FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
-                "fimo_examples": "examples"}  # fmt: skip
+                "fimo_examples": "examples", "fimo_scratch": "scratch",
+                "fimo_ranking": "ranking"}  # fmt: skip
 PYTHON = config.get("python", sys.executable)
 SPLIT = int(config.get("split", 0))  # jobs that a run is shared by; 0: one job does all runs
 GPU = int(config.get("gpu", 0))
@@ -188,7 +189,7 @@ def final_stages(models):
         return [paths.predictions(models.name, run), *checkpoints(models)(run)]
 
     def approximated(run):
-        return [paths.approximation(models.name, "horizon_linearised", run)]
+        return [paths.approximation(models.name, "proposition_1", run)]
 
     rows = paths.rows(models.task, TABLES_OF_ROWS[models.task].suffix)
     yield of_model("train", "train", trained, needs_always=[rows])
@@ -454,7 +455,7 @@ for models in FINAL:
             input:
                 [final_runs(models, variant) for variant in FURTHER],
                 [
-                    paths.approximation(models.name, "horizon_linearised", run.name)
+                    paths.approximation(models.name, "proposition_1", run.name)
                     for run in models.finals()
                 ],
             output:
