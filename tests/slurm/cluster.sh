@@ -42,11 +42,9 @@ ours() { # process ids of everything that was started from here
     done | grep -vx "$$" || true
 }
 
-watchers() { # PROCESS...: the daemons whose children they are, one for each step of a job
-    local process
-    for process in "$@"; do
-        ps -o ppid= -p "$process" || true
-    done | sort -u | xargs -r ps -o pid=,comm= -p | awk '$2 == "slurmstepd" {print $1}'
+watchers() { # of processes on standard input: the daemons that started them, one for a job's step
+    { xargs -r ps -o ppid= -p | sort -u | xargs -r ps -o pid=,comm= -p || true; } |
+        awk '$2 == "slurmstepd" {print $1}'
 }
 
 tear_down() {
@@ -54,7 +52,7 @@ tear_down() {
     trap - EXIT
     scancel --quiet --full --signal=KILL --state=RUNNING 2>/dev/null || true
     for signal in TERM KILL; do
-        for process in $(watchers $(ours)) $(ours); do
+        for process in $(ours | watchers) $(ours); do
             kill -s "$signal" "$process" 2>/dev/null || true
         done
         sleep 1
@@ -197,11 +195,11 @@ works_on_b() { # sets lost to a job that runs there
 }
 
 lose_node_b() { # JOB: as when its power is cut
-    local processes
+    local processes watching
     mapfile -t processes < <(of_job "$1")
-    mapfile -t -O "${#processes[@]}" processes < <(watchers "${processes[@]}")
-    mapfile -t processes < <(printf '%s\n' "${processes[@]}" | tac) # watchers first: they tell nobody
-    kill -KILL "${process_of[slurmd_b]}" "${processes[@]}" 2>/dev/null || true # some have just ended
+    mapfile -t watching < <(printf '%s\n' "${processes[@]}" | watchers)
+    # Who watches goes first, and tells nobody; some of the rest may just have ended.
+    kill -KILL "${process_of[slurmd_b]}" "${watching[@]}" "${processes[@]}" 2>/dev/null || true
 }
 
 requeued() { grep -q "requeue job JobId=$1 due to failure of node b" "$work/log/slurmctld"; }
