@@ -13,6 +13,7 @@ cd "$(dirname "$0")/../.."
 
 experiment=${1:-cnn2_mnist3s7_4pc}
 declare -A process_of
+lost=
 slow=${SLOW:-1} # how often as long as on two free cores anything may take
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 work=$(mktemp -d -t tda-cluster.XXXXXX)
@@ -41,11 +42,17 @@ ours() { # process ids of everything that was started from here
     done | grep -vx "$$" || true
 }
 
+watchers() { # of processes on standard input: the daemons that started them, one for a job's step
+    { xargs -r ps -o ppid= -p | sort -u | xargs -r ps -o pid=,comm= -p || true; } |
+        awk '$2 == "slurmstepd" {print $1}'
+}
+
 tear_down() {
     local status=$? process
     trap - EXIT
+    scancel --quiet --full --signal=KILL --state=RUNNING 2>/dev/null || true
     for signal in TERM KILL; do
-        for process in $(ours); do
+        for process in $(ours | watchers) $(ours); do
             kill -s "$signal" "$process" 2>/dev/null || true
         done
         sleep 1
@@ -133,8 +140,6 @@ start() { # NAME, COMMAND...: in the background
 
 node_is() { [ "$(sinfo -h -n "$1" -o %t | tr -d '*~#')" = "$2" ]; }
 
-node_works() { [ -n "$(squeue -h -t R -w "$1")" ]; }
-
 start_cluster() {
     local own=(--socket="$work/munge/socket" --key-file="$work/munge/key" --pid-file="$work/munge/pid"
         --seed-file="$work/munge/seed" --log-file="$work/munge/log")
@@ -177,21 +182,24 @@ running() { # NODE, WORD: a job there whose comment, which names rule and wildca
 
 share_runs_on_a() { [ -n "$(running a _share_)" ]; }
 
-of_job() { # ID: its processes and those that watch over them
+of_job() { # ID: its processes
     local process
     for process in $(ours); do
-        if grep -qs "^slurmstepd: \[$1\." "/proc/$process/cmdline" ||
-            grep -qsz "^SLURM_JOB_ID=$1\$" "/proc/$process/environ"; then
-            echo "$process"
-        fi
+        ! grep -qsz "^SLURM_JOB_ID=$1\$" "/proc/$process/environ" || echo "$process"
     done
 }
 
+works_on_b() { # sets lost to a job that runs there
+    lost=$(squeue -h -t R -w b -o %i)
+    [ -n "$lost" ] && [ "$(of_job "$lost" | wc -l)" -ge 4 ]
+}
+
 lose_node_b() { # JOB: as when its power is cut
-    local processes
+    local processes watching
     mapfile -t processes < <(of_job "$1")
-    [ ${#processes[@]} -ge 3 ] || fail "job $1 has no processes"
-    kill -KILL "${process_of[slurmd_b]}" "${processes[@]}" 2>/dev/null || true # some have just ended
+    mapfile -t watching < <(printf '%s\n' "${processes[@]}" | watchers)
+    # Who watches goes first, and tells nobody; some of the rest may just have ended.
+    kill -KILL "${process_of[slurmd_b]}" "${watching[@]}" "${processes[@]}" 2>/dev/null || true
 }
 
 requeued() { grep -q "requeue job JobId=$1 due to failure of node b" "$work/log/slurmctld"; }
@@ -199,7 +207,7 @@ requeued() { grep -q "requeue job JobId=$1 due to failure of node b" "$work/log/
 more_is_done() { [ "$(grep -c '_job_complete.*done' "$work/log/slurmctld")" -gt "$(($1 + 2))" ]; }
 
 with_faults() {
-    local starved truncated killed lost done_before
+    local starved truncated killed done_before
     starved=$(sed -n 3p seeds.txt)
     on_cluster --retries 0 --set-resources \
         "ats_$experiment:mem_mb=(250 if wildcards.run == '$starved' else 4000)" \
@@ -218,8 +226,7 @@ with_faults() {
     say "faults: killed job $killed, $(squeue -h -j "$killed" -o %k)"
     scancel --full --signal=KILL "$killed"
 
-    wait_for 300 "work on node b" node_works b
-    lost=$(squeue -h -t R -w b -o %i)
+    wait_for 300 "work on node b" works_on_b
     lose_node_b "$lost"
     say "faults: node b lost, with job $lost"
     wait_for 120 "node b down" node_is b down
