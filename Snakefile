@@ -59,11 +59,12 @@ COMPARISONS = (  # figures of all experiments that exist
 DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups",
                   "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
-FURTHER = {  # variant: own flags, final models, orders of the data
-    "sgd": ("", TRAIN_SEEDS, 2),
-    "adam": ("--optimizer adam", TRAIN_SEEDS, 1),
-    "sgd_delete": ("--leave_out delete", TRAIN_SEEDS[:1], 2),
-    "scratch": ("--start scratch", TRAIN_SEEDS[:1], 1),
+FURTHER = {  # rule: variant, own flags, final models, orders of the data
+    "sgd": ("sgd", "", TRAIN_SEEDS, [0]),
+    "sgd_again": ("sgd", "", TRAIN_SEEDS[:1], [1]),
+    "adam": ("adam", "--optimizer adam", TRAIN_SEEDS[:3], [0]),
+    "sgd_delete": ("sgd_delete", "--leave_out delete", TRAIN_SEEDS[:1], [0, 1]),
+    "scratch": ("scratch", "--start scratch", TRAIN_SEEDS[:1], [0]),
 }
 FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
                 "fimo_examples": "examples", "fimo_scratch": "scratch",
@@ -108,10 +109,10 @@ def images(experiment):
     ]
 
 
-def final_runs(models, variant):
-    """Files of one kind of further training."""
-    _, train_seeds, num_seeds = FURTHER[variant]
-    runs = models.runs(train_seeds, range(num_seeds))
+def final_runs(models, rule):
+    """Files of one rule of further training."""
+    variant, _, train_seeds, orders = FURTHER[rule]
+    runs = models.runs(train_seeds, orders)
     return [paths.further(models.name, variant, run.name) for run in runs]
 
 
@@ -120,11 +121,11 @@ def final_checkpoints(models):
     return [paths.checkpoint(models, run.name, epoch) for run in models.finals()]
 
 
-def further_command(models, variant):
-    own, train_seeds, num_seeds = FURTHER[variant]
-    one = f"--train_seed {train_seeds[0]}" if len(train_seeds) == 1 else ""
-    flags = [models.flags, own, one, f"--num_seeds {num_seeds}"]
-    return " ".join([models.script("further_train"), *filter(None, flags)])
+def further_command(models, rule):
+    _, own, train_seeds, orders = FURTHER[rule]
+    chosen = "--train_seed " + " ".join(map(str, train_seeds))
+    ordered = f"--seed_id {orders[0]}" if len(orders) == 1 else f"--num_seeds {len(orders)}"
+    return " ".join([models.script("further_train"), models.flags, own, chosen, ordered])
 
 
 def drawn(experiment):
@@ -378,16 +379,16 @@ for models in FINAL:
         shell:
             "{PYTHON} {params.command} --jobs {threads}"
 
-    for variant in FURTHER:
+    for kind in FURTHER:
 
         rule:
-            name: f"further_{models.name}_{variant}"
+            name: f"further_{models.name}_{kind}"
             input:
                 final_checkpoints(models),
             output:
-                update(final_runs(models, variant)),
+                update(final_runs(models, kind)),
             params:
-                command=further_command(models, variant),
+                command=further_command(models, kind),
             threads: workflow.cores
             shell:
                 "{PYTHON} {params.command} --jobs {threads}"
@@ -397,7 +398,7 @@ for models in FINAL:
         rule:
             name: f"{script}_{models.task}"
             input:
-                [final_runs(models, variant) for variant in FURTHER],
+                [final_runs(models, kind) for kind in FURTHER],
                 [paths.approximation(models.name, "proposition_1", run.name)
                  for run in models.finals()],
             output:
