@@ -11,6 +11,8 @@ orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 ne
 the final models that have the most orders.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

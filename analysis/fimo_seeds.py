@@ -13,6 +13,8 @@ method's damping is the best one. A factor with less than three levels is left o
 Only the final models that have the most orders are used.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -18,12 +18,14 @@ Writes  data/<task>/{train,test}.parquet and data/checksums.json; with --new_sub
 Takes   1 s (mnist: 3 s) from a local folder on 2 CPU cores; from elsewhere the download, too
 """
 
+import tda.interruption  # noqa: F401
+
 import argparse
 import sys
 from pathlib import Path
 
 from tda import adoption, experiments, preparation, sentences, tabular
-from tda.errors import UserError
+from tda.errors import INTERRUPTED, UserError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     print(f"written: {folder}")
     return 0
@@ -69,7 +72,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.new_subset is None and (args.num_per_class or args.num_test_per_class):
         parser.error("--num_per_class and --num_test_per_class need --new_subset SEED")
-    if args.task == "heloc" and (args.new_subset is not None or not Path(args.source).is_file()):
+    if args.task == "heloc" and (args.new_subset is not None or not _is_file(args.source)):
         parser.error("--task heloc needs --source FILE, FICO's CSV file, and no --new_subset")
     if args.task == "folktables" and (
         args.new_subset is not None
@@ -82,6 +85,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.task == "sst2" and args.new_subset is not None:
         parser.error("--task sst2 has no subsets: leave out --new_subset")
     return args
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _whole_number(smallest: int):

@@ -1,5 +1,7 @@
 """The command line of the stage scripts: flags, one line for each error, exit status."""
 
+import tda.interruption  # noqa: F401
+
 import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
@@ -17,6 +19,7 @@ from tda.stages.runner import Stage, run_stage
 
 COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers", "model", "augment",
           "device", "jobs", "memory_gb", "chunk", "tf32")  # fmt: skip
+LARGEST = 2**32  # of seeds, as generators take them
 FINAL_COMMON = (
     "task",
     "train_seed",
@@ -200,13 +203,15 @@ def _chosen_runs(experiment: Experiment, seed_id: int | None) -> list[Run]:
 
 
 def _index(text: str) -> int:
-    if int(text) < 0:
-        raise ArgumentTypeError(f"is counted from 0 on, and cannot be {text}")
+    if not 0 <= int(text) < LARGEST:
+        raise ArgumentTypeError(f"is counted from 0 on, below 2^32, and cannot be {text}")
     return int(text)
 
 
 def _count(text: str) -> int:
-    return int(_size(str(int(text))))
+    if not 1 <= int(text) < LARGEST:
+        raise ArgumentTypeError(f"must be a positive number below 2^32, not {text}")
+    return int(text)
 
 
 def _size(text: str) -> float:

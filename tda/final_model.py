@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from tda import paths
 from tda.errors import UserError
 from tda.experiments import Lora, Recipe, Run, vit_name
 
@@ -179,7 +179,7 @@ class FinalModels:
                 "take --task sst2"
             )
         local = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1
-        if local and not Path(self.source).expanduser().is_dir():
+        if local and not paths.local_folder(self.source):
             raise UserError(
                 f"--model {self.source!r} is no folder here: give a local folder that exists, a "
                 f"hub id such as {BERT}, or minilm"
@@ -224,8 +224,7 @@ class FinalModels:
     @property
     def flags(self) -> str:
         """The flags by which a stage script is asked for this task."""
-        folder = Path(self.source).expanduser()
-        source = str(folder.resolve()) if self.source and folder.is_dir() else self.source
+        source = str(paths.local_folder(self.source) or self.source)
         own = ["--model", source] if self._other_source else []
         return shlex.join(["--task", self.task, *own, *(["--lora"] if self.lora else [])])
 

@@ -164,7 +164,9 @@ def read(path: Path, task: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} has no rows of task {task} ({error}): {mend(task)}") from error
+        raise UserError(
+            f"{path} has no rows of task {task} ({_line(error)}): {mend(task)}"
+        ) from error
 
 
 def check_rows(task: str, rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
@@ -179,7 +181,9 @@ def check_rows(task: str, rows: pd.DataFrame, source: Path | str) -> pd.DataFram
         numbers = cleaned.drop(columns=list(table.dropped)).to_numpy(float)
         cleaned[table.target]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{source} has no rows of task {task} ({error}): {mending}") from error
+        raise UserError(
+            f"{source} has no rows of task {task} ({_line(error)}): {mending}"
+        ) from error
     if len(cleaned) != table.num_rows or not np.isfinite(numbers).all():
         raise UserError(
             f"{source} is not the file of task {task}: it has {len(cleaned)} usable rows and "
@@ -187,6 +191,10 @@ def check_rows(task: str, rows: pd.DataFrame, source: Path | str) -> pd.DataFram
             f"{mending}"
         )
     return cleaned
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def split_rows(

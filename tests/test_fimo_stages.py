@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 
@@ -180,6 +181,28 @@ def test_parts_of_a_killed_run_are_gone_on_with(root, monkeypatch):
     assert stage("further_train", *flags) == 0
     xr.testing.assert_equal(resumed, store.open_scores(variant, "test"))
     variant.unlink()
+
+
+@pytest.mark.parametrize("own", [(), ("--leave_out", "delete")])
+def test_jobs_that_share_a_run_give_the_file_of_one(own, tmp_path, root, monkeypatch):
+    """Members are trained four at a time, and their rounding does not depend on the ranges."""
+    flags = ("--train_seed", 1, "--seed_id", 1, *own)
+    variant = paths.further("fimo_concrete", "sgd_delete" if own else "sgd", "1x1")
+    assert stage("further_train", *flags) == 0
+    whole = store.open_scores(variant, "test")
+    shutil.copytree(root / "models", tmp_path / "models")
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
+    for ids in ("6:9", "0:1", "1:6"):
+        assert stage("further_train", *flags, "--loo_ids", ids) == 0
+    shared = store.open_scores(paths.further("fimo_concrete", variant.parent.name, "1x1"), "test")
+    shared.attrs["seconds"] = whole.attrs["seconds"]
+    xr.testing.assert_identical(shared, whole)
+
+
+def test_shares_of_a_run_end_with_the_left_out_examples(capsys):
+    assert stage("further_train", "--train_seed", 0, "--loo_ids", "0:10") == 2
+    expected = f"between 0 and {LEFT_OUT}, the number of examples that are left out in turn"
+    assert expected in capsys.readouterr().err
 
 
 def test_without_a_final_model_the_error_names_its_command(tmp_path, monkeypatch, capsys):

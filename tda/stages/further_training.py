@@ -18,13 +18,15 @@ from tda.members import Members, data_order
 from tda.posterior import has_dropout
 from tda.stages.context import Options
 from tda.stages.final_context import FinalContext, final_context, forget
+from tda.stages.left_out import add_loo_ids, wanted_items
 from tda.stages.runner import Stage
 
 STARTS = ("final", "scratch")
 
 
 def add_further_flags(parser: ArgumentParser) -> None:
-    """``--optimizer``, ``--leave_out``, ``--start``."""
+    """``--loo_ids``, ``--optimizer``, ``--leave_out``, ``--start``."""
+    add_loo_ids(parser)
     parser.add_argument(
         "--optimizer", choices=OPTIMIZERS,
         help="of further training; default: the task's first, mostly sgd",
@@ -125,6 +127,10 @@ class FurtherTraining(FinalStage):
     def num_items(self, context: FinalContext) -> int:
         """The full run and one training for each left-out example."""
         return 1 + len(context.left_out)
+
+    def wanted_items(self, context: FinalContext) -> range:
+        """Those of ``--loo_ids``; the full run is with example 0."""
+        return wanted_items(context.options, len(context.left_out))
 
     def part_size(self, context: FinalContext) -> int:
         return max(8, context.chunk) if context.chunk > 1 else 1
