@@ -10,6 +10,8 @@ correlation. Right: correlations with LOO, with the sign at which positive means
 Takes about 2 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 from tda import paths

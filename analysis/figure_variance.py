@@ -8,6 +8,8 @@ Writes  results/<experiment>/figures/variance.png
 Takes about 2 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 from tda import paths

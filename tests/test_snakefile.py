@@ -79,6 +79,79 @@ def test_one_target_makes_scores_tables_and_figures_and_a_second_run_does_nothin
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
+def test_a_stage_that_finds_its_results_leaves_them_newer_than_what_they_are_made_from(tmp_path):
+    make_subset()
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    run, name = SMALL.runs()[0].name, SMALL.name
+    target = paths.scores(name, "ats", run)
+    kept = [paths.checkpoint(SMALL, run, epoch) for epoch in SMALL.recipe.kept_epochs]
+    for file, time in (
+        (target, 0),
+        (paths.predictions(name, run), 1),
+        *((file, 1) for file in kept),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, (time, time))
+    asked = ("--config", "split=1", f"experiment={name}", f"python={python}", "--", str(target))
+    assert f"ats_{name}" in snakemake("--dry-run", *asked)
+    snakemake(*asked)
+    assert "Nothing to be done" in snakemake(*asked)
+
+
+def counts(plan):
+    """Jobs of a dry run, by rule."""
+    rows = (line.split() for line in plan.splitlines())
+    pairs = [row for row in rows if len(row) == 2 and row[1].isdigit()]
+    return {name: int(count) for name, count in pairs if not name.endswith(":")}
+
+
+def test_split_work_is_a_job_for_each_run_and_for_each_share_of_its_retrainings():
+    make_subset()
+    name, runs = SMALL.name, len(SMALL.runs())
+    plan = snakemake("--dry-run", "--printshellcmds", "--quiet", "host", "--config", "split=3",
+                     f"experiment={name}", "--", name)  # fmt: skip
+    found = counts(plan)
+    assert found.pop("total") == sum(found.values()) == 6 * runs + 14
+    assert found == {
+        f"train_{name}": runs, f"loo_{name}_share": 3 * runs, f"loo_{name}": 1,
+        f"ats_{name}": runs, f"gradients_{name}": runs,
+        f"tables_{name}": 6, "figure": 5, f"summary_{name}": 1, name: 1,
+    }  # fmt: skip
+    train, loo = f"train_cnn.py {SMALL.flags}", f"tda_cnn_scripts/loo.py {SMALL.flags}"
+    machine = "--jobs 1 --memory_gb 3"
+    for seed_id in range(runs):
+        assert f"{train} --seed_id {seed_id} {machine}" in plan
+        for ids in ("0:4", "4:8", "8:12"):
+            assert f"{loo} --seed_id {seed_id} --loo_ids {ids} {machine}" in plan
+    assert plan.count("--loo_ids") == 3 * runs
+
+
+def test_with_gpus_each_job_has_one_and_takes_as_many_members_as_fit():
+    plan = snakemake("--profile", "profiles/local", "--dry-run", "--printshellcmds", "--quiet",
+                     "host", "--config", "split=1", "gpu=1", "--", "cnn2_mnist3_10pc")  # fmt: skip
+    assert counts(plan)["loo_cnn2_mnist3_10pc"] == 10
+    assert plan.count("gpu=1") == 40
+    assert "--memory_gb" not in plan
+    assert "--loo_ids" not in plan
+
+
+def test_split_further_training_has_its_models_and_orders():
+    plan = snakemake("--dry-run", "--printshellcmds", "--quiet", "host", "--config", "split=2",
+                     "--", "fimo_concrete")  # fmt: skip
+    found = counts(plan)
+    assert found["train_fimo_concrete"] == found["approximate_fimo_concrete"] == 6
+    assert found["further_fimo_concrete_sgd_share"] == 2 * 6
+    assert found["further_fimo_concrete_sgd_again_share"] == 2
+    assert found["further_fimo_concrete_adam_share"] == 2 * 3
+    assert (
+        "further_train.py --task concrete --leave_out delete --train_seed 0 --seed_id 1 "
+        "--loo_ids 50:100 --jobs 1"
+    ) in plan
+
+
 DISTRIBUTIONAL = (
     "regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups", "cifar10_pruning",
 )  # fmt: skip
