@@ -5,6 +5,7 @@ each other are final models, where there are several (orders of the data are ave
 orders of the data of the one final model that is there.
 """
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -63,13 +64,14 @@ def report_of(name: str) -> Report:
     models = models_of(name)
     further = {variant: read_further(models, variant) for variant in variants(models)}
     first = next(iter(further.values()))
-    shown = _gold(further) | _approximations(models, first)
+    approximations, undefined = _approximations(models, first)
+    shown = _gold(further) | approximations
     train, test = examples(models, first)
     return Report(
         name=name,
         title=f"Final-model-only · {models.task.replace('_', ' ')}",
         facts=_facts(first),
-        missing=_missing(models, further),
+        missing=[*_missing(models, further), *undefined],
         methods=shown,
         train=train,
         test=test,
@@ -85,6 +87,8 @@ def models_of(name: str) -> FinalModels:
     Raises:
         UserError: it has no further training.
     """
+    if not re.fullmatch(rf"{PREFIX}[\w.-]{{1,100}}", name):
+        raise UserError(f"{name!r} is no experiment: names are fimo_<task>, as fimo_energy")
     found = sorted((paths.results(name) / "further").glob("*/[!.]*.nc"))
     if not found:
         task = next((task for task in PROTOCOLS if name == f"{PREFIX}{task}"), "energy")
@@ -149,21 +153,32 @@ def by_run(scores: xr.DataArray) -> tuple[xr.DataArray, str, str]:
     return _ordered(renamed), "order", "final model"
 
 
-def _approximations(models: FinalModels, further: xr.Dataset) -> dict[str, Method]:
-    """Scores of every method, at one damping, or at the last epoch."""
-    found = {}
+def _approximations(
+    models: FinalModels, further: xr.Dataset
+) -> tuple[dict[str, Method], list[str]]:
+    """Scores of every method, at one damping, or at the last epoch; and what is not defined."""
+    found, undefined = {}, []
     for place, name in enumerate(methods(models)):
-        scores, at = _finite(read_approximation(models, name, further), name), ""
+        scores, at = read_approximation(models, name, further), ""
         if "damping" in scores.dims:
             scores, at = scores.sel(damping=DAMPING, drop=True), f", λ = {DAMPING:g}"
         if "step" in scores.dims:
             scores, at = scores.isel(step=-1, drop=True), ", last epoch"
-        label = fimo.LINES[name][0].removesuffix(", best λ") if name in fimo.LINES else name
+        label = _label(name)
+        if not np.isfinite(scores.values).all():
+            undefined.append(f"{label}{at}: its scores are not all finite numbers")
+            continue
         note = f"What {label} says about leaving out the example{at}, from the final model alone."
         scores = scores.rename(left_out="train", train_seed="seed").expand_dims(checkpoint=["all"])
         colour = COLOURS[place % len(COLOURS)]
         found[name] = Method(f"{label}{at}", colour, note, _ordered(scores), "final model", "score")
-    return found
+    return found, undefined
+
+
+def _label(name: str) -> str:
+    """A method in words, without how its damping is chosen elsewhere."""
+    names = fimo.OTHERS | {method: label for method, (label, _, _) in fimo.LINES.items()}
+    return names.get(name, name).removesuffix(", best λ")
 
 
 def _ordered(scores: xr.DataArray) -> xr.DataArray:
@@ -190,7 +205,7 @@ def _missing(models: FinalModels, further: dict[str, xr.Dataset]) -> list[str]:
         )
     if not methods(models):
         lines.append(f"Approximations: python {models.script('approximate')} {models.flags}")
-    if models.task in tabular.TABLES:
+    if models.rows in tabular.TABLES:
         lines += [
             f"Table {name}: python analysis/fimo_{name}.py {models.flags}"
             for name in FINAL_TABLES

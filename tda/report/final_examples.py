@@ -15,11 +15,10 @@ from tda.report.words import CLASSES, FEATURES, UNITS
 def examples(models: FinalModels, further: xr.Dataset) -> tuple[Examples, Examples]:
     """Left-out training examples, and test examples, of further training."""
     numbers = further["left_out"].values, further["test"].values
-    task = models.task.split("_", 1)[0]
-    if models.task in tabular.TABLES:
-        train, test = (_rows(models.task, own) for own in numbers)
+    if models.rows in tabular.TABLES:
+        train, test = (_rows(models.rows, own) for own in numbers)
         return train, test
-    if task == "sst2":
+    if models.rows == "sst2":
         train, test = (
             _sentences(split, own)
             for split, own in zip(("train", "validation"), numbers, strict=True)
@@ -67,10 +66,10 @@ def predictions(models: FinalModels, further: xr.Dataset, test: Examples) -> Pre
         store.open_scores(file, made_by)["test_output"].sel(test=test.index) for file in files
     ]
     output_SMK = xr.concat(outputs, "train_seed").transpose("train_seed", "test", "output").values
-    if models.task in tabular.TABLES and tabular.TABLES[models.task].regression:
-        return _numbers(models.task, output_SMK[..., 0].astype(float))
+    if models.rows in tabular.TABLES and tabular.TABLES[models.rows].regression:
+        return _numbers(models.rows, output_SMK[..., 0].astype(float))
     probability_MK = softmax(output_SMK.astype(float)).mean(0)
-    names, chosen_M = CLASSES[models.task.split("_", 1)[0]], probability_MK.argmax(1)
+    names, chosen_M = CLASSES[models.rows], probability_MK.argmax(1)
     said = [
         f"{names[k]} (probability {p:.2f})"
         for k, p in zip(chosen_M, probability_MK.max(1), strict=True)
