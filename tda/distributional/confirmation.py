@@ -46,8 +46,8 @@ def confirm_removals(
 
     Returns:
         The pairs with, in place of columns of these names: ``value``, the change; ``p_spread``;
-        ``mean``, the change of the mean in standard deviations; ``p_mean``; ``p``, the larger of both p-values; ``p_holm``, corrected
-        for all pairs.
+        ``mean``, the change of the mean in standard deviations; ``p_mean``; ``p``, the larger of
+        both p-values; ``p_holm``, corrected for all pairs.
 
     Raises:
         UserError: no such difference; as :func:`tda.rank_removals`.
