@@ -1,5 +1,6 @@
 """Several jobs at once, and Ctrl-C."""
 
+import ast
 import random
 import shutil
 import signal
@@ -12,7 +13,8 @@ import pytest
 from commands import Running
 from stages import command, each, leftovers, reference
 
-from tda import paths, store
+from tda import cli, paths, store
+from tda.errors import INTERRUPTED, guarded
 
 heavy = pytest.mark.heavy
 
@@ -72,6 +74,23 @@ def test_ctrl_c_at_a_random_moment_is_one_line_and_status_130(system, name, tmp_
     whole.assert_finished(root, name)
 
 
+def test_ctrl_c_in_a_finaliser_is_not_lost(capsys):
+    class Interrupted:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def main():
+        made = Interrupted()
+        del made
+        time.sleep(5)
+        raise AssertionError("has gone on")
+
+    with pytest.raises(SystemExit) as stopped:
+        guarded(main)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == f"{INTERRUPTED}\n"
+
+
 @pytest.mark.parametrize(
     ("script", "seconds"),
     [("train_cnn.py", 0.5), *(
@@ -93,3 +112,12 @@ def test_ctrl_c_while_a_script_starts_is_one_line(script, seconds, tmp_path, mon
     assert process.returncode in (130, 2)  # 2: it had ended already, for want of flags or results
     assert process.returncode == 2 or "interrupted" in errors
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["analysis", "tda_distributional_scripts", "data"])
+def test_scripts_that_import_for_long_are_interruptible_from_the_first_import_on(folder):
+    """Stages of the other folders import tda.cli first, and that does the same."""
+    for file in [*(paths.REPOSITORY / folder).glob("*.py"), Path(cli.__file__)]:
+        first = next(node for node in ast.parse(file.read_text()).body
+                     if isinstance(node, ast.Import | ast.ImportFrom))  # fmt: skip
+        assert ast.unparse(first) == "import tda.interruption", file
