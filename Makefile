@@ -2,6 +2,7 @@
 # make reproduce_vit: the same with the small ViT that comes with the project, and LoRA
 # make test:       the whole test suite
 # make test-slurm: the same numbers from a SLURM cluster of two nodes on this host, with faults
+# make test-report: the report in a real browser, which must be there
 # make faults:     kill -9, full disks, damaged files and the like, over all stages
 # make fuzz:       100,000 damaged files and any command lines
 # make verify:     what is installed against req.lock, the package index, known vulnerabilities
@@ -14,7 +15,7 @@ BIN := .venv/bin
 TOOLS := uv==0.13.9 pip-audit==2.10.1
 SEED ?= 0
 
-.PHONY: reproduce reproduce_vit test test-slurm check benchmark faults fuzz verify lock
+.PHONY: reproduce reproduce_vit test test-slurm test-report check benchmark faults fuzz verify lock
 reproduce reproduce_vit: .venv/installed
 	$(BIN)/snakemake --cores $(CORES) $@
 	@$(BIN)/python analysis/summary.py --experiment $(if $(filter %_vit,$@),vit_small,cnn2)_mnist3_10pc
@@ -24,6 +25,11 @@ test: .venv/installed
 
 test-slurm: .venv/installed-slurm
 	PYTHON=$(BIN)/python tests/slurm/cluster.sh $(EXPERIMENT)
+
+test-report: .venv/installed
+	@command -v chromium chromedriver > /dev/null \
+		|| { echo "error: the browser tests need: apt-get install chromium chromium-driver"; exit 2; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/figures/test_report_browser.py
 
 check: .venv/installed
 	$(BIN)/ruff check .

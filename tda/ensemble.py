@@ -2,8 +2,9 @@
 
 Deep ensembles, leave-one-out and group removal, further training and single training steps are all
 the same computation; only the :class:`Members` differ. On a GPU the copies run stacked
-(``torch.func.vmap``), on a CPU one after the other with channels-last convolutions, which is the
-faster way there. Both go through the same training loop.
+(``torch.func.vmap``, perceptrons by batched products), on a CPU perceptrons do, too, and other
+networks one after the other with channels-last convolutions, which is the faster way there. All go
+through the same training loop.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -95,6 +95,11 @@ def further(experiment_name: str, variant: str, run: str) -> Path:
     return results(experiment_name) / "further" / variant / f"{run}.nc"
 
 
+def mislabelled(experiment_name: str, trial: str) -> Path:
+    """Scores of left-out examples, some of them mislabelled, of one trial."""
+    return results(experiment_name) / "mislabelled" / f"{trial}.nc"
+
+
 def approximation(experiment_name: str, method: str, run: str) -> Path:
     """What one method makes of a final model."""
     return results(experiment_name) / "approximations" / method / f"{run}.nc"

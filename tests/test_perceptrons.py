@@ -42,17 +42,11 @@ def test_outputs_and_gradients_are_those_of_vmap(build, shared):
         assert torch.equal(copies.vector(), theta_RP)
         output_RBK = copies(x)
         output_RBK.square().sum().backward()
-        gradients = dict(zip(copies.layout.shapes, (p.grad for p in copies.leaves()), strict=True))
-        found.append((output_RBK.detach(), copies.layout.join(gradients)))
+        for leaf in copies.leaves():  # a step of gradient descent
+            leaf.data -= leaf.grad
+        found.append((output_RBK.detach(), copies.vector() - theta_RP))
     for own, expected in zip(*found, strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_gradients_lie_in_memory_as_the_parameters_do_so_that_none_is_copied():
-    copies = Perceptrons(mlp().double(), tda.Regression())
-    copies.start(torch.randn(R, copies.layout.count, dtype=torch.float64))
-    copies(torch.randn(R, B, 6, dtype=torch.float64)).sum().backward()
-    assert [p.grad.stride() for p in copies.leaves()] == [p.stride() for p in copies.leaves()]
 
 
 class Own(tda.Regression):

@@ -4,10 +4,13 @@ import math
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
+from stage_scripts import run_path
 
+from tda import paths
 from tda.errors import UserError
-from tda.experiments import Experiment
+from tda.experiments import VIT_GRID, Experiment
 from tda.planning.schedule import Cluster, Task, lengths_to_end, simulate
 from tda.planning.workload import idle_s, repeated, split, summary
 
@@ -133,3 +136,21 @@ def test_summary_is_of_the_repetitions():
 def test_what_cannot_be_scheduled_is_refused(tasks, machines, said):
     with pytest.raises(UserError, match=said):
         simulate(tasks, Cluster(machines))
+
+
+def test_the_figure_and_its_table_are_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
+    script = paths.REPOSITORY / "analysis" / "figure_schedule.py"
+    assert run_path(script, "--repetitions", "2", "--experiment", VIT_GRID[0].name) == 0
+    table = pd.read_csv(tmp_path / "results" / "schedule.csv")
+    assert sorted(set(table["gpus"])) == [8, 64, 512]
+    assert sorted(set(table["size"])) == [8, 16, 32, 64, 128, 151]
+    assert (table["makespan_h"] > table["work_h"] / table["gpus"]).all()
+    assert table["work_h"].std() < 1e-3 * table["work_h"].mean()
+    assert paths.figure(None, "schedule").stat().st_size > 10_000
+
+
+def test_an_experiment_without_counted_flops_is_refused(capsys):
+    script = paths.REPOSITORY / "analysis" / "figure_schedule.py"
+    assert run_path(script, "--experiment", "vit_large_mnist3_10pc") == 2
+    assert "plan_vit.py --write" in capsys.readouterr().err

@@ -45,7 +45,7 @@ def confirm_removals(
         unchanged: in standard deviations of the measurement.
 
     Returns:
-        The pairs with ``value``, the change; ``p_spread``; ``mean``, the change of the mean in
+        The pairs with (in place of columns of these names) ``value``, the change; ``p_spread``; ``mean``, the change of the mean in
         standard deviations; ``p_mean``; ``p``, the larger of both p-values; ``p_holm``, corrected
         for all pairs.
 
@@ -66,7 +66,8 @@ def confirm_removals(
             "value": spread_S.mean(), "p_spread": flipped_p(pair["direction"] * spread_S, flips_FS),
             "mean": mean_S.mean(), "p_mean": equivalence_p(mean_S, unchanged),
         })  # fmt: skip
-    table = pairs.reset_index(drop=True).join(pd.DataFrame(found))
+    tests = pd.DataFrame(found)
+    table = pairs.reset_index(drop=True).drop(columns=tests.columns, errors="ignore").join(tests)
     table["p"] = table[["p_spread", "p_mean"]].max(axis=1)
     return table.assign(p_holm=holm(table["p"].to_numpy()))
 

@@ -35,7 +35,7 @@ def report_of(experiment: Experiment) -> Report:
     first = datasets[there[0]]
     predictions = _predictions(experiment, first["test"])
     missing = [*absent, *_without_predictions(experiment, predictions), *_no_tables(experiment)]
-    train, test = (_examples(experiment, split, first) for split in ("train", "test"))
+    train, test = (examples(experiment, split, first) for split in ("train", "test"))
     return Report(
         name=experiment.name,
         title=style.title(experiment),
@@ -79,8 +79,8 @@ def _method(name: str, scores: xr.DataArray) -> Method:
     return Method(style.label(name), style.colour(name), note, scores)
 
 
-def _examples(experiment: Experiment, split: str, scores: xr.Dataset) -> Examples:
-    """The images that scores are about.
+def examples(experiment: Experiment, split: str, scores: xr.Dataset) -> Examples:
+    """The images of one split that scores are about.
 
     Raises:
         UserError: their labels are not those that the scores were made with.

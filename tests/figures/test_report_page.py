@@ -15,10 +15,13 @@ import xarray as xr
 from planted_scores import write_scores
 
 from tda import paths, store, tabular
+from tda.data import read_images
+from tda.errors import UserError
 from tda.experiments import Experiment
 from tda.final_model import FIRST_ORDER
 from tda.report import final, images, page
 from tda.report.model import Texts
+from tda.report.words import CLASSES
 
 SMALL = Experiment("cnn2", "mnist3", 10)
 COLOUR = Experiment("cnn2", "cifar10", 10)
@@ -45,7 +48,7 @@ class Page(HTMLParser):
         if tag in ("td", "th"):
             self.cells.append("")
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, _tag):
         self.open = None
 
     def handle_data(self, data):
@@ -124,9 +127,13 @@ def test_correlations_are_in_the_sign_of_the_page(small):
 
 def test_the_summary_is_shown_where_it_has_been_made(small):
     assert 'id="summary"' not in small
-    text = "head\n\n| method | mean p | p < .05 |\n| --- | --- | --- |\n| loo | .14 (.09 to .19) | 66% |\n"
+    lines = (
+        "| method | mean p | p < .05 |",
+        "| --- | --- | --- |",
+        "| loo | .14 (.09 to .19) | 66% |",
+    )
     path = paths.results(SMALL.name) / "summary.md"
-    path.write_text(text)
+    path.write_text("\n".join(("head", "", *lines)))
     shown = page.render(images.report_of(SMALL))
     path.unlink()
     assert "<td>.14 <small>.09 to .19</small></td>" in shown and "<td>66%</td>" in shown
@@ -155,12 +162,17 @@ def test_all_scores_are_positive_where_an_example_helps():
         assert np.corrcoef(mean.values.ravel(), planted["loo"].values.ravel())[0, 1] > 0.5, name
 
 
-def test_less_room_leaves_out_samples_and_test_images_and_says_so(small):
-    shown = Page(page.render(images.report_of(SMALL), max_mb=0.012))
-    description = shown.description
-    assert description["all_tests"] == 12 > len(description["test"]["index"])
-    assert description["sampled"] < 20 == Page(small).description["sampled"]
-    assert len(shown.blocks["samples-loo"]) < len(Page(small).blocks["samples-loo"])
+def test_less_room_leaves_out_samples_then_test_images(small):
+    whole, report = Page(small), images.report_of(SMALL)
+    for max_mb, num_tests in ((0.03, 12), (0.012, range(1, 12))):
+        shown = Page(page.render(report, max_mb))
+        assert whole.description["all_tests"] == shown.description["all_tests"] == 12
+        assert len(shown.blocks["samples-loo"]) < len(whole.blocks["samples-loo"])
+        if num_tests == 12:
+            assert len(shown.description["test"]["index"]) == 12
+            assert shown.description["sampled"] < 20 == whole.description["sampled"]
+        else:
+            assert len(shown.description["test"]["index"]) in num_tests
 
 
 def test_bad_input_is_one_sentence(capsys):
@@ -176,16 +188,11 @@ def test_bad_input_is_one_sentence(capsys):
         assert message in capsys.readouterr().err
 
 
-def test_images_with_other_labels_than_the_scores_are_refused(root, capsys):
-    file = paths.scores(SMALL.name, "grad_dot", "245")
-    kept = file.read_bytes()
-    changed = store.open_scores(file, "x")
-    write_scores(SMALL, methods=("loo",), num_runs=2, num_train=19)
-    with pytest.raises(SystemExit):
-        script("report", "--experiment", SMALL.name)
-    assert changed.sizes["train"] == 20 and capsys.readouterr().err
-    write_scores(SMALL, methods=("loo",), num_runs=4)
-    file.write_bytes(kept)
+def test_images_with_other_labels_than_the_scores_are_refused():
+    scores = store.read_scores(SMALL, "loo")
+    other = scores.assign_coords(train_label=("train", scores["train_label"].values[::-1]))
+    with pytest.raises(UserError, match="train.parquet has other labels than the scores"):
+        images.examples(SMALL, "train", other)
 
 
 # ---- final-model-only attribution ---------------------------------------------------------------
@@ -235,7 +242,7 @@ def energy_numbers():
 
 
 @pytest.fixture
-def energy(root):
+def energy():
     rows, left_out, test, _ = energy_numbers()
     return rows, write_final("energy", (0, 1), (0, 1, 2), (left_out, test), np.zeros((TESTS, 1)))
 
@@ -276,6 +283,27 @@ def test_of_one_final_model_the_orders_are_the_runs():
         {"seed": 3, "checkpoint": 1, "train": 2, "test": 4}, "order", "final model",
     )  # fmt: skip
     np.testing.assert_array_equal(found[:, 0], scores[0])
+
+
+def test_images_of_a_final_model_are_those_of_its_files():
+    found = {split: read_images(paths.images("cifar10", split)) for split in ("train", "test")}
+    numbers = found["train"].index[3 : 3 + LEFT_OUT], found["test"].index[:TESTS]
+    write_final("cifar10_reduced", (0,), (0, 1), numbers, np.eye(10)[:TESTS])
+    report = final.report_of("fimo_cifar10_reduced")
+    np.testing.assert_array_equal(report.train.content.pixels, found["train"].pixels[3:9])
+    expected = [CLASSES["cifar10"][label] for label in found["test"].label[:TESTS]]
+    assert report.test.label == expected and report.kind == "image"
+
+
+def test_a_diverged_run_is_refused_by_name():
+    _, left_out, test, _ = energy_numbers()
+    write_final("energy", (0,), (0, 1), (left_out, test), np.zeros((TESTS, 1)))
+    path = paths.approximation("fimo_energy", "influence", "0")
+    broken = store.open_scores(path, "x")
+    broken["score"][0, 0, 0, 0] = np.nan
+    store.write_scores(path, broken, {})
+    with pytest.raises(UserError, match="scores of influence are not all finite"):
+        final.report_of("fimo_energy")
 
 
 def test_sentences_cannot_leave_their_place_in_the_page(root):

@@ -13,11 +13,12 @@ cd "$(dirname "$0")/../.."
 
 experiment=${1:-cnn2_mnist3s7_4pc}
 declare -A process_of
+lost=
 slow=${SLOW:-1} # how often as long as on two free cores anything may take
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 work=$(mktemp -d -t tda-cluster.XXXXXX)
 export TDA_CLUSTER=$work # in the environment of all that is started: how it is found again
-export SLURM_CONF=$work/slurm.conf PYTHONPATH=$PWD
+export SLURM_CONF=$work/slurm.conf PYTHONPATH=$PWD PATH=$PATH:/usr/sbin
 
 say() { printf '%4d s  %s\n' "$SECONDS" "$*"; }
 
@@ -41,11 +42,17 @@ ours() { # process ids of everything that was started from here
     done | grep -vx "$$" || true
 }
 
+watchers() { # of processes on standard input: the daemons that started them, one for a job's step
+    { xargs -r ps -o ppid= -p | sort -u | xargs -r ps -o pid=,comm= -p || true; } |
+        awk '$2 == "slurmstepd" {print $1}'
+}
+
 tear_down() {
     local status=$? process
     trap - EXIT
+    scancel --quiet --full --signal=KILL --state=RUNNING 2>/dev/null || true
     for signal in TERM KILL; do
-        for process in $(ours); do
+        for process in $(ours | watchers) $(ours); do
             kill -s "$signal" "$process" 2>/dev/null || true
         done
         sleep 1
@@ -68,6 +75,8 @@ wait_for() { # SECONDS, WHAT, COMMAND...: until the command succeeds
 }
 
 install() {
+    "$python" -c 'import snakemake_executor_plugin_slurm' 2>/dev/null ||
+        skip "$python lacks the packages of profiles/slurm/requirements.txt"
     if ! command -v slurmctld slurmd munged >/dev/null; then
         command -v apt-get >/dev/null || skip "SLURM is not installed, and there is no apt-get"
         [ "$(id -u)" = 0 ] || skip "SLURM is not installed, and only root may install it"
@@ -77,8 +86,6 @@ install() {
             --no-install-recommends slurm-wlm munge; } >"$work/apt.log" 2>&1 ||
             skip "SLURM cannot be installed: $(tail -n 1 "$work/apt.log")"
     fi
-    "$python" -c 'import snakemake_executor_plugin_slurm' 2>/dev/null ||
-        skip "$python lacks the packages of profiles/slurm/requirements.txt"
 }
 
 configure() {
@@ -133,8 +140,6 @@ start() { # NAME, COMMAND...: in the background
 
 node_is() { [ "$(sinfo -h -n "$1" -o %t | tr -d '*~#')" = "$2" ]; }
 
-node_works() { squeue -h -t R -w "$1" | grep -q .; }
-
 start_cluster() {
     local own=(--socket="$work/munge/socket" --key-file="$work/munge/key" --pid-file="$work/munge/pid"
         --seed-file="$work/munge/seed" --log-file="$work/munge/log")
@@ -177,12 +182,32 @@ running() { # NODE, WORD: a job there whose comment, which names rule and wildca
 
 share_runs_on_a() { [ -n "$(running a _share_)" ]; }
 
+of_job() { # ID: its processes
+    local process
+    for process in $(ours); do
+        ! grep -qsz "^SLURM_JOB_ID=$1\$" "/proc/$process/environ" || echo "$process"
+    done
+}
+
+works_on_b() { # sets lost to a job that runs there
+    lost=$(squeue -h -t R -w b -o %i)
+    [ -n "$lost" ] && [ "$(of_job "$lost" | wc -l)" -ge 4 ]
+}
+
+lose_node_b() { # JOB: as when its power is cut
+    local processes watching
+    mapfile -t processes < <(of_job "$1")
+    mapfile -t watching < <(printf '%s\n' "${processes[@]}" | watchers)
+    # Who watches goes first, and tells nobody; some of the rest may just have ended.
+    kill -KILL "${process_of[slurmd_b]}" "${watching[@]}" "${processes[@]}" 2>/dev/null || true
+}
+
 requeued() { grep -q "requeue job JobId=$1 due to failure of node b" "$work/log/slurmctld"; }
 
 more_is_done() { [ "$(grep -c '_job_complete.*done' "$work/log/slurmctld")" -gt "$(($1 + 2))" ]; }
 
 with_faults() {
-    local starved truncated killed lost done_before
+    local starved truncated killed done_before
     starved=$(sed -n 3p seeds.txt)
     on_cluster --retries 0 --set-resources \
         "ats_$experiment:mem_mb=(250 if wildcards.run == '$starved' else 4000)" \
@@ -201,9 +226,8 @@ with_faults() {
     say "faults: killed job $killed, $(squeue -h -j "$killed" -o %k)"
     scancel --full --signal=KILL "$killed"
 
-    wait_for 300 "work on node b" node_works b
-    lost=$(squeue -h -t R -w b -o %i)
-    kill -KILL "${process_of[slurmd_b]}"
+    wait_for 300 "work on node b" works_on_b
+    lose_node_b "$lost"
     say "faults: node b lost, with job $lost"
     wait_for 120 "node b down" node_is b down
     wait_for 60 "job $lost queued again" requeued "$lost"
@@ -239,14 +263,16 @@ data "$work/many" >/dev/null
 data "$work/one" >/dev/null
 
 with_faults
-grep -rhs "is damaged" "$work/log/jobs" | grep -q "$damaged" || fail "no log names the damaged file"
+grep -rqs "exceeded memory limit" "$work/log/jobs" || fail "no job ran out of memory"
+grep -rhs "is damaged" "$work/log/jobs" | grep -F "$damaged" >/dev/null ||
+    fail "no log names the damaged file"
 rm "$damaged" # as the message says
 say "the truncated file is deleted, as the job's message says; second call"
 on_cluster >"$work/log/second" 2>&1 || fail "second call: $(tail -n 5 "$work/log/second")"
 on_cluster >"$work/log/third" 2>&1 || fail "third call: $(tail -n 5 "$work/log/third")"
 grep -q "Nothing to be done" "$work/log/third" || fail "the third call had something to do"
 
-jobs=$(grep -hc "has been submitted with SLURM jobid" "$work/log/first" "$work/log/second" | paste -sd+ | bc)
+jobs=$(cat "$work/log/first" "$work/log/second" | grep -c "has been submitted with SLURM jobid")
 on_a=$(grep -c "Allocate JobId=.* NodeList=a" "$work/log/slurmctld")
 on_b=$(grep -c "Allocate JobId=.* NodeList=b" "$work/log/slurmctld")
 say "$jobs jobs; started $on_a times on node a, $on_b times on node b"
