@@ -99,3 +99,13 @@ def test_orders_agree_by_the_cosine_of_each_pair(gold):
         both = cosine(scores.isel(seed=first), scores.isel(seed=second))
         expected += both.mean("test").values / 3
     np.testing.assert_allclose(order_agreement(scores), expected)
+
+
+def test_test_points_without_a_cosine_are_left_out_and_counted(gold, scores):
+    silent = gold.copy()
+    silent[0, :, :, 2] = 0
+    agreement = cosine(silent, scores).sel(step=5, damping=1)
+    found, others = summary(agreement), agreement.drop_isel(test=2)
+    assert found == pytest.approx(summary(others)) and found["num_tests"] == M - 1
+    nothing = summary(agreement * np.nan)
+    assert np.isnan(nothing["value"]) and nothing["num_tests"] == 0
