@@ -9,6 +9,7 @@ operations are too small to be shared, so that with more it is slower (--loop_th
 
 Reads   nothing
 Writes  a markdown table and CSV to stdout; with --output PREFIX also PREFIX.md and PREFIX.csv
+Takes   70 seconds on two otherwise idle CPU cores
 """
 
 import os
