@@ -7,6 +7,7 @@
     snakemake --cores 2 paper_vit               experiments 9 and 10: downloads a ViT-B/16
     snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 fimo_concrete fimo_energy     final-model-only attribution
+    snakemake --cores 2 report                  a page to look at: cnn2_mnist3_10pc
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
     snakemake --cores 2 distributional          distributions over runs: six experiments
@@ -68,13 +69,14 @@ DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "
                   "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
 FURTHER = {  # variant: own flags, final models, orders of the data
-    "sgd": ("", TRAIN_SEEDS, 3),
-    "adam": ("--optimizer adam", TRAIN_SEEDS[:1], 2),
+    "sgd": ("", TRAIN_SEEDS, 2),
+    "adam": ("--optimizer adam", TRAIN_SEEDS, 1),
     "sgd_delete": ("--leave_out delete", TRAIN_SEEDS[:1], 2),
     "scratch": ("--start scratch", TRAIN_SEEDS[:1], 1),
 }
 FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
-                "fimo_examples": "examples"}  # fmt: skip
+                "fimo_examples": "examples", "fimo_scratch": "scratch",
+                "fimo_ranking": "ranking"}  # fmt: skip
 PYTHON = config.get("python", sys.executable)
 SPLIT = int(config.get("split", 0))  # jobs that a run is shared by; 0: one job does all runs
 GPU = int(config.get("gpu", 0))
@@ -187,7 +189,7 @@ def final_stages(models):
         return [paths.predictions(models.name, run), *checkpoints(models)(run)]
 
     def approximated(run):
-        return [paths.approximation(models.name, "horizon_linearised", run)]
+        return [paths.approximation(models.name, "proposition_1", run)]
 
     rows = paths.rows(models.task, TABLES_OF_ROWS[models.task].suffix)
     yield of_model("train", "train", trained, needs_always=[rows])
@@ -310,6 +312,11 @@ for work in WORK:
             "{PYTHON} {params.command} {params.run} --jobs {threads}" + MEMORY + " && touch -c {output:q}"
 
 
+rule report:
+    input:
+        paths.results(SMALL.name) / "report.html",
+
+
 rule deviations:
     input:
         of_runs(SMALL, checkpoints(SMALL)),
@@ -372,6 +379,17 @@ for experiment in EXPERIMENTS:
             name=experiment.name,
         shell:
             "{PYTHON} analysis/summary.py --experiment {params.name}"
+
+    rule:
+        name: f"report_{experiment.name}"
+        input:
+            paths.results(experiment.name) / "summary.md",
+        output:
+            paths.results(experiment.name) / "report.html",
+        params:
+            name=experiment.name,
+        shell:
+            "{PYTHON} analysis/report.py --experiment {params.name}"
 
 
 rule distributional:
@@ -437,7 +455,7 @@ for models in FINAL:
             input:
                 [final_runs(models, variant) for variant in FURTHER],
                 [
-                    paths.approximation(models.name, "horizon_linearised", run.name)
+                    paths.approximation(models.name, "proposition_1", run.name)
                     for run in models.finals()
                 ],
             output:
@@ -457,3 +475,14 @@ for models in FINAL:
             command=f"analysis/fimo_damping.py {models.flags}",
         shell:
             "{PYTHON} {params.command}"
+
+    rule:
+        name: f"report_{models.name}"
+        input:
+            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+        output:
+            paths.results(models.name) / "report.html",
+        params:
+            name=models.name,
+        shell:
+            "{PYTHON} analysis/report.py --experiment {params.name}"

@@ -12,6 +12,8 @@ are those of ``tda.validate``. curves: of ``tda.lds_by_runs``, against independe
 one score for the ensemble and no unit: it ranks means and, by its size, W₂, and nothing else.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,10 +24,10 @@ import xarray as xr
 import tda
 from tda import paths
 from tda.figures import distributions, style
-from tda.stages.distributional import analyse_script, read, write_table
+from tda.stages.distributional import analyse_script, counts_up_to, read, write_table
 
 NAME, RESAMPLES, DRAWS = "concrete", 50, 20
-TAIL, RUNS = 0.9, (1, 3, 10, 30, 100, 300)
+TAIL = 0.9
 
 
 def analyse() -> Iterator[Path]:
@@ -56,7 +58,7 @@ def validated(samples: xr.Dataset) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]
 def by_runs(samples: xr.Dataset) -> Iterator[pd.DataFrame]:
     """Scores by the number of runs that predict, for every method."""
     total = samples.sizes["seed"]
-    runs = sorted({count for count in RUNS if count < total} | {total})
+    runs = counts_up_to(total)
     for method in samples["method"].values:
         each = predicted(samples, samples["shift"].sel({"method": method}, drop=True))
         wanted = differences(samples)

@@ -11,6 +11,8 @@ orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 ne
 final models.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pandas as pd
 
 from tda import paths
 from tda.errors import UserError
-from tda.figures import fimo, style
+from tda.figures import fimo_gold, style
 from tda.final_model import FinalModels
 from tda.final_results import adjusted, command, main, read_further, variants, write_table
 from tda.statistics.seed_noise import seed_noise
@@ -38,11 +40,13 @@ def analyse(models: FinalModels) -> Iterator[Path]:
     yield write_table(models, "gold", table)
     drawn = table[(table["adjustment"] == "full") & table["variant"].isin(HOW)]
     drawn = drawn.assign(how=drawn["variant"].map(HOW))
-    yield style.save(paths.figure(models.name, "gold_noise"), fimo.noise(drawn, models.task))
+    yield style.save(paths.figure(models.name, "gold_noise"), fimo_gold.noise(drawn, models.task))
     further = read_further(models)
     gold = adjusted(further, "full").mean("seed").isel(train_seed=0, step=-1, test=slice(SHOWN))
     heading = f"{models.task} · after {further['epoch'].values[-1]:g} epochs"
-    yield style.save(paths.figure(models.name, "gold_sorted"), fimo.sorted_scores(gold, heading))
+    yield style.save(
+        paths.figure(models.name, "gold_sorted"), fimo_gold.sorted_scores(gold, heading)
+    )
 
 
 def rows(models: FinalModels, variant: str) -> pd.DataFrame:

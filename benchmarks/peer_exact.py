@@ -55,6 +55,18 @@ def hessian_influence(case: Case, damping: float) -> Tensor:
     return solved_NP @ per_example(case, F.cross_entropy, case.test).T
 
 
+def leading_influence(case: Case) -> Tensor:
+    """In the eigenvectors of the formed Hessian whose eigenvalues are largest in size."""
+    own = settings(case)
+    values_P, vectors_PP = torch.linalg.eigh(_hessian(case))
+    leading = values_P.abs().argsort(descending=True)[: own.rank]
+    train_NQ, test_MQ = (
+        per_example(case, F.cross_entropy, side) @ vectors_PP[:, leading]
+        for side in (case.train, case.test)
+    )
+    return (train_NQ / (values_P[leading] + own.damping)) @ test_MQ.T
+
+
 def projected(case: Case, projection_Pk: Tensor) -> Tensor:
     """TRAK with one model and a given projection: φ(z)ᵀ (ΦᵀΦ)⁻¹ φ(z_j) (1 − p_j)."""
     projection_Pk = projection_Pk.double()
@@ -138,6 +150,7 @@ EXACT: dict[str, Callable[[Case], Tensor]] = {
     "Gauss-Newton": lambda case: gauss_newton(case, settings(case).damping),
     "Hessian": lambda case: hessian_influence(case, settings(case).damping),
     "Hessian, LiSSA's damping": lambda case: hessian_influence(case, settings(case).lissa_damping),
+    "Hessian, leading eigenvectors": leading_influence,
     "EK-FAC": partial(_ekfac, curvature="gauss_newton"),
     "EK-FAC, empirical Fisher": partial(_ekfac, curvature="empirical_fisher"),
 }

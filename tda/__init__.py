@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tda.attribution import attribute, self_influence
+    from tda.distributional.confirmation import confirm_removals
     from tda.distributional.curves import lds_by_runs
     from tda.distributional.differences import quantile, tail
     from tda.distributional.estimates import measure, shifts
@@ -37,6 +38,7 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "self_influence": "attribution",
     "METHODS": "methods",
     "as_shifts": "distributional.scales",
+    "confirm_removals": "distributional.confirmation",
     "distributional_influence": "distributional.influence",
     "lds_by_runs": "distributional.curves",
     "measure": "distributional.estimates",

@@ -10,6 +10,7 @@ from torch.func import vmap
 from tda.examples import rows_of
 from tda.objective import Objective, output_at
 from tda.parameters import Parameters, channels_last_copy, private_copy
+from tda.perceptrons import Perceptrons, fits
 
 
 class Single:
@@ -70,9 +71,11 @@ class Stacked:
         return self.layout.join({name: value.detach() for name, value in self.named.items()})
 
 
-Copies = Single | Stacked
+Copies = Single | Stacked | Perceptrons
 
 
 def copies_of(network: nn.Module, objective: Objective, *, stacked: bool) -> Copies:
     """Room for members: side by side, or for one at a time, which a CPU does faster for a CNN."""
-    return (Stacked if stacked else Single)(network, objective)
+    if not stacked:
+        return Single(network, objective)
+    return (Perceptrons if fits(network, objective) else Stacked)(network, objective)

@@ -2,8 +2,9 @@
 
 Deep ensembles, leave-one-out and group removal, further training and single training steps are all
 the same computation; only the :class:`Members` differ. On a GPU the copies run stacked
-(``torch.func.vmap``), on a CPU one after the other with channels-last convolutions, which is the
-faster way there. Both go through the same training loop.
+(``torch.func.vmap``, perceptrons by batched products), on a CPU perceptrons do, too, and other
+networks one after the other with channels-last convolutions, which is the faster way there. All go
+through the same training loop.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from tda.copies import Copies, copies_of
 from tda.errors import UserError
@@ -228,7 +228,7 @@ def _losses(objective: Objective, output_RBK: Tensor, y: Tensor) -> Tensor:
     """Losses [R B] for targets [1 B ...], shared by the members, or [R B ...]."""
     if len(y) == 1:
         return objective.loss(output_RBK, y[0])
-    return vmap(objective.loss)(output_RBK, y)
+    return objective.loss(output_RBK.flatten(0, 1), y.flatten(0, 1)).unflatten(0, y.shape[:2])
 
 
 @contextmanager

@@ -94,6 +94,12 @@ def innermost(objective: Any) -> Any:
     return getattr(objective, "objective", objective)
 
 
+def calls_plainly(objective: Objective) -> bool:
+    """Whether outputs are those of the network called on the inputs, and no more."""
+    inner = objective.objective if type(objective) is Measuring else objective
+    return isinstance(inner, _Standard) and type(inner).output is _Standard.output
+
+
 class AsCalled(nn.Module):
     """A network as its objective calls it."""
 

@@ -5,17 +5,28 @@ is generated (``models/``, ``results/``, new subsets) goes to the same place, or
 that the environment variable ``TDA_ROOT`` names.
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEEDS = REPOSITORY / "seeds.txt"
+COSTS = REPOSITORY / "benchmarks" / "costs.csv"
 
 
 def root() -> Path:
     """The folder below which everything generated is written."""
     return Path(os.environ.get("TDA_ROOT") or REPOSITORY).expanduser().resolve()
+
+
+def local_folder(source: str) -> Path | None:
+    """The folder that a person names, absolute; None if there is none of that name."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # too long; no home folder
+        folder = Path(source).expanduser()
+        if source and folder.is_dir():
+            return folder.resolve()
+    return None
 
 
 def data(task: str) -> Path:
@@ -82,6 +93,11 @@ def estimators(experiment_name: str, run: str) -> Path:
 def further(experiment_name: str, variant: str, run: str) -> Path:
     """Measurements after further training of one final model in one order of the data."""
     return results(experiment_name) / "further" / variant / f"{run}.nc"
+
+
+def mislabelled(experiment_name: str, trial: str) -> Path:
+    """Scores of left-out examples, some of them mislabelled, of one trial."""
+    return results(experiment_name) / "mislabelled" / f"{trial}.nc"
 
 
 def approximation(experiment_name: str, method: str, run: str) -> Path:

@@ -297,7 +297,10 @@ def _is_redundant(name: str, own: Mapping[str, Tensor], sample: State) -> bool:
 
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        if torch.accelerator.is_available():
+            torch.manual_seed(seed)
+        else:  # the same, without the note for a GPU to come, which takes longer than a small MLP
+            torch.default_generator.manual_seed(seed)
         return build()
 
 

@@ -12,6 +12,8 @@ Writes  results/distributional_concrete/samples.nc
 Takes   51 s of CPU time for 100 runs, on one core
 """
 
+import tda.interruption  # noqa: F401
+
 from dataclasses import asdict
 
 import numpy as np
@@ -22,12 +24,11 @@ from torch import Tensor, nn
 import tda
 from tda import tabular
 from tda.posterior import Posterior
-from tda.stages.distributional import run_script
+from tda.stages.distributional import counts_up_to, run_script
 
 RECIPE = tda.Recipe(epochs=20, batch_size=64, lr=0.1, weight_decay=1e-3, optimizer="sgd", keep=1)
 WIDTH, NUM_GROUPS, SHARE, NUM_QUERIES, CHUNK = 16, 24, 0.05, 10, 200
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the influence function, beside the horizon's, 1/Σ η
-FEWER = (1, 3, 10, 30, 100, 300)  # runs of TRAK's ensembles
 PROJECTION = 64  # TRAK's, of 161 parameters: with 128 its kernel is singular in some runs
 
 
@@ -85,7 +86,7 @@ def shifts(posterior: Posterior, data: tuple, removed_GN: np.ndarray) -> xr.Data
 
 def ensembles(posterior: Posterior, data: tuple, removed_GN: np.ndarray) -> xr.DataArray:
     """TRAK's scores, which have no unit, of the first runs as an ensemble, by their number."""
-    sizes = sorted({n for n in FEWER if n < len(posterior.seeds)} | {len(posterior.seeds)})
+    sizes = counts_up_to(len(posterior.seeds))
     found = []
     for size in sizes:
         runs = [posterior.samples[seed][-1] for seed in posterior.seeds[:size]]

@@ -48,6 +48,15 @@ def test_the_best_damping_is_chosen_for_each_step(gold, scores):
         assert float(best.sel(step=step)["damping"]) == float(means.idxmax("damping"))
 
 
+def test_a_damping_that_a_final_model_has_no_score_for_is_not_chosen(gold, scores):
+    undefined = scores.copy()
+    best = best_damping(cosine(gold, scores))["damping"].values
+    undefined.loc[{"damping": best[0], "train_seed": undefined["train_seed"][0]}] = np.nan
+    again = best_damping(cosine(gold, undefined))
+    assert again.notnull().all() and again["damping"].values[0] != best[0]
+    assert best_damping(cosine(gold, undefined * np.nan)).isnull().all()
+
+
 def test_rows_name_every_step_and_damping(gold, scores):
     agreement = cosine(gold, scores)
     found = list(rows(agreement, method="m"))

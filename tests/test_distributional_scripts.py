@@ -74,18 +74,34 @@ def test_concrete_ranks_removals_by_the_number_of_runs(root):
         assert paths.figure(folder, figure).stat().st_size > 10_000
 
 
-def test_margins_without_images_that_should_change_their_spread(root):
-    """With 4 runs of 100 and 4 retrained of 500."""
-    script("tda_distributional_scripts/mnist3_spread.py", "--runs", "4", "--retrained", "4",
-           root=root)  # fmt: skip
+def test_images_are_chosen_for_the_spread_by_some_runs_and_confirmed_by_others(root, monkeypatch):
+    """With 4 runs of 150, 4 retrained of 500, and 2 epochs of 15."""
+    spread = load("tda_distributional_scripts/mnist3_spread.py")
+    monkeypatch.setattr(spread.margins, "RECIPE", replace(spread.margins.RECIPE, epochs=2))
+    monkeypatch.setattr(spread, "NUM_QUERIES", 12)
+    samples = spread.make(4, 4)
+    assert not set(samples["seed"].values) & set(samples["other_seed"].values)
+    chosen = set(samples["pair_train"].values)
+    assert (samples["control"] == ~samples["removed"].isin(list(chosen))).all()
+    difference = samples["pair_difference"].values
+    for name in ("pair_train", "pair_test"):  # no image and no query twice in three
+        assert len(set(zip(samples[name].values, difference, strict=True))) == 6
+    store.write_scores(paths.distributional("mnist3_spread"), samples, {})
     script("analysis/distributional_mnist3_spread.py", root=root)
-    table = pd.read_csv(paths.table("distributional_mnist3_spread", "pairs"))
-    rows = table[(table["role"] == "chosen") & (table["source"] == "retrained")]
-    assert rows.groupby("difference")["pair"].nunique().to_dict() == {
-        "mean": 6, "tail": 6, "variance": 6,
-    }  # fmt: skip
+    folder = "distributional_mnist3_spread"
+    table = pd.read_csv(paths.table(folder, "pairs"))
     assert (table["low"] <= table["high"]).all()
-    assert paths.figure("distributional_mnist3_spread", "mnist3_spread").stat().st_size > 10_000
+    first = table[(table["pair"] == 2) & (table["difference"] == "mean")]
+    row = first[(first["source"] == "retrained") & (first["role"] == "chosen")].iloc[0]
+    before = samples["before"].isel(checkpoint=0).sel(test=row["test"])
+    after = samples["retrained"].isel(checkpoint=0).sel(test=row["test"], removed=row["train"])
+    moved = float((after - before).mean() / before.std(ddof=1))
+    assert np.isclose(row["value"], moved, rtol=1e-4)
+    tests = pd.read_csv(paths.table(folder, "tests"))
+    assert tests["role"].value_counts().to_dict() == {"control": 30, "chosen": 6}
+    assert (tests["p_holm"].notna() == (tests["role"] == "chosen")).all()
+    assert len(pd.read_csv(paths.table(folder, "agreement"))) == 6
+    assert paths.figure(folder, "mnist3_spread").stat().st_size > 10_000
 
 
 def test_margins_fall_without_their_class(root):

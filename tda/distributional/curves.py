@@ -13,7 +13,7 @@ import xarray as xr
 from tda.distributional.differences import Difference, difference_of
 from tda.distributional.influence import Asked
 from tda.distributional.samples import Samples, samples_of
-from tda.distributional.validation import _scores
+from tda.distributional.validation import lds_scores
 from tda.errors import UserError
 
 
@@ -62,7 +62,7 @@ def _row(
     with warnings.catch_warnings():  # of one run no variance is defined: NaN says so
         warnings.filterwarnings("ignore", "Degrees of freedom|invalid value", RuntimeWarning)
         scores_DL = np.stack(
-            [_scores(samples.of_runs(own, every), samples, list(wanted)) for own in chosen]
+            [lds_scores(samples.of_runs(own, every), samples, list(wanted)) for own in chosen]
         )
     names = [difference.name for difference in wanted]
     columns = {"difference": names, "n_seeds": count, "value": scores_DL.mean(0)}

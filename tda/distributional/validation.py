@@ -20,7 +20,7 @@ from tda.statistics.intervals import (
     fisher_z,
     jackknife_interval,
 )
-from tda.statistics.reliability import _spearman_brown
+from tda.statistics.reliability import spearman_brown
 
 MEAN = DIFFERENCES["mean"]
 
@@ -131,20 +131,20 @@ def _null(samples: Samples, num_resamples: int) -> np.ndarray:
 
 
 def _lds(samples: Samples, wanted: list[Difference], num_resamples: int) -> pd.DataFrame:
-    value_L = _scores(samples, samples, wanted)
+    value_L = lds_scores(samples, samples, wanted)
     halves = list(samples.halves(num_resamples))
     low, high = _on_fisher_scale(
-        value_L, np.stack([_scores(half, half, wanted) for half, _ in halves]), samples.num_runs
+        value_L, np.stack([lds_scores(half, half, wanted) for half, _ in halves]), samples.num_runs
     )
     groups = range(samples.predicted.shape[1])
     fewer = [samples.without(group) for group in groups]
-    without = np.stack([_scores(part, part, wanted) for part in fewer])
+    without = np.stack([lds_scores(part, part, wanted) for part in fewer])
     low_group, high_group = map(np.tanh, jackknife_interval(fisher_z(value_L), [fisher_z(without)]))
-    across = [_scores(a, b, wanted) for a, b in halves]
-    own = [_scores(a, b, wanted, measured=True) for a, b in halves]
+    across = [lds_scores(a, b, wanted) for a, b in halves]
+    own = [lds_scores(a, b, wanted, measured=True) for a, b in halves]
     num_runs = len(samples.retrained)
     split_L = np.mean(own, axis=0)
-    whole = [_spearman_brown(float(r), num_runs, num_runs // 2) for r in split_L]
+    whole = [spearman_brown(float(r), num_runs, num_runs // 2) for r in split_L]
     columns = {
         "value": value_L, "low_seed": low, "high_seed": high, "low_group": low_group,
         "high_group": high_group, "split_half": split_L, "ceiling": np.sqrt(np.clip(whole, 0, 1)),
@@ -155,7 +155,7 @@ def _lds(samples: Samples, wanted: list[Difference], num_resamples: int) -> pd.D
     )
 
 
-def _scores(
+def lds_scores(
     first: Samples, second: Samples, wanted: list[Difference], measured: bool = False
 ) -> np.ndarray:
     """Spearman's correlation over removals [L], mean over test points where it is defined.

@@ -6,6 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tda.distributional.influence import UNCHANGED
 from tda.figures.distributions import BEFORE, PREDICTED, RETRAINED
 from tda.figures.style import REFERENCE, caption, panels, styled
 
@@ -17,34 +18,36 @@ UNITS = {
 
 
 @styled
-def pairs(samples: xr.Dataset, table: pd.DataFrame) -> Figure:
+def pairs(samples: xr.Dataset, table: pd.DataFrame, tests: pd.DataFrame) -> Figure:
     """Changes by removal of every chosen image beside those of controls, and one as distributions.
 
     Args:
         samples: before, retrained.
-        table: columns train, test, value, low, high, difference, source, pair, role.
+        table: columns train, test, value, low, high, difference, source, pair, role, chosen_by.
+        tests: of :func:`tda.confirm_removals`, of the same pairs; the surest is the one shown.
     """
     figure, (*axes, sample) = panels(4, (3.5, 3.2), columns=2)
     for axis, (difference, unit) in zip(axes, UNITS.items(), strict=True):
         _draw_changes(axis, table[table["difference"] == difference])
         axis.set_ylabel(unit)
-    _draw_sample(sample, samples, table)
+    _draw_sample(sample, samples, tests)
+    axes[0].axhspan(-UNCHANGED, UNCHANGED, color=REFERENCE, alpha=0.15, lw=0)
     figure.suptitle(
-        f"Predicted by {samples.sizes['seed']} runs, retrained in {samples.sizes['other_seed']} "
+        f"Chosen by {samples.sizes['seed']} runs, confirmed by {samples.sizes['other_seed']} "
         "others", x=0.01, ha="left", weight="bold",
     )  # fmt: skip
     caption(
         figure,
         "Chosen pairs of a removed image and a query (v: for the variance, t: for the tail), "
-        "and random images at the same query; bars: 95 % over runs. Lower right: the pair whose "
-        "retrained variance changes most.",
+        "and random images at the same query; bars: 95 % over runs; grey: means that count as "
+        "unchanged. Lower right: the pair with the smallest p of those chosen for the variance.",
     )
     return figure
 
 
 def _draw_changes(axis: Axes, table: pd.DataFrame) -> None:
     chosen = table[table["role"] == "chosen"]
-    for source, colour, moved in (("predicted", PREDICTED, -0.15), ("retrained", RETRAINED, 0.15)):
+    for source, colour, moved in (("screened", PREDICTED, -0.15), ("retrained", RETRAINED, 0.15)):
         own = chosen[chosen["source"] == source]
         error = np.abs(own[["low", "high"]].to_numpy() - own[["value"]].to_numpy()).T
         axis.errorbar(own["pair"] + moved, own["value"], error, fmt="o", ms=4, color=colour,
@@ -58,10 +61,9 @@ def _draw_changes(axis: Axes, table: pd.DataFrame) -> None:
     axis.legend(fontsize=6)
 
 
-def _draw_sample(axis: Axes, samples: xr.Dataset, table: pd.DataFrame) -> None:
-    rows = table[(table["role"] == "chosen") & (table["source"] == "retrained")]
-    rows = rows[rows["difference"] == "variance"].reset_index()
-    most = rows.loc[rows["value"].abs().idxmax()]
+def _draw_sample(axis: Axes, samples: xr.Dataset, tests: pd.DataFrame) -> None:
+    chosen = tests[(tests["role"] == "chosen") & (tests["difference"] == "variance")]
+    most = chosen.sort_values("p").iloc[0]
     before = samples["before"].sel(test=most["test"]).values
     after = samples["retrained"].sel(test=most["test"], removed=most["train"]).values
     for values, colour, label in ((before, BEFORE, "before"), (after, RETRAINED, "retrained")):

@@ -15,6 +15,7 @@ from tda.analysis import report
 from tda.errors import UserError, guarded
 
 FEWEST = 4  # runs of which distributions can be compared
+FEWER = (1, 3, 10, 30, 100, 300)  # runs of which it is asked what they know
 
 
 def run_script(
@@ -68,6 +69,11 @@ def _run(
         threads = sys.modules["torch"].get_num_threads()  # imported by what makes samples
         store.write_scores(path, samples, wanted, seconds=seconds, threads=threads, flags=command)
     print(path)
+
+
+def counts_up_to(total: int) -> list[int]:
+    """Numbers of runs of which it is asked what they know, up to all there are."""
+    return sorted({count for count in FEWER if count < total} | {total})
 
 
 def analyse_script(doc: str, analyse: Callable[[], Iterable[Path]]) -> None:

@@ -23,11 +23,11 @@ SETTINGS = {"model": EXPERIMENT.model, "task": EXPERIMENT.task, **asdict(RECIPE)
             "queries": NUM_QUERIES}  # fmt: skip
 
 
-def images() -> tuple[Data, Data]:
+def images(num_queries: int = NUM_QUERIES) -> tuple[Data, Data]:
     """The training images and the queries, of all classes alike."""
     split = data.load(EXPERIMENT)
     label = split.test.y.numpy()
-    by_class = [np.flatnonzero(label == c)[: NUM_QUERIES // 3] for c in np.unique(label)]
+    by_class = [np.flatnonzero(label == c)[: num_queries // 3] for c in np.unique(label)]
     return split.train, split.test.take(torch.from_numpy(np.concatenate(by_class)))
 
 

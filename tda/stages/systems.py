@@ -41,7 +41,8 @@ def system(models: FinalModels, device: str) -> System:
 
 
 def _tabular(models: FinalModels, device: str) -> System:
-    table, split = tabular.TABLES[models.task], tabular.load(models.task, device)
+    table, split = tabular.TABLES[models.rows], tabular.load(models.rows, device)
+    split = split.first(models.protocol.num_train, models.protocol.num_test)
     sizes = split.train.x.shape[1], table.num_outputs
     return System(
         split, Regression() if table.regression else Classification(), lambda: mlp(*sizes)
@@ -68,7 +69,7 @@ def _text(models: FinalModels, device: str) -> System:
 
 
 SYSTEMS: dict[str, Callable[[FinalModels, str], System]] = {
-    **dict.fromkeys(tabular.TABLES, _tabular),
+    **dict.fromkeys((*tabular.TABLES, "heloc_reduced", "adult_reduced"), _tabular),
     **dict.fromkeys(("cifar10", "cifar10_reduced"), _images),
     **dict.fromkeys(("sst2", "sst2_reduced"), _text),
 }

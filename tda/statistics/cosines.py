@@ -57,11 +57,14 @@ def summary(agreement: xr.DataArray) -> dict[str, float]:
 
 
 def best_damping(agreement: xr.DataArray) -> xr.DataArray:
-    """The damping of the largest mean agreement, for each step: chosen by looking."""
+    """The damping of the largest mean agreement, for each step: chosen by looking.
+
+    One that is not defined for all final models is not chosen if there are others.
+    """
     if "damping" not in agreement.dims:
         return agreement
-    mean = agreement.mean(("train_seed", "test"))
-    return agreement.isel(damping=mean.argmax("damping"))
+    mean = agreement.mean("test").mean("train_seed", skipna=False)
+    return agreement.isel(damping=mean.fillna(-np.inf).argmax("damping"))
 
 
 def rows(agreement: xr.DataArray, **named: object) -> Iterator[dict[str, object]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tda.statistics.intervals import Interval, fisher_z, jackknife_interval
-from tda.statistics.reliability import _spearman_brown, halves
+from tda.statistics.reliability import halves, spearman_brown
 from tda.statistics.significance import ratio, two_sided_p
 from tda.statistics.truths import Problem, Runs
 
@@ -119,7 +119,7 @@ def from_halves(problem: Problem) -> Halved:
     noise_free_LK = np.full_like(both_LK, np.nan)
     np.divide(both_LK, np.sqrt(product_LK), out=noise_free_LK, where=product_LK > 0)
     cross_LT[:, sharing], corrected_LT[:, sharing] = both_LK[:, :-1], noise_free_LK[:, :-1]
-    whole = [_spearman_brown(r, num_seeds, num_seeds // 2) for r in within_LK[:, -1]]
+    whole = [spearman_brown(r, num_seeds, num_seeds // 2) for r in within_LK[:, -1]]
     return Halved(np.sqrt(np.clip(whole, 0, None)), cross_LT, corrected_LT)
 
 

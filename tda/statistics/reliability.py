@@ -51,7 +51,7 @@ def reliability(scores: xr.DataArray) -> pd.DataFrame:
 
     table = _with_intervals(estimate, num_seeds).set_index("quantity")
     half = table.loc["split_half"]
-    whole = half.map(lambda r: _spearman_brown(r, num_seeds, num_seeds // 2))
+    whole = half.map(lambda r: spearman_brown(r, num_seeds, num_seeds // 2))
     table.loc["reliability"] = whole
     table.loc["ceiling"] = whole.clip(lower=0) ** 0.5
     return table.reset_index()
@@ -125,7 +125,7 @@ def _agreement(xx_SS: np.ndarray, xy_SS: np.ndarray, yy_SS: np.ndarray, num_seed
         _split_half(yy_SS),
         _cross_half(xx_SS, xy_SS, yy_SS),
     )
-    full_x, full_y = (_spearman_brown(r, num_seeds, count // 2) for r in (half_x, half_y))
+    full_x, full_y = (spearman_brown(r, num_seeds, count // 2) for r in (half_x, half_y))
     return {
         "correlation": float(whole),
         "corrected": float(_correlation(whole, full_x, full_y)),
@@ -155,7 +155,7 @@ def _form(a_HS: np.ndarray, covariance_SS: np.ndarray, b_HS: np.ndarray) -> np.n
     return np.sum((a_HS @ covariance_SS) * b_HS, axis=-1)
 
 
-def _spearman_brown(correlation: float, num_seeds: int, half: int) -> float:
+def spearman_brown(correlation: float, num_seeds: int, half: int) -> float:
     """Reliability of the mean of num_seeds runs from the correlation of means of ``half`` runs."""
     factor = num_seeds / half
     below = 1 + (factor - 1) * correlation
