@@ -68,11 +68,12 @@ COMPARISONS = (  # figures of all experiments that exist
 DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups",
                   "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
-FURTHER = {  # variant: own flags, final models, orders of the data
-    "sgd": ("", TRAIN_SEEDS, 2),
-    "adam": ("--optimizer adam", TRAIN_SEEDS, 1),
-    "sgd_delete": ("--leave_out delete", TRAIN_SEEDS[:1], 2),
-    "scratch": ("--start scratch", TRAIN_SEEDS[:1], 1),
+FURTHER = {  # work: variant, own flags, final models, orders of the data
+    "sgd": ("sgd", "", TRAIN_SEEDS, [0]),
+    "sgd_again": ("sgd", "", TRAIN_SEEDS[:1], [1]),
+    "adam": ("adam", "--optimizer adam", TRAIN_SEEDS[:3], [0]),
+    "sgd_delete": ("sgd_delete", "--leave_out delete", TRAIN_SEEDS[:1], [0, 1]),
+    "scratch": ("scratch", "--start scratch", TRAIN_SEEDS[:1], [0]),
 }
 FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
                 "fimo_examples": "examples", "fimo_scratch": "scratch",
@@ -194,34 +195,38 @@ def final_stages(models):
     rows = paths.rows(models.task, TABLES_OF_ROWS[models.task].suffix)
     yield of_model("train", "train", trained, needs_always=[rows])
     yield of_model("approximate", "approximate", approximated, needs=checkpoints(models))
-    for variant in FURTHER:
+    for kind, (variant, _, _, orders) in FURTHER.items():
+        one = orders[0] if len(orders) == 1 else None  # in the pattern: kinds share a variant
         yield Work(
-            name=f"further_{models.name}_{variant}",
-            command=further_command(models, variant),
-            runs=[run.name for run in further_runs(models, variant)],
+            name=f"further_{models.name}_{kind}",
+            command=further_command(models, kind),
+            runs=[run.name for run in further_runs(models, kind)],
             makes=lambda run, variant=variant: [paths.further(models.name, variant, run)],
             needs=lambda run: checkpoints(models)(run.partition("x")[0]),
-            pattern="{train_seed}x{seed}",
-            chosen=lambda at: f"--train_seed {at.train_seed} --seed_id {at.seed}",
+            pattern="{train_seed}x{seed}" if one is None else f"{{train_seed}}x{one}",
+            chosen=lambda at, one=one: (
+                f"--train_seed {at.train_seed} --seed_id {at.seed if one is None else one}"
+            ),
             num_left_out=models.protocol.num_left_out,
         )
 
 
-def further_runs(models, variant):
-    _, train_seeds, num_seeds = FURTHER[variant]
-    return models.runs(train_seeds, range(num_seeds))
+def further_runs(models, kind):
+    _, _, train_seeds, orders = FURTHER[kind]
+    return models.runs(train_seeds, orders)
 
 
-def final_runs(models, variant):
+def final_runs(models, kind):
     """Files of one kind of further training."""
-    runs = further_runs(models, variant)
-    return [paths.further(models.name, variant, run.name) for run in runs]
+    runs = further_runs(models, kind)
+    return [paths.further(models.name, FURTHER[kind][0], run.name) for run in runs]
 
 
-def further_command(models, variant):
-    own, train_seeds, num_seeds = FURTHER[variant]
-    one = f"--train_seed {train_seeds[0]}" if len(train_seeds) == 1 else ""
-    flags = [models.flags, own, *(() if SPLIT else (one, f"--num_seeds {num_seeds}"))]
+def further_command(models, kind):
+    _, own, train_seeds, orders = FURTHER[kind]
+    chosen = "--train_seed " + " ".join(map(str, train_seeds))
+    ordered = f"--seed_id {orders[0]}" if len(orders) == 1 else f"--num_seeds {len(orders)}"
+    flags = [models.flags, own, *(() if SPLIT else (chosen, ordered))]
     return " ".join([models.script("further_train"), *filter(None, flags)])
 
 
@@ -453,7 +458,7 @@ for models in FINAL:
         rule:
             name: f"{script}_{models.task}"
             input:
-                [final_runs(models, variant) for variant in FURTHER],
+                [final_runs(models, kind) for kind in FURTHER],
                 [
                     paths.approximation(models.name, "proposition_1", run.name)
                     for run in models.finals()

@@ -8,7 +8,7 @@ Writes  results/fimo_<task>/gold.csv, figures/gold_noise.png, figures/gold_sorte
 A row per variant of further training, adjustment and epoch: ``signal`` is the standard deviation
 of scores over left-out examples and test points that is not noise, ``noise`` that of a pair over
 orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 needs; medians over
-final models.
+the final models that have the most orders.
 """
 
 import tda.interruption  # noqa: F401
@@ -51,7 +51,7 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 
 def rows(models: FinalModels, variant: str) -> pd.DataFrame:
     """Noise and signal of one variant; none where there is only one order of the data."""
-    further = read_further(models, variant)
+    further = read_further(models, variant, most_orders=True)
     further = further.sel(step=further["step"] > 0)
     if further.sizes["seed"] < 2:
         return pd.DataFrame()

@@ -36,6 +36,7 @@ from tda.networks.mlp import mlp
 from tda.objective import Regression
 from tda.stages.approximation import DAMPINGS, LISSA_BATCH, LISSA_STEPS
 from tda.stages.runner import settle_process
+from tda.streams import collected
 from tda.tabular import Split, load
 
 SEEDS, SLICE, CG_STEPS, DAMPING = 10, 2, 100, 0.1
@@ -100,7 +101,8 @@ def approximations(network: nn.Module, split: Split) -> list[tuple]:
 def exact(network: nn.Module, split: Split) -> torch.Tensor:
     """Scores [D N M] of all training examples."""
     curvature = _gauss_newton(network, split)
-    return torch.stack([curvature.bilinear(ridge(damping)) for damping in DAMPINGS])
+    size = len(split.train), len(split.test)
+    return torch.stack([collected(curvature.filtered(ridge(d)), size) for d in DAMPINGS])
 
 
 def _gauss_newton(network: nn.Module, split: Split) -> GaussNewton:

@@ -85,15 +85,19 @@ def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
 def _run_final(doc: str, stage: FinalStage, add_flags: Callable, ordered: bool) -> None:
     flags = _parse_final(doc, add_flags, ordered)
     models = FinalModels(flags.task, flags.model, flags.lora)
-    train_seeds = None if flags.train_seed is None else [flags.train_seed]
+    train_seeds = flags.train_seed
     runs = models.finals(train_seeds or stage.train_seeds(flags))
     if ordered:
         seeds = range(flags.num_seeds or models.protocol.num_seeds)
         runs = models.runs(train_seeds, seeds if flags.seed_id is None else [flags.seed_id])
-    device = choose_device(flags.device, flags.seed_id if ordered else flags.train_seed)
+    device = choose_device(flags.device, flags.seed_id if ordered else _only(train_seeds))
     own = {name: value for name, value in vars(flags).items() if name not in FINAL_COMMON}
     own = stage.resolved(models, own)
     run_stage(stage, _command(), models, runs, _options(flags, device, own))
+
+
+def _only(numbers: list[int] | None) -> int | None:
+    return numbers[0] if numbers is not None and len(numbers) == 1 else None
 
 
 def _options(flags: Namespace, device: str, own: dict) -> Options:
@@ -134,7 +138,9 @@ def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
 def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tuple(PROTOCOLS), default="energy")
-    parser.add_argument("--train_seed", type=_index, help="one final model; default: the task's")
+    parser.add_argument(
+        "--train_seed", type=_index, nargs="+", help="final models; default: the task's"
+    )
     parser.add_argument(
         "--model", default="",
         help="of sst2: hub id or local folder of a BERT encoder, or minilm, from the package "

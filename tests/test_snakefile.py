@@ -142,9 +142,10 @@ def test_split_further_training_has_its_models_and_orders():
     plan = snakemake("--dry-run", "--printshellcmds", "--quiet", "host", "--config", "split=2",
                      "--", "fimo_concrete")  # fmt: skip
     found = counts(plan)
-    assert found["train_fimo_concrete"] == found["approximate_fimo_concrete"] == 3
-    assert found["further_fimo_concrete_sgd_share"] == 2 * 9
-    assert found["further_fimo_concrete_adam_share"] == 2 * 2
+    assert found["train_fimo_concrete"] == found["approximate_fimo_concrete"] == 6
+    assert found["further_fimo_concrete_sgd_share"] == 2 * 6
+    assert found["further_fimo_concrete_sgd_again_share"] == 2
+    assert found["further_fimo_concrete_adam_share"] == 2 * 3
     assert (
         "further_train.py --task concrete --leave_out delete --train_seed 0 --seed_id 1 "
         "--loo_ids 50:100 --jobs 1"

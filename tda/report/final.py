@@ -36,7 +36,13 @@ from tda.report.words import CLASSES, FEATURES, FINAL_TABLES, UNITS
 
 PREFIX = "fimo_"
 DAMPING = 0.1  # of methods that have several: in every method's list
-GOLD = "#0072B2"
+GOLD = {  # kinds of further training: label, colour
+    "sgd": ("Further training, SGD", "#0072B2"),
+    "adam": ("Further training, Adam", "#332288"),
+    "adamw": ("Further training, AdamW", "#332288"),
+    "sgd_delete": ("Further training, SGD, deleted", "#88CCEE"),
+    "scratch": ("Training from scratch", "#111111"),
+}
 COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F")
 KINDS = {Rows: "row", Texts: "sentence", Pictures: "image"}
 
@@ -101,16 +107,32 @@ def _gold(further: dict[str, xr.Dataset]) -> dict[str, Method]:
     """Further training of every kind: by how much the loss is higher without the example."""
     found = {}
     for variant, dataset in further.items():
-        scores = adjusted(dataset, "full").isel(step=-1, drop=True)
-        epoch = float(dataset["epoch"].isel(step=-1))
+        scores = _finite(adjusted(dataset, "full").isel(step=-1, drop=True), variant)
         note = (
-            f"By how much the test loss is higher after {epoch:g} epochs of further training "
-            f"({variant.replace('_', ', ')}) if the example is left out."
+            "By how much the test loss is higher if the example is left out, after "
+            f"{_epochs(dataset)} of training."
         )
-        name = f"further_{variant}"
-        label = f"Further training, {variant.replace('_', ', ')}"
-        found[name] = Method(label, GOLD, note, *by_run(scores))
+        found[f"further_{variant}"] = Method(*GOLD[variant], note, *by_run(scores))
     return found
+
+
+def _epochs(further: xr.Dataset) -> str:
+    count = float(further["epoch"].max())
+    return f"{count:g} epoch{'' if count == 1 else 's'}"
+
+
+def _finite(scores: xr.DataArray, name: str) -> xr.DataArray:
+    """The scores.
+
+    Raises:
+        UserError: one of them is not a finite number.
+    """
+    if not np.isfinite(scores.values).all():
+        raise UserError(
+            f"scores of {name} are not all finite (a diverged training run?): delete the files of "
+            "the runs that diverged, or make them again"
+        )
+    return scores
 
 
 def by_run(scores: xr.DataArray) -> tuple[xr.DataArray, str, str]:
@@ -134,7 +156,7 @@ def _approximations(models: FinalModels, further: xr.Dataset) -> dict[str, Metho
     """Scores of every method, at one damping, or at the last epoch."""
     found = {}
     for place, name in enumerate(methods(models)):
-        scores, at = read_approximation(models, name, further), ""
+        scores, at = _finite(read_approximation(models, name, further), name), ""
         if "damping" in scores.dims:
             scores, at = scores.sel(damping=DAMPING, drop=True), f", λ = {DAMPING:g}"
         if "step" in scores.dims:
@@ -237,7 +259,7 @@ def _facts(further: xr.Dataset) -> list[tuple[str, str]]:
         ("final models", f"{sizes['train_seed']}"),
         ("orders of further training", f"{sizes['seed']}"),
         ("pairs", f"{sizes['left_out']:,} left-out × {sizes['test']:,} test examples"),
-        ("further training", f"{float(further['epoch'].max()):g} epochs"),
+        ("further training", _epochs(further)),
     ]
 
 

@@ -142,7 +142,7 @@ def test_scores_shown_are_those_of_the_files(opened, report, truth):
     expected = np.sort(mean_N)[::-1][:6]
     assert_shown(opened.texts("#ranking > div:first-child .score"), title, expected[expected > 0])
     best = int(report.train.index[mean_N.argmax()])
-    assert f"no. {best}" in opened.texts("#ranking .what")[0]
+    assert f"no.\N{NO-BREAK SPACE}{best}" in opened.texts("#ranking .what")[0]
 
 
 def test_a_click_chooses_another_test_image(opened, report, truth):
@@ -152,7 +152,7 @@ def test_a_click_chooses_another_test_image(opened, report, truth):
     opened.until(lambda: opened.text("#query h3") == f"Test image no. {number_4}")
     opened.until(lambda: opened.texts("#ranking .score") != before)
     worst = int(report.train.index[truth["loo"]["mean"][:, 3].argmin()])
-    assert f"no. {worst}" in opened.texts("#ranking > div:last-child .what")[0]
+    assert f"no.\N{NO-BREAK SPACE}{worst}" in opened.texts("#ranking > div:last-child .what")[0]
     assert f"test={number_4}" in opened.driver.current_url
     opened.click("#query .steps button:last-child")
     opened.until(lambda: str(report.test.index[4]) in opened.text("#query h3"))

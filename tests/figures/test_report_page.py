@@ -15,11 +15,13 @@ import xarray as xr
 from planted_scores import write_scores
 
 from tda import paths, store, tabular
+from tda.data import read_images
 from tda.errors import UserError
 from tda.experiments import Experiment
 from tda.final_model import FIRST_ORDER
 from tda.report import final, images, page
 from tda.report.model import Texts
+from tda.report.words import CLASSES
 
 SMALL = Experiment("cnn2", "mnist3", 10)
 COLOUR = Experiment("cnn2", "cifar10", 10)
@@ -281,6 +283,27 @@ def test_of_one_final_model_the_orders_are_the_runs():
         {"seed": 3, "checkpoint": 1, "train": 2, "test": 4}, "order", "final model",
     )  # fmt: skip
     np.testing.assert_array_equal(found[:, 0], scores[0])
+
+
+def test_images_of_a_final_model_are_those_of_its_files():
+    found = {split: read_images(paths.images("cifar10", split)) for split in ("train", "test")}
+    numbers = found["train"].index[3 : 3 + LEFT_OUT], found["test"].index[:TESTS]
+    write_final("cifar10_reduced", (0,), (0, 1), numbers, np.eye(10)[:TESTS])
+    report = final.report_of("fimo_cifar10_reduced")
+    np.testing.assert_array_equal(report.train.content.pixels, found["train"].pixels[3:9])
+    expected = [CLASSES["cifar10"][label] for label in found["test"].label[:TESTS]]
+    assert report.test.label == expected and report.kind == "image"
+
+
+def test_a_diverged_run_is_refused_by_name():
+    _, left_out, test, _ = energy_numbers()
+    write_final("energy", (0,), (0, 1), (left_out, test), np.zeros((TESTS, 1)))
+    path = paths.approximation("fimo_energy", "influence", "0")
+    broken = store.open_scores(path, "x")
+    broken["score"][0, 0, 0, 0] = np.nan
+    store.write_scores(path, broken, {})
+    with pytest.raises(UserError, match="scores of influence are not all finite"):
+        final.report_of("fimo_energy")
 
 
 def test_sentences_cannot_leave_their_place_in_the_page(root):

@@ -24,7 +24,7 @@ function picture(split, place, size) {
 
 const called = (split, place) => {
   const { index, label } = description[split];
-  return `${kind === "image" || kind === "sentence" ? "label " : ""}${label[place]} · no. ${index[place]}`;
+  return `${kind === "image" || kind === "sentence" ? "label " : ""}${label[place]} · no.\u00a0${index[place]}`;
 };
 const sentence = (split, place) => description[split].texts?.[place] ?? null;
 
@@ -119,7 +119,9 @@ function showQuery() {
     sentence("test", place) ? element("blockquote", {}, sentence("test", place)) : null,
     element("p", {}, kind === "row" ? "target " : "label ", element("b", {}, label[place])),
     predictions ? element("p", {}, "predicted ", element("b", {}, predictions.said[place]), " ", verdict ?? "") : null,
-    predictions?.classes.length ? bars(predictions.classes, predictions.probability[place], label[place]) : null);
+    predictions?.classes.length ? bars(predictions.classes, predictions.probability[place], label[place]) : null,
+    description.test.rows ? element("dl", { class: "row-fields" }, ...filled([["test", place]]).map(([name, value]) =>
+      element("div", {}, element("dt", {}, name), element("dd", {}, value)))) : null);
   const arrow = (words, by, sign) =>
     element("button", { type: "button", "aria-label": words, click: () => step(by) }, sign);
   $("query").replaceChildren(...[picture("test", place, 112), facts,
@@ -241,18 +243,23 @@ async function showPair(found) {
   return $("pair").replaceChildren(close, element("div", { class: "pair-head" }, ...[
     picture("train", train, 72), element("div", {}, element("h3", { id: "pair-title", tabindex: -1 },
       `Training ${kind} no. ${description.train.index[train]} for test ${kind} no. ${description.test.index[test]}`),
-    element("p", {}, `Labels: ${description.train.label[train]} and ${description.test.label[test]}. A row for each run, `
-      + "a dot for each of its checkpoints (later ones darker), a line at the run's mean; below, the mean with its 95 % interval.")),
+    element("p", {}, `${kind === "row" ? "Targets" : "Labels"}: ${description.train.label[train]} and ${description.test.label[test]}. A row for each run, `
+      + "a dot for each of its scores (later ones darker), a line at their mean; below, the mean with its 95 % interval.")),
     picture("test", test, 72)].filter(Boolean)), fields(train, test),
   element("div", { class: "panels" }, ...panels));
 }
 
-/** The columns of both rows, where they are not both zero. */
+/** Columns of rows, as [name, ...values]; of wide tables only where some value is not zero. */
+function filled(places) {
+  const { columns } = description.test;
+  const all = columns.map((name, c) => [name, ...places.map(([split, place]) => description[split].rows[place][c])]);
+  return all.filter(([, ...values]) => columns.length < 20 || values.some((value) => value !== "0"));
+}
+
+/** A training row beside a test row. */
 function fields(train, test) {
-  const { columns, rows } = description.train;
-  if (!rows) return "";
-  const pairs = columns.map((name, c) => [name, rows[train][c], description.test.rows[test][c]]);
-  const shown = pairs.filter(([, a, b]) => columns.length < 20 || a !== "0" || b !== "0");
+  if (!description.train.rows) return "";
+  const shown = filled([["train", train], ["test", test]]);
   return element("div", { class: "scroll" }, element("table", { class: "fields" },
     element("thead", {}, element("tr", {}, ...["", "training row", "test row"].map((h) => element("th", { scope: "col" }, h)))),
     element("tbody", {}, ...shown.map(([name, a, b]) => element("tr", { class: a === b ? "" : "differs" },
@@ -356,7 +363,7 @@ async function start() {
   for (const split of ["train", "test"])
     if (description[split].sprite)
       document.head.append(element("style", {}, `.${split}-sprite{background-image:url("${description[split].sprite}")}`));
-  if (!predictions?.right) $("only").disabled = true;
+  $("only").hidden = document.querySelector("label[for=only]").hidden = !predictions?.right;
   recall();
   showMethods();
   listTests();
@@ -365,4 +372,4 @@ async function start() {
   document.documentElement.dataset.ready = "yes";
 }
 
-start();
+start().catch((error) => { $("passed").textContent = `The explorer does not work in this browser: ${error.message}`; });
