@@ -37,7 +37,7 @@ from tda.experiments import (
     Experiment,
 )
 from tda.final_model import TRAIN_SEEDS, FinalModels
-from tda.jobs import MEMORY_MB, OWN_MB, Work, minutes, num_train, shares
+from tda.jobs import MEMORY_MB, OWN_MB, Work, num_train, shares
 from tda.tabular import TABLES as TABLES_OF_ROWS
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
@@ -140,7 +140,6 @@ def work_of(experiment, name, makes, script, own="", **more):
         runs=runs,
         makes=makes,
         chosen=lambda wildcards: f"--seed_id {runs.index(wildcards.run)}",
-        minutes=None if own.startswith("--variant") else minutes(experiment, script),
         **more,
     )
 
@@ -232,12 +231,11 @@ def further_command(models, kind):
 
 def resources_of(work):
     """What a job asks for; more when it is tried again."""
-    limit = work.time_limit(SPLIT)
     return {
         "mem_mb": lambda wildcards, attempt: MEMORY_MB * attempt,
         "memory_gb": lambda wildcards, attempt: (MEMORY_MB * attempt - OWN_MB) // 1000,
+        "runtime": lambda wildcards, attempt: work.time_limit(SPLIT, bool(GPU)) * attempt,
         **({"gpu": GPU} if GPU else {}),
-        **({} if limit is None else {"runtime": lambda wildcards, attempt: limit * attempt}),
     }
 
 
