@@ -7,6 +7,8 @@
     snakemake --cores 2 paper_vit               experiments 9 and 10: downloads a ViT-B/16
     snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 fimo_concrete fimo_energy     final-model-only attribution
+    snakemake --cores 2 fimo_adult_reduced fimo_cifar10_reduced     the same: fewer examples
+    snakemake --cores 2 fimo_heloc_reduced fimo_sst2_reduced        of data from data/prepare.py
     snakemake --cores 2 report                  a page to look at: cnn2_mnist3_10pc
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
@@ -68,6 +70,9 @@ COMPARISONS = (  # figures of all experiments that exist
 DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups",
                   "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
+REDUCED = [
+    FinalModels(f"{task}_reduced") for task in ("adult", "heloc", "cifar10", "sst2")
+]
 FURTHER = {  # work: variant, own flags, final models, orders of the data
     "sgd": ("sgd", "", TRAIN_SEEDS, [0]),
     "sgd_again": ("sgd", "", TRAIN_SEEDS[:1], [1]),
@@ -78,6 +83,7 @@ FURTHER = {  # work: variant, own flags, final models, orders of the data
 FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
                 "fimo_examples": "examples", "fimo_scratch": "scratch",
                 "fimo_ranking": "ranking"}  # fmt: skip
+REDUCED_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold"}
 PYTHON = config.get("python", sys.executable)
 SPLIT = int(config.get("split", 0))  # jobs that a run is shared by; 0: one job does all runs
 GPU = int(config.get("gpu", 0))
@@ -188,13 +194,10 @@ def final_stages(models):
     def trained(run):
         return [paths.predictions(models.name, run), *checkpoints(models)(run)]
 
-    def approximated(run):
-        return [paths.approximation(models.name, "proposition_1", run)]
-
-    rows = paths.rows(models.task, TABLES_OF_ROWS[models.task].suffix)
-    yield of_model("train", "train", trained, needs_always=[rows])
-    yield of_model("approximate", "approximate", approximated, needs=checkpoints(models))
-    for kind, (variant, _, _, orders) in FURTHER.items():
+    yield of_model("train", "train", trained, needs_always=final_data(models))
+    yield of_model("approximate", "approximate", lambda run: [approximated(models, run)],
+                   needs=checkpoints(models))
+    for kind, (variant, _, _, orders) in kinds(models).items():
         one = orders[0] if len(orders) == 1 else None  # in the pattern: kinds share a variant
         yield Work(
             name=f"further_{models.name}_{kind}",
@@ -210,19 +213,42 @@ def final_stages(models):
         )
 
 
+def final_data(models):
+    """What the data of a task are read from."""
+    if models.rows in TABLES_OF_ROWS:
+        return [paths.rows(models.rows, TABLES_OF_ROWS[models.rows].suffix)]
+    if models.pretrained:
+        return [paths.sentences(split) for split in ("train", "validation")]
+    return [paths.images(models.rows, split) for split in ("train", "test")]
+
+
+def approximated(models, run):
+    """One of the files that approximations of a final model write."""
+    method = "proposition_1" if models in FINAL else "datainf"
+    return paths.approximation(models.name, method, run)
+
+
+def kinds(models):
+    """Further training of a task."""
+    if models in FINAL:
+        return FURTHER
+    first = models.protocol.optimizer(None)
+    return {first: (first, "", models.protocol.train_seeds, [0, 1])}
+
+
 def further_runs(models, kind):
-    _, _, train_seeds, orders = FURTHER[kind]
+    _, _, train_seeds, orders = kinds(models)[kind]
     return models.runs(train_seeds, orders)
 
 
 def final_runs(models, kind):
     """Files of one kind of further training."""
     runs = further_runs(models, kind)
-    return [paths.further(models.name, FURTHER[kind][0], run.name) for run in runs]
+    return [paths.further(models.name, kinds(models)[kind][0], run.name) for run in runs]
 
 
 def further_command(models, kind):
-    _, own, train_seeds, orders = FURTHER[kind]
+    _, own, train_seeds, orders = kinds(models)[kind]
     chosen = "--train_seed " + " ".join(map(str, train_seeds))
     ordered = f"--seed_id {orders[0]}" if len(orders) == 1 else f"--num_seeds {len(orders)}"
     flags = [models.flags, own, *(() if SPLIT else (chosen, ordered))]
@@ -272,7 +298,7 @@ for grid, experiments in GRIDS.items():
 
 WORK = [
     *(work for experiment in EXPERIMENTS for work in stages(experiment)),
-    *(work for models in FINAL for work in final_stages(models)),
+    *(work for models in (*FINAL, *REDUCED) for work in final_stages(models)),
 ]
 
 # A stage that finds its results does not write them again: touch, so that they are not older than
@@ -444,29 +470,38 @@ for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.item
             "{PYTHON} analysis/{wildcards.comparison}.py"
 
 
-for models in FINAL:
+for models in (*FINAL, *REDUCED):
 
-    rule:
-        name: models.name
-        input:
-            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+    tables = FINAL_TABLES if models in FINAL else REDUCED_TABLES
 
-    for script, table in FINAL_TABLES.items():
+    for script, table in tables.items():
 
         rule:
             name: f"{script}_{models.task}"
             input:
-                [final_runs(models, kind) for kind in FURTHER],
-                [
-                    paths.approximation(models.name, "proposition_1", run.name)
-                    for run in models.finals()
-                ],
+                [final_runs(models, kind) for kind in kinds(models)],
+                [approximated(models, run.name) for run in models.finals()],
             output:
                 paths.table(models.name, table),
             params:
                 command=f"analysis/{script}.py {models.flags}",
             shell:
                 "{PYTHON} {params.command}"
+
+    if models in REDUCED:
+
+        rule:
+            name: models.name
+            input:
+                [paths.table(models.name, table) for table in tables.values()],
+
+
+for models in FINAL:
+
+    rule:
+        name: models.name
+        input:
+            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
 
     rule:
         name: f"fimo_damping_{models.task}"

@@ -11,6 +11,8 @@ GPU seconds are an estimate from FLOPs; overhead, spread, failures and repair ar
 flags. See tda/planning/schedule.py for the model.
 """
 
+import tda.interruption  # noqa: F401
+
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from dataclasses import replace

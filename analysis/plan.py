@@ -14,6 +14,8 @@ Core-hours are measured costs per unit times units. GPU-hours are an estimate: F
 counted, by a share of a GPU's peak that is assumed; nothing was timed on a GPU.
 """
 
+import tda.interruption  # noqa: F401
+
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 

@@ -11,6 +11,8 @@ make them. Where scores would take more than --max_mb megabytes, single scores a
 extreme training examples only, then test examples are left out; the page says so.
 """
 
+import tda.interruption  # noqa: F401
+
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,9 +1,13 @@
 """The one exception that a person at the terminal is meant to read, and how it is shown."""
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 INTERRUPTED = "interrupted: run the same command again to go on"
+_SOON = 0.01  # seconds
 
 
 class UserError(Exception):
@@ -17,7 +21,8 @@ def guarded(main: Callable[[], None]) -> None:
         SystemExit: 2 after a :class:`UserError` or for want of memory, 130 when interrupted.
     """
     try:
-        main()
+        with _interruptions_kept():
+            main()
     except UserError as error:
         _end(f"error: {error}", 2)
     except KeyboardInterrupt:
@@ -31,6 +36,25 @@ def guarded(main: Callable[[], None]) -> None:
             "finished is kept",
             2,
         )
+
+
+@contextmanager
+def _interruptions_kept() -> Iterator[None]:
+    """Ctrl-C while Python calls a finaliser would be reported and lost; it is raised again."""
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, _SOON)
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _out_of_memory(error: Exception) -> bool:

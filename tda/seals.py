@@ -1,6 +1,6 @@
 """A checksum at the end of a netCDF file, compared before HDF5 sees what stands before it.
 
-One flipped bit can keep HDF5 busy for ever, or change a coordinate unnoticed (docs/reliability.md).
+One flipped bit can keep HDF5 busy for ever, or change a coordinate unnoticed: docs/reliability.md.
 HDF5 knows where its own content ends, so that other readers of netCDF open a sealed file as usual.
 
     python -m tda.seals [FILE ...]

@@ -152,6 +152,21 @@ def test_split_further_training_has_its_models_and_orders():
     ) in plan
 
 
+def test_reduced_tasks_are_trained_and_analysed():
+    targets = [f"fimo_{task}_reduced" for task in ("adult", "heloc", "cifar10", "sst2")]
+    for folder, files in {
+        "heloc": ["rows.csv"], "sst2": ["train.parquet", "validation.parquet"]
+    }.items():  # fmt: skip
+        for file in files:  # which do not come with the project
+            path = paths.root() / "data" / folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    found = counts(snakemake("--dry-run", "--quiet", "host", "--", *targets))
+    for target in targets:
+        assert found[f"train_{target}"] == found[f"approximate_{target}"] == 1
+    assert found["further_fimo_sst2_reduced_adamw"] == found["fimo_gold_adult_reduced"] == 1
+
+
 DISTRIBUTIONAL = (
     "regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups", "cifar10_pruning",
 )  # fmt: skip

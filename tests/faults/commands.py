@@ -103,4 +103,7 @@ def _work(command: Command, root: Path, log: Path, begun) -> None:
     sys.argv = [str(paths.REPOSITORY / command.script), *map(str, command.flags)]
     begun.send("begun")
     if command.script:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except KeyboardInterrupt:  # as Python itself would end
+            sys.excepthook(*sys.exc_info())

@@ -160,13 +160,14 @@ def leftovers(root: Path) -> list[Path]:
 
 
 def parameters(path: Path) -> tuple[dict, dict[str, bytes]]:
-    """Metadata of a checkpoint, and the bytes of its tensors."""
+    """Metadata of a checkpoint but the code's commit, and the bytes of its tensors."""
     with safe_open(path, framework="numpy") as file:
-        return file.metadata(), {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+        return {k: v for k, v in file.metadata().items() if k != "commit"}, tensors
 
 
 def same(path: Path, expected: Path) -> bool:
-    """Whether two files are equal: scores bit for bit, beside the seconds that they took."""
+    """Whether two files are equal: scores bit for bit; not the seconds, and the code's commit."""
     if not expected.exists():
         return False
     if path.suffix == ".safetensors":  # which writes its metadata in any order
@@ -175,5 +176,6 @@ def same(path: Path, expected: Path) -> bool:
         return path.read_bytes() == expected.read_bytes()
     both = [xr.load_dataset(file, engine="h5netcdf") for file in (path, expected)]
     for dataset in both:
-        dataset.attrs.pop("seconds", None)
+        for name in ("seconds", "commit"):
+            dataset.attrs.pop(name, None)
     return both[0].identical(both[1])

@@ -47,7 +47,8 @@ def test_a_full_disk(system, name, tmp_path):
     whole = reference(system, name)
     with small_disk(tmp_path / "disk") as disk:
         root = whole.before(name, disk / "root")
-        resize(disk, used_kilobytes(disk) + 4)
+        sizes = [(whole.root / file).stat().st_size for file in whole.made[name]]
+        resize(disk, used_kilobytes(disk) + (4 if min(sizes) > 8192 else 0))
         assert_refused(
             run(command(system, name), root, tmp_path / "log"), "No space left on device"
         )
