@@ -265,8 +265,10 @@ def resources_of(work):
     }
 
 
-def share_files(work, runs, ids):
-    return [paths.share(work.makes(run)[0], *which) for run in runs for which in ids]
+def share_files(work, ids):
+    """Markers of the shares of a run."""
+    (scores,) = work.makes(work.pattern) if ids else (None,)
+    return [paths.share(scores, first, last) for first, last in ids]
 
 
 def drawn(experiment):
@@ -313,7 +315,7 @@ for work in WORK:
             input:
                 work.inputs(per_run=True),
             output:
-                temp(touch(share_files(work, [work.pattern], [("{first}", "{last}")]))),
+                temp(touch(share_files(work, [("{first}", "{last}")]))),
             params:
                 command=work.command,
                 run=work.chosen,
@@ -327,13 +329,13 @@ for work in WORK:
     rule:
         name: work.name
         input:
-            work.inputs(per_run=SPLIT and not ids),
-            share_files(work, work.runs, ids),
+            work.inputs(per_run=SPLIT),
+            share_files(work, ids),
         output:
-            update(work.outputs(per_run=SPLIT and not ids)),
+            update(work.outputs(per_run=SPLIT)),
         params:
             command=work.command,
-            run=work.chosen if SPLIT and not ids else "",
+            run=work.chosen if SPLIT else "",
         threads: THREADS
         resources:
             **resources_of(work),
