@@ -27,7 +27,9 @@ def flipped(content):
 
 
 @each([("cnn", "grad_dot")], READING)
-@pytest.mark.parametrize("damage", [empty, cut, foreign, flipped])
+@pytest.mark.parametrize(
+    "damage", [cut, *(pytest.param(d, marks=pytest.mark.heavy) for d in (empty, foreign, flipped))]
+)
 def test_a_damaged_file_is_named_with_what_mends_it_or_not_needed(system, name, damage, tmp_path):
     """Mended as the message says (deleted, and its stage run again), the stage succeeds."""
     whole = reference(system, name)

@@ -33,7 +33,7 @@ def in_process_of_its_own(asked, root, threads, **environment):
     assert done.returncode == 0, done.stderr
 
 
-@each([("cnn", "influence")], SOME)
+@each([], SOME)
 def test_the_same_command_gives_the_same_bits(system, name, tmp_path):
     whole = reference(system, name)
     root = whole.before(name, tmp_path / "root")
@@ -50,7 +50,7 @@ def test_two_threads_change_no_bit(system, name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "variant", ["--jobs 2", pytest.param("--memory_gb 0.2", marks=heavy),
+    "variant", [pytest.param("--jobs 2", marks=heavy), pytest.param("--memory_gb 0.2", marks=heavy),
                 pytest.param("--loo_ids", marks=heavy)],
 )  # fmt: skip
 def test_workers_memory_and_ranges_change_no_bit_of_retraining(variant, tmp_path):

@@ -42,7 +42,7 @@ def used_kilobytes(disk):
     return shutil.disk_usage(disk).used // 1024
 
 
-@each(LIGHT[1:])
+@each([("cnn", "train")])
 def test_a_full_disk(system, name, tmp_path):
     whole = reference(system, name)
     with small_disk(tmp_path / "disk") as disk:
@@ -60,7 +60,7 @@ def test_a_full_disk(system, name, tmp_path):
         whole.assert_finished(root, name)
 
 
-@each(LIGHT[:2], SOME)
+@each([("cnn", "prepare")], SOME)
 def test_files_that_may_not_grow(system, name, tmp_path):
     whole = reference(system, name)
     if all((whole.root / file).stat().st_size <= 3000 for file in whole.made[name]):
@@ -74,7 +74,7 @@ def test_files_that_may_not_grow(system, name, tmp_path):
     whole.assert_finished(root, name)
 
 
-@each(LIGHT[1:])
+@each([("analysis", "p_values")])
 def test_a_read_only_folder(system, name, tmp_path):
     whole = reference(system, name)
     root = whole.before(name, tmp_path / "root")
