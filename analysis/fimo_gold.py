@@ -7,7 +7,8 @@ Writes  results/fimo_<task>/gold.csv, figures/gold_noise.png, figures/gold_sorte
 
 A row per variant of further training, adjustment and epoch: ``signal`` is the standard deviation
 of scores over left-out examples and test points that is not noise, ``noise`` that of a pair over
-orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 needs; medians over
+orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 needs,
+``order_agreement`` the mean cosine between two orders' scores; medians (the last a mean) over
 the final models that have the most orders.
 """
 
@@ -23,7 +24,7 @@ from tda.errors import UserError
 from tda.figures import fimo_gold, style
 from tda.final_model import FinalModels
 from tda.final_results import adjusted, command, main, read_further, variants, write_table
-from tda.statistics.seed_noise import seed_noise
+from tda.statistics.seed_noise import order_agreement, seed_noise
 
 HOW = {"sgd": "subtraction", "sgd_delete": "deletion"}
 SHOWN = 20  # test points
@@ -57,7 +58,9 @@ def rows(models: FinalModels, variant: str) -> pd.DataFrame:
         return pd.DataFrame()
     found = []
     for adjustment in ("full", "mean"):
-        noise = seed_noise(adjusted(further, adjustment)).median("train_seed")
+        scores = adjusted(further, adjustment)
+        noise = seed_noise(scores).median("train_seed")
+        noise["order_agreement"] = order_agreement(scores).mean("train_seed")
         table = noise.to_dataframe().reset_index()
         found.append(table.assign(variant=variant, adjustment=adjustment))
     return pd.concat(found).assign(num_seeds=further.sizes["seed"])
