@@ -7,6 +7,8 @@
     snakemake --cores 2 paper_vit               experiments 9 and 10: downloads a ViT-B/16
     snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 fimo_concrete fimo_energy     final-model-only attribution
+    snakemake --cores 2 fimo_adult_reduced fimo_cifar10_reduced     the same: fewer examples
+    snakemake --cores 2 fimo_heloc_reduced fimo_sst2_reduced        of data from data/prepare.py
     snakemake --cores 2 report                  a page to look at: cnn2_mnist3_10pc
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
@@ -37,7 +39,7 @@ from tda.experiments import (
     Experiment,
 )
 from tda.final_model import TRAIN_SEEDS, FinalModels
-from tda.jobs import MEMORY_MB, OWN_MB, Work, minutes, num_train, shares
+from tda.jobs import MEMORY_MB, OWN_MB, Work, num_train, shares
 from tda.tabular import TABLES as TABLES_OF_ROWS
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
@@ -68,6 +70,9 @@ COMPARISONS = (  # figures of all experiments that exist
 DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups",
                   "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
+REDUCED = [
+    FinalModels(f"{task}_reduced") for task in ("adult", "heloc", "cifar10", "sst2")
+]
 FURTHER = {  # work: variant, own flags, final models, orders of the data
     "sgd": ("sgd", "", TRAIN_SEEDS, [0]),
     "sgd_again": ("sgd", "", TRAIN_SEEDS[:1], [1]),
@@ -78,6 +83,7 @@ FURTHER = {  # work: variant, own flags, final models, orders of the data
 FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
                 "fimo_examples": "examples", "fimo_scratch": "scratch",
                 "fimo_ranking": "ranking"}  # fmt: skip
+REDUCED_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold"}
 PYTHON = config.get("python", sys.executable)
 SPLIT = int(config.get("split", 0))  # jobs that a run is shared by; 0: one job does all runs
 GPU = int(config.get("gpu", 0))
@@ -140,7 +146,6 @@ def work_of(experiment, name, makes, script, own="", **more):
         runs=runs,
         makes=makes,
         chosen=lambda wildcards: f"--seed_id {runs.index(wildcards.run)}",
-        minutes=None if own.startswith("--variant") else minutes(experiment, script),
         **more,
     )
 
@@ -189,13 +194,10 @@ def final_stages(models):
     def trained(run):
         return [paths.predictions(models.name, run), *checkpoints(models)(run)]
 
-    def approximated(run):
-        return [paths.approximation(models.name, "proposition_1", run)]
-
-    rows = paths.rows(models.task, TABLES_OF_ROWS[models.task].suffix)
-    yield of_model("train", "train", trained, needs_always=[rows])
-    yield of_model("approximate", "approximate", approximated, needs=checkpoints(models))
-    for kind, (variant, _, _, orders) in FURTHER.items():
+    yield of_model("train", "train", trained, needs_always=final_data(models))
+    yield of_model("approximate", "approximate", lambda run: [approximated(models, run)],
+                   needs=checkpoints(models))
+    for kind, (variant, _, _, orders) in kinds(models).items():
         one = orders[0] if len(orders) == 1 else None  # in the pattern: kinds share a variant
         yield Work(
             name=f"further_{models.name}_{kind}",
@@ -211,19 +213,42 @@ def final_stages(models):
         )
 
 
+def final_data(models):
+    """What the data of a task are read from."""
+    if models.rows in TABLES_OF_ROWS:
+        return [paths.rows(models.rows, TABLES_OF_ROWS[models.rows].suffix)]
+    if models.pretrained:
+        return [paths.sentences(split) for split in ("train", "validation")]
+    return [paths.images(models.rows, split) for split in ("train", "test")]
+
+
+def approximated(models, run):
+    """One of the files that approximations of a final model write."""
+    method = "proposition_1" if models in FINAL else "datainf"
+    return paths.approximation(models.name, method, run)
+
+
+def kinds(models):
+    """Further training of a task."""
+    if models in FINAL:
+        return FURTHER
+    first = models.protocol.optimizer(None)
+    return {first: (first, "", models.protocol.train_seeds, [0, 1])}
+
+
 def further_runs(models, kind):
-    _, _, train_seeds, orders = FURTHER[kind]
+    _, _, train_seeds, orders = kinds(models)[kind]
     return models.runs(train_seeds, orders)
 
 
 def final_runs(models, kind):
     """Files of one kind of further training."""
     runs = further_runs(models, kind)
-    return [paths.further(models.name, FURTHER[kind][0], run.name) for run in runs]
+    return [paths.further(models.name, kinds(models)[kind][0], run.name) for run in runs]
 
 
 def further_command(models, kind):
-    _, own, train_seeds, orders = FURTHER[kind]
+    _, own, train_seeds, orders = kinds(models)[kind]
     chosen = "--train_seed " + " ".join(map(str, train_seeds))
     ordered = f"--seed_id {orders[0]}" if len(orders) == 1 else f"--num_seeds {len(orders)}"
     flags = [models.flags, own, *(() if SPLIT else (chosen, ordered))]
@@ -232,17 +257,18 @@ def further_command(models, kind):
 
 def resources_of(work):
     """What a job asks for; more when it is tried again."""
-    limit = work.time_limit(SPLIT)
     return {
         "mem_mb": lambda wildcards, attempt: MEMORY_MB * attempt,
         "memory_gb": lambda wildcards, attempt: (MEMORY_MB * attempt - OWN_MB) // 1000,
+        "runtime": lambda wildcards, attempt: work.time_limit(SPLIT, bool(GPU)) * attempt,
         **({"gpu": GPU} if GPU else {}),
-        **({} if limit is None else {"runtime": lambda wildcards, attempt: limit * attempt}),
     }
 
 
-def share_files(work, runs, ids):
-    return [paths.share(work.makes(run)[0], *which) for run in runs for which in ids]
+def share_files(work, ids):
+    """Markers of the shares of a run."""
+    (scores,) = work.makes(work.pattern) if ids else (None,)
+    return [paths.share(scores, first, last) for first, last in ids]
 
 
 def drawn(experiment):
@@ -274,7 +300,7 @@ for grid, experiments in GRIDS.items():
 
 WORK = [
     *(work for experiment in EXPERIMENTS for work in stages(experiment)),
-    *(work for models in FINAL for work in final_stages(models)),
+    *(work for models in (*FINAL, *REDUCED) for work in final_stages(models)),
 ]
 
 # A stage that finds its results does not write them again: touch, so that they are not older than
@@ -289,7 +315,7 @@ for work in WORK:
             input:
                 work.inputs(per_run=True),
             output:
-                temp(touch(share_files(work, [work.pattern], [("{first}", "{last}")]))),
+                temp(touch(share_files(work, [("{first}", "{last}")]))),
             params:
                 command=work.command,
                 run=work.chosen,
@@ -303,13 +329,13 @@ for work in WORK:
     rule:
         name: work.name
         input:
-            work.inputs(per_run=SPLIT and not ids),
-            share_files(work, work.runs, ids),
+            work.inputs(per_run=SPLIT),
+            share_files(work, ids),
         output:
-            update(work.outputs(per_run=SPLIT and not ids)),
+            update(work.outputs(per_run=SPLIT)),
         params:
             command=work.command,
-            run=work.chosen if SPLIT and not ids else "",
+            run=work.chosen if SPLIT else "",
         threads: THREADS
         resources:
             **resources_of(work),
@@ -446,29 +472,38 @@ for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.item
             "{PYTHON} analysis/{wildcards.comparison}.py"
 
 
-for models in FINAL:
+for models in (*FINAL, *REDUCED):
 
-    rule:
-        name: models.name
-        input:
-            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+    tables = FINAL_TABLES if models in FINAL else REDUCED_TABLES
 
-    for script, table in FINAL_TABLES.items():
+    for script, table in tables.items():
 
         rule:
             name: f"{script}_{models.task}"
             input:
-                [final_runs(models, kind) for kind in FURTHER],
-                [
-                    paths.approximation(models.name, "proposition_1", run.name)
-                    for run in models.finals()
-                ],
+                [final_runs(models, kind) for kind in kinds(models)],
+                [approximated(models, run.name) for run in models.finals()],
             output:
                 paths.table(models.name, table),
             params:
                 command=f"analysis/{script}.py {models.flags}",
             shell:
                 "{PYTHON} {params.command}"
+
+    if models in REDUCED:
+
+        rule:
+            name: models.name
+            input:
+                [paths.table(models.name, table) for table in tables.values()],
+
+
+for models in FINAL:
+
+    rule:
+        name: models.name
+        input:
+            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
 
     rule:
         name: f"fimo_damping_{models.task}"

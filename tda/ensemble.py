@@ -66,8 +66,10 @@ def chunks(members: Members, size: int) -> Iterator[tuple[slice, Members]]:
     there are.
     """
     for start in range(0, len(members), size):
+        chosen = slice(start, min(start + size, len(members)))
         padded = torch.arange(start, start + size).clamp(max=len(members) - 1)
-        yield slice(start, min(start + size, len(members))), members[padded]
+        is_full = chosen.stop == start + size
+        yield chosen, members[chosen if is_full else padded]
 
 
 def output(

@@ -35,7 +35,7 @@ class Members:
     def __len__(self) -> int:
         return len(self.weight)
 
-    def __getitem__(self, members: Tensor) -> "Members":
+    def __getitem__(self, members: Tensor | slice) -> "Members":
         chosen: dict[str, Any] = {
             name: value[members]
             for name, value in vars(self).items()

@@ -45,19 +45,19 @@ def confirm_removals(
         unchanged: in standard deviations of the measurement.
 
     Returns:
-        The pairs with (in place of columns of these names) ``value``, the change; ``p_spread``; ``mean``, the change of the mean in
-        standard deviations; ``p_mean``; ``p``, the larger of both p-values; ``p_holm``, corrected
-        for all pairs.
+        The pairs with, in place of columns of these names: ``value``, the change; ``p_spread``;
+        ``mean``, the change of the mean in standard deviations; ``p_mean``; ``p``, the larger of
+        both p-values; ``p_holm``, corrected for all pairs.
 
     Raises:
         UserError: no such difference; as :func:`tda.rank_removals`.
     """
     held, rng = Paired.of(measured, shifts), np.random.default_rng(0)
     flips_FS = rng.choice(np.array([-1.0, 1.0]), (NUM_FLIPS, len(measured["seed"])))
-    rows, tests = shifts[held.row].values.tolist(), measured["test"].values.tolist()
+    rows, columns = shifts[held.row].values.tolist(), measured["test"].values.tolist()
     found = []
     for pair in pairs.to_dict("records"):
-        at = tests.index(pair["test"])
+        at = columns.index(pair["test"])
         x_S, y_S = held.before[:, 0, at], held.after[:, rows.index(pair[held.row]), at]
         change = change_of(pair["difference"], (thresholds or {}).get(pair["test"]))
         spread_S = change(x_S, y_S)

@@ -19,7 +19,8 @@ def noise(table: pd.DataFrame, heading: str) -> Figure:
     """
     figure, axes = panels(2, (4.2, 3.4), columns=2)
     for (how, rows), colour in zip(table.groupby("how"), ("#D55E00", "#0072B2"), strict=False):
-        axes[0].plot(rows["epoch"], rows["signal"], "-", color=colour, label=f"signal, {how}")
+        signal = rows["signal"].where(rows["signal"] > 0)  # else noise hides it
+        axes[0].plot(rows["epoch"], signal, "-", color=colour, label=f"signal, {how}")
         axes[0].plot(rows["epoch"], rows["noise"], ":", color=colour, label=f"seed noise, {how}")
         axes[1].plot(rows["epoch"], rows["seeds_needed"], "-", color=colour, label=how)
     for axis in axes:

@@ -31,6 +31,7 @@ def pairs(samples: xr.Dataset, table: pd.DataFrame, tests: pd.DataFrame) -> Figu
         _draw_changes(axis, table[table["difference"] == difference])
         axis.set_ylabel(unit)
     _draw_sample(sample, samples, tests)
+    axes[0].legend(fontsize=6)
     axes[0].axhspan(-UNCHANGED, UNCHANGED, color=REFERENCE, alpha=0.15, lw=0)
     figure.suptitle(
         f"Chosen by {samples.sizes['seed']} runs, confirmed by {samples.sizes['other_seed']} "
@@ -58,7 +59,6 @@ def _draw_changes(axis: Axes, table: pd.DataFrame) -> None:
     named = chosen.drop_duplicates("pair")
     labels = [f"{row.chosen_by[0]}: {row.train}→{row.test}" for row in named.itertuples()]
     axis.set_xticks(named["pair"], labels, rotation=60, fontsize=6)
-    axis.legend(fontsize=6)
 
 
 def _draw_sample(axis: Axes, samples: xr.Dataset, tests: pd.DataFrame) -> None:

@@ -5,45 +5,42 @@ each other are final models, where there are several (orders of the data are ave
 orders of the data of the one final model that is there.
 """
 
+import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tda import paths, sentences, store, tabular
-from tda.data import read_images
+from tda import paths, store, tabular
 from tda.errors import UserError
 from tda.figures import fimo
 from tda.final_model import PROTOCOLS, FinalModels
 from tda.final_results import adjusted, command, methods, read_approximation, read_further, variants
 from tda.report import drawings, tables
-from tda.report.images import softmax
+from tda.report.final_examples import examples, predictions
 from tda.report.model import (
     Drawing,
-    Examples,
     Method,
     Pictures,
-    Predictions,
     Report,
     Rows,
     Section,
     Texts,
 )
-from tda.report.words import CLASSES, FEATURES, FINAL_TABLES, UNITS
+from tda.report.words import FINAL_TABLES
 
 PREFIX = "fimo_"
 DAMPING = 0.1  # of methods that have several: in every method's list
 GOLD = {  # kinds of further training: label, colour
     "sgd": ("Further training, SGD", "#0072B2"),
-    "adam": ("Further training, Adam", "#332288"),
-    "adamw": ("Further training, AdamW", "#332288"),
+    "adam": ("Further training, Adam", "#7B6BD6"),
+    "adamw": ("Further training, AdamW", "#7B6BD6"),
     "sgd_delete": ("Further training, SGD, deleted", "#88CCEE"),
-    "scratch": ("Training from scratch", "#111111"),
+    "scratch": ("Training from scratch", "#7F7F7F"),
 }
-COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F")
+COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#E69F00", "#56B4E9")
 KINDS = {Rows: "row", Texts: "sentence", Pictures: "image"}
 
 
@@ -67,18 +64,19 @@ def report_of(name: str) -> Report:
     models = models_of(name)
     further = {variant: read_further(models, variant) for variant in variants(models)}
     first = next(iter(further.values()))
-    shown = _gold(further) | _approximations(models, first)
-    train, test = _examples(models, first)
+    approximations, undefined = _approximations(models, first)
+    shown = _gold(further) | approximations
+    train, test = examples(models, first)
     return Report(
         name=name,
         title=f"Final-model-only · {models.task.replace('_', ' ')}",
         facts=_facts(first),
-        missing=_missing(models, further),
+        missing=[*_missing(models, further), *undefined],
         methods=shown,
         train=train,
         test=test,
         kind=KINDS[type(train.content)],
-        predictions=_predictions(models, first, test),
+        predictions=predictions(models, first, test),
         sections=_sections(models),
     )
 
@@ -89,6 +87,8 @@ def models_of(name: str) -> FinalModels:
     Raises:
         UserError: it has no further training.
     """
+    if not re.fullmatch(rf"{PREFIX}[\w.-]{{1,100}}", name):
+        raise UserError(f"{name!r} is no experiment: names are fimo_<task>, as fimo_energy")
     found = sorted((paths.results(name) / "further").glob("*/[!.]*.nc"))
     if not found:
         task = next((task for task in PROTOCOLS if name == f"{PREFIX}{task}"), "energy")
@@ -98,9 +98,8 @@ def models_of(name: str) -> FinalModels:
         )
     made_by = command(FinalModels("energy"))
     words = shlex.split(str(store.open_scores(found[0], made_by).attrs["flags"]))
-    flags = dict(zip(words[::2], words[1::2], strict=False))
-    source = words[words.index("--model") + 1] if "--model" in words else ""
-    return FinalModels(flags["--task"], source, "--lora" in words)
+    given = dict(zip(words, words[1:], strict=False))
+    return FinalModels(given["--task"], given.get("--model", ""), "--lora" in words)
 
 
 def _gold(further: dict[str, xr.Dataset]) -> dict[str, Method]:
@@ -112,7 +111,9 @@ def _gold(further: dict[str, xr.Dataset]) -> dict[str, Method]:
             "By how much the test loss is higher if the example is left out, after "
             f"{_epochs(dataset)} of training."
         )
-        found[f"further_{variant}"] = Method(*GOLD[variant], note, *by_run(scores))
+        label, colour = GOLD[variant]
+        runs, seed, checkpoint = by_run(scores)
+        found[f"further_{variant}"] = Method(label, colour, note, runs, seed, checkpoint)
     return found
 
 
@@ -152,105 +153,36 @@ def by_run(scores: xr.DataArray) -> tuple[xr.DataArray, str, str]:
     return _ordered(renamed), "order", "final model"
 
 
-def _approximations(models: FinalModels, further: xr.Dataset) -> dict[str, Method]:
-    """Scores of every method, at one damping, or at the last epoch."""
-    found = {}
+def _approximations(
+    models: FinalModels, further: xr.Dataset
+) -> tuple[dict[str, Method], list[str]]:
+    """Scores of every method, at one damping, or at the last epoch; and what is not defined."""
+    found, undefined = {}, []
     for place, name in enumerate(methods(models)):
-        scores, at = _finite(read_approximation(models, name, further), name), ""
+        scores, at = read_approximation(models, name, further), ""
         if "damping" in scores.dims:
             scores, at = scores.sel(damping=DAMPING, drop=True), f", λ = {DAMPING:g}"
         if "step" in scores.dims:
             scores, at = scores.isel(step=-1, drop=True), ", last epoch"
-        label = fimo.LINES[name][0].removesuffix(", best λ") if name in fimo.LINES else name
+        label = _label(name)
+        if not np.isfinite(scores.values).all():
+            undefined.append(f"{label}{at}: its scores are not all finite numbers")
+            continue
         note = f"What {label} says about leaving out the example{at}, from the final model alone."
         scores = scores.rename(left_out="train", train_seed="seed").expand_dims(checkpoint=["all"])
         colour = COLOURS[place % len(COLOURS)]
         found[name] = Method(f"{label}{at}", colour, note, _ordered(scores), "final model", "score")
-    return found
+    return found, undefined
+
+
+def _label(name: str) -> str:
+    """A method in words, without how its damping is chosen elsewhere."""
+    names = fimo.OTHERS | {method: label for method, (label, _, _) in fimo.LINES.items()}
+    return names.get(name, name).removesuffix(", best λ")
 
 
 def _ordered(scores: xr.DataArray) -> xr.DataArray:
     return scores.transpose("seed", "checkpoint", "train", "test").astype(np.float64)
-
-
-def _examples(models: FinalModels, further: xr.Dataset) -> tuple[Examples, Examples]:
-    numbers = further["left_out"].values, further["test"].values
-    task = models.task.split("_", 1)[0]
-    if models.task in tabular.TABLES:
-        train, test = (_rows(models.task, own) for own in numbers)
-        return train, test
-    if task == "sst2":
-        train, test = (
-            _sentences(split, own)
-            for split, own in zip(("train", "validation"), numbers, strict=True)
-        )
-        return train, test
-    whole = "cifar10full" if models.protocol.num_train is None else "cifar10"
-    train, test = (
-        _images(paths.images(whole, split), own)
-        for split, own in zip(("train", "test"), numbers, strict=True)
-    )
-    return train, test
-
-
-def _rows(task: str, numbers: np.ndarray) -> Examples:
-    """Rows of the file, without the target, whose value is the label."""
-    table, rows = tabular.TABLES[task], tabular.read_rows(task).loc[numbers]
-    target, features = rows[table.target], rows.drop(columns=[table.target, *table.dropped])
-    if table.regression:
-        label = [f"{value:g} {UNITS.get(task, '')}".strip() for value in target]
-    else:
-        label = [CLASSES[task][int(value)] for value in target]
-    return Examples(numbers, label, Rows(features.rename(columns=FEATURES.get(task, {}))))
-
-
-def _sentences(split: str, numbers: np.ndarray) -> Examples:
-    rows = sentences.read(paths.sentences(split)).loc[numbers]
-    label = [CLASSES["sst2"][int(value)] for value in rows["label"]]
-    return Examples(numbers, label, Texts(list(rows["sentence"])))
-
-
-def _images(path: Path, numbers: np.ndarray) -> Examples:
-    images = read_images(path, numbers)
-    label = [CLASSES["cifar10"][value] for value in images.label]
-    return Examples(numbers, label, Pictures(images.pixels))
-
-
-def _predictions(models: FinalModels, further: xr.Dataset, test: Examples) -> Predictions | None:
-    """What the final models say, in readable units; None: one of them has none stored."""
-    made_by = f"python {models.script('train')} {models.flags}"
-    runs = models.finals([int(seed) for seed in further["train_seed"].values])
-    files = [paths.predictions(models.name, run.name) for run in runs]
-    if not all(file.exists() for file in files):
-        return None
-    outputs = [
-        store.open_scores(file, made_by)["test_output"].sel(test=test.index) for file in files
-    ]
-    output_SMK = xr.concat(outputs, "train_seed").transpose("train_seed", "test", "output").values
-    if models.task in tabular.TABLES and tabular.TABLES[models.task].regression:
-        return _numbers(models.task, output_SMK[..., 0].astype(float))
-    probability_MK = softmax(output_SMK.astype(float)).mean(0)
-    names, chosen_M = CLASSES[models.task.split("_", 1)[0]], probability_MK.argmax(1)
-    said = [
-        f"{names[k]} (probability {p:.2f})"
-        for k, p in zip(chosen_M, probability_MK.max(1), strict=True)
-    ]
-    right = np.array([names[k] == label for k, label in zip(chosen_M, test.label, strict=True)])
-    return Predictions(said, right, names, probability_MK)
-
-
-def _numbers(task: str, output_SM: np.ndarray) -> Predictions:
-    """Predictions of a regression, in the units of the file."""
-    table, rows = tabular.TABLES[task], tabular.read_rows(task)
-    train, _ = tabular.split_rows(len(rows), table.num_test, table.num_train)
-    mean, std = tabular.moments(rows[table.target].to_numpy(float)[train])
-    value_SM = output_SM * std + mean
-    unit = UNITS.get(task, "")
-    said = [f"{value:.4g} {unit}".strip() for value in value_SM.mean(0)]
-    if len(value_SM) > 1:
-        ends = zip(said, value_SM.min(0), value_SM.max(0), strict=True)
-        said = [f"{text} ({low:.4g} to {high:.4g} by model)" for text, low, high in ends]
-    return Predictions(said, None, [], np.zeros((value_SM.shape[1], 0)))
 
 
 def _facts(further: xr.Dataset) -> list[tuple[str, str]]:
@@ -273,7 +205,7 @@ def _missing(models: FinalModels, further: dict[str, xr.Dataset]) -> list[str]:
         )
     if not methods(models):
         lines.append(f"Approximations: python {models.script('approximate')} {models.flags}")
-    if models.task in tabular.TABLES:
+    if models.rows in tabular.TABLES:
         lines += [
             f"Table {name}: python analysis/fimo_{name}.py {models.flags}"
             for name in FINAL_TABLES

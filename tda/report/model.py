@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from tda.errors import UserError
+
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
@@ -105,6 +107,12 @@ class Predictions:
         )
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis."""
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class Cell:
     """A cell of a table: its text, what stands small beside it, and the colour behind it."""
@@ -170,7 +178,10 @@ class Report:
         train, test: examples of the explorer.
         kind: what an example is, in the singular: image, row, sentence.
         predictions: of the test examples; None: not there.
-        sections: above the explorer the first, the others below it.
+        sections: that of the name ``summary`` is above the explorer, others are below it.
+
+    Raises:
+        UserError: a method has scores of other examples.
     """
 
     name: str
@@ -183,3 +194,12 @@ class Report:
     kind: str
     predictions: Predictions | None
     sections: Sequence[Section]
+
+    def __post_init__(self) -> None:
+        for name, method in self.methods.items():
+            for split, examples in (("train", self.train), ("test", self.test)):
+                if not np.array_equal(method.scores[split].values, examples.index):
+                    raise UserError(
+                        f"scores of {name} in {self.name} are of other {split} examples than the "
+                        "first method's: delete the older ones and run their stage again"
+                    )

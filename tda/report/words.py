@@ -16,6 +16,7 @@ CLASSES = {
                 "truck"],
     "sst2": ["unfavourable", "favourable"],
     "adult": ["up to 50K", "over 50K"],
+    "folktables": ["up to 50K", "over 50K"],
     "heloc": ["Bad", "Good"],
 }  # fmt: skip
 
@@ -48,6 +49,8 @@ FINAL_TABLES = {  # of final-model-only attribution
     "gold": "Signal and noise of further training",
     "seeds": "Agreement by the number of orders",
     "examples": "Most helpful and harmful rows of five test rows",
+    "scratch": "Agreement with training from scratch",
+    "ranking": "Filters of the horizon and the best method of the paper",
 }
 
 COLUMNS = {

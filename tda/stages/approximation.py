@@ -53,12 +53,14 @@ class Approximation:
         filtered: whether it takes the filter of SGD's horizon at each measured epoch instead.
         thorough: whether it costs (N·K)² numbers, or hundreds of products with a curvature for each
             test example.
+        layers: whether it covers linear and convolutional layers alone: scores are through these.
     """
 
     score: Callable[[SampleGradients, Any], Tensor]
     dampings: Sequence[float] = ()
     filtered: bool = False
     thorough: bool = False
+    layers: bool = False
 
 
 def filtered(gradients: SampleGradients, phi: Filter) -> Tensor:
@@ -120,8 +122,8 @@ APPROXIMATIONS = {
     "horizon": Approximation(filtered, filtered=True, thorough=True),
     "horizon_generalised": Approximation(generalised, filtered=True, thorough=True),
     "horizon_linearised": Approximation(linearised, filtered=True, thorough=True),
-    "horizon_ekfac": Approximation(_ekfac, filtered=True),
-    "ekfac": Approximation(lambda g, damping: _ekfac(g, ridge(damping)), DAMPINGS),
+    "horizon_ekfac": Approximation(_ekfac, filtered=True, layers=True),
+    "ekfac": Approximation(lambda g, damping: _ekfac(g, ridge(damping)), DAMPINGS, layers=True),
     "datainf": Approximation(lambda gradients, _: datainf(gradients)),
     "trak": Approximation(
         lambda gradients, _: trak(gradients, projection(len(gradients.train_data)))
@@ -185,9 +187,9 @@ def scores(context: FinalContext, name: str) -> xr.Dataset:
     approximation = APPROXIMATIONS[name]
     dim, given, coordinates = _given(context, approximation)
     chosen = list(context.left_out)
+    gradients = context.layer_gradients if approximation.layers else context.gradients
     values = [
-        approximation.score(context.gradients, value)[chosen].double().cpu().numpy()
-        for value in given
+        approximation.score(gradients, value)[chosen].double().cpu().numpy() for value in given
     ]
     array = np.stack(values) / len(context.split.train)
     dims = ([dim] if dim else []) + ["left_out", "test"]

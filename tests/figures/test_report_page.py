@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -180,12 +181,21 @@ def test_bad_input_is_one_sentence(capsys):
         (("--experiment", "nonsense"), "'nonsense' is no experiment"),
         (("--experiment", "cnn3_mnist3_10pc"), "has no scores"),
         (("--experiment", "fimo_energy"), "fimo_energy has no further training yet: run `python"),
+        (("--experiment", "fimo_../energy"), "'fimo_../energy' is no experiment"),
         (("--max_mb", "0"), "--max_mb 0 leaves no room"),
     ):
         with pytest.raises(SystemExit) as stopped:
             script("report", *arguments)
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_methods_of_different_images_are_refused():
+    report = images.report_of(COLOUR)
+    short = report.methods["loo"].scores.isel(train=slice(1, None))
+    methods = report.methods | {"loo": replace(report.methods["loo"], scores=short)}
+    with pytest.raises(UserError, match="loo in cnn2_cifar10_10pc are of other train examples"):
+        replace(report, methods=methods)
 
 
 def test_images_with_other_labels_than_the_scores_are_refused():
@@ -295,14 +305,22 @@ def test_images_of_a_final_model_are_those_of_its_files():
     assert report.test.label == expected and report.kind == "image"
 
 
-def test_a_diverged_run_is_refused_by_name():
+def test_what_is_not_a_number_is_named_and_not_shown():
     _, left_out, test, _ = energy_numbers()
     write_final("energy", (0,), (0, 1), (left_out, test), np.zeros((TESTS, 1)))
-    path = paths.approximation("fimo_energy", "influence", "0")
-    broken = store.open_scores(path, "x")
-    broken["score"][0, 0, 0, 0] = np.nan
-    store.write_scores(path, broken, {})
-    with pytest.raises(UserError, match="scores of influence are not all finite"):
+    for path, variable in (
+        (paths.approximation("fimo_energy", "influence", "0"), "score"),
+        (paths.further("fimo_energy", "sgd", "0x1"), "loss"),
+    ):
+        broken = store.open_scores(path, "x")
+        broken[variable][..., -1, 0] = np.nan
+        flags = broken.attrs.get("flags", "")
+        store.write_scores(path, broken.drop_attrs(), {}, flags=flags)
+        if variable == "score":
+            report = final.report_of("fimo_energy")
+            assert list(report.methods) == ["further_sgd"]
+            assert "exact GN, λ = 0.1: its scores are not all finite numbers" in report.missing
+    with pytest.raises(UserError, match="scores of sgd are not all finite"):
         final.report_of("fimo_energy")
 
 

@@ -77,7 +77,7 @@ function markTest(focus = false) {
 
 /** Scroll within a box only: the page stays where it is. */
 function reveal(box, item) {
-  const top = item.offsetTop - box.offsetTop;
+  const top = item.offsetTop;  // the box is positioned
   if (top < box.scrollTop) box.scrollTop = top;
   else if (top + item.offsetHeight > box.scrollTop + box.clientHeight)
     box.scrollTop = top + item.offsetHeight - box.clientHeight;
