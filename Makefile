@@ -1,13 +1,21 @@
 # make reproduce: CNN2 on MNIST3 with 10 images per class, ten seeds, all methods, tables, figures
 # make reproduce_vit: the same with the small ViT that comes with the project, and LoRA
-# make test:      the whole test suite
+# make test:       the whole test suite
+# make test-slurm: the same numbers from a SLURM cluster of two nodes on this host, with faults
+# make test-report: the report in a real browser, which must be there
+# make faults:     kill -9, full disks, damaged files and the like, over all stages
+# make fuzz:       100,000 damaged files and any command lines
+# make verify:     what is installed against req.lock, the package index, known vulnerabilities
 # Each makes its own virtual environment from req.txt first.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: reproduce reproduce_vit test check benchmark
+TOOLS := uv==0.13.9 pip-audit==2.10.1
+SEED ?= 0
+
+.PHONY: reproduce reproduce_vit test test-slurm test-report check benchmark faults fuzz verify lock
 reproduce reproduce_vit: .venv/installed
 	$(BIN)/snakemake --cores $(CORES) $@
 	@$(BIN)/python analysis/summary.py --experiment $(if $(filter %_vit,$@),vit_small,cnn2)_mnist3_10pc
@@ -15,14 +23,45 @@ reproduce reproduce_vit: .venv/installed
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
+test-slurm: .venv/installed-slurm
+	PYTHON=$(BIN)/python tests/slurm/cluster.sh $(EXPERIMENT)
+
+test-report: .venv/installed
+	@command -v chromium chromedriver > /dev/null \
+		|| { echo "error: the browser tests need: apt-get install chromium chromium-driver"; exit 2; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/figures/test_report_browser.py
+
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+faults: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "heavy or not heavy" \
+		-n auto --dist loadfile -rP
+
+fuzz: .venv/installed
+	OMP_NUM_THREADS=1 FUZZ=100000 $(BIN)/python -m pytest tests/fuzz -s --hypothesis-seed=$(SEED)
+
+verify: .venv/installed .verify/installed
+	$(BIN)/python -m tda.supply --tools .verify/bin
+
+lock: .verify/installed
+	.verify/bin/uv pip compile req.txt --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet --output-file req.lock
+
+.verify/installed: Makefile
+	$(PYTHON) -m venv .verify
+	.verify/bin/python -m pip install --quiet --disable-pip-version-check $(TOOLS)
+	@touch $@
+
 benchmark: .venv/installed
 	$(BIN)/python benchmarks/cnn_stages.py
 	$(BIN)/python benchmarks/flops.py
+
+.venv/installed-slurm: .venv/installed profiles/slurm/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r profiles/slurm/requirements.txt
+	@touch $@
 
 .venv/installed: req.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -7,6 +7,9 @@
     snakemake --cores 2 paper_vit               experiments 9 and 10: downloads a ViT-B/16
     snakemake --cores 2 vit_small               the ViT that comes with the project
     snakemake --cores 2 fimo_concrete fimo_energy     final-model-only attribution
+    snakemake --cores 2 fimo_adult_reduced fimo_cifar10_reduced     the same: fewer examples
+    snakemake --cores 2 fimo_heloc_reduced fimo_sst2_reduced        of data from data/prepare.py
+    snakemake --cores 2 report                  a page to look at: cnn2_mnist3_10pc
     snakemake --cores 2 deviations              what the released code's choices change
     snakemake --cores 2 ground_truth            which estimator predicts retraining
     snakemake --cores 2 distributional          distributions over runs: six experiments
@@ -14,6 +17,13 @@
 
 Every stage can also be run by hand; one that finds its results does nothing. Stages keep what is
 finished when they are stopped (hence `update`), and use the cores that they are given.
+
+    --config split=1       a job for each run (seed), as GPUs and clusters want it; without it one
+                           job does all runs of a stage
+    --config split=4       and where a run leaves examples out in turn, 4 jobs share it
+    --config gpu=1         a GPU for each job; `--resources gpu=2` on a machine with two
+
+    snakemake --profile profiles/slurm paper    the same on a cluster: docs/cluster.md
 """
 
 import sys
@@ -29,6 +39,7 @@ from tda.experiments import (
     Experiment,
 )
 from tda.final_model import TRAIN_SEEDS, FinalModels
+from tda.jobs import MEMORY_MB, OWN_MB, Work, num_train, shares
 from tda.tabular import TABLES as TABLES_OF_ROWS
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
@@ -59,19 +70,35 @@ COMPARISONS = (  # figures of all experiments that exist
 DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups",
                   "cifar10_pruning")
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
-FURTHER = {  # variant: own flags, final models, orders of the data
-    "sgd": ("", TRAIN_SEEDS, 3),
-    "adam": ("--optimizer adam", TRAIN_SEEDS[:1], 2),
-    "sgd_delete": ("--leave_out delete", TRAIN_SEEDS[:1], 2),
-    "scratch": ("--start scratch", TRAIN_SEEDS[:1], 1),
+REDUCED = [
+    FinalModels(f"{task}_reduced") for task in ("adult", "heloc", "cifar10", "sst2")
+]
+FURTHER = {  # work: variant, own flags, final models, orders of the data
+    "sgd": ("sgd", "", TRAIN_SEEDS, [0]),
+    "sgd_again": ("sgd", "", TRAIN_SEEDS[:1], [1]),
+    "adam": ("adam", "--optimizer adam", TRAIN_SEEDS[:3], [0]),
+    "sgd_delete": ("sgd_delete", "--leave_out delete", TRAIN_SEEDS[:1], [0, 1]),
+    "scratch": ("scratch", "--start scratch", TRAIN_SEEDS[:1], [0]),
 }
 FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
-                "fimo_examples": "examples"}  # fmt: skip
+                "fimo_examples": "examples", "fimo_scratch": "scratch",
+                "fimo_ranking": "ranking"}  # fmt: skip
+REDUCED_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold"}
 PYTHON = config.get("python", sys.executable)
+SPLIT = int(config.get("split", 0))  # jobs that a run is shared by; 0: one job does all runs
+GPU = int(config.get("gpu", 0))
+THREADS = 1 if SPLIT else workflow.cores
+# A node's free memory is not the job's own; of a GPU, it is.
+MEMORY = " --memory_gb {resources.memory_gb}" if SPLIT and not GPU else ""
 
 
 wildcard_constraints:
     experiment="|".join(experiment.name for experiment in EXPERIMENTS),
+    run=r"[^/.]+",
+    train_seed=r"\d+",
+    seed=r"\d+",
+    first=r"\d+",
+    last=r"\d+",
     table="|".join(TABLES),
     figure="|".join(FIGURES),
 
@@ -81,20 +108,23 @@ def stage(experiment, name, own=""):
     return " ".join([experiment.script(name), *own.split(), experiment.flags])
 
 
+def of_runs(experiment, files):
+    """Files of all runs of an experiment."""
+    return [file for run in experiment.runs() for file in files(run.name)]
+
+
 def predictions(experiment):
-    return [paths.predictions(experiment.name, run.name) for run in experiment.runs()]
+    return of_runs(experiment, lambda run: [paths.predictions(experiment.name, run)])
 
 
 def checkpoints(experiment):
-    return [
-        paths.checkpoint(experiment, run.name, epoch)
-        for run in experiment.runs()
-        for epoch in experiment.recipe.kept_epochs
-    ]
+    """Of an experiment or of final models: files of a run, by its name."""
+    kept = experiment.recipe.kept_epochs
+    return lambda run: [paths.checkpoint(experiment, run, epoch) for epoch in kept]
 
 
 def scores(experiment, *methods):
-    return [paths.scores(experiment.name, m, run.name) for m in methods for run in experiment.runs()]
+    return of_runs(experiment, lambda run: [paths.scores(experiment.name, m, run) for m in methods])
 
 
 def images(experiment):
@@ -107,23 +137,138 @@ def images(experiment):
     ]
 
 
-def final_runs(models, variant):
+def work_of(experiment, name, makes, script, own="", **more):
+    """A stage of an experiment's runs."""
+    runs = [run.name for run in experiment.runs()]
+    return Work(
+        name=name,
+        command=stage(experiment, script, own),
+        runs=runs,
+        makes=makes,
+        chosen=lambda wildcards: f"--seed_id {runs.index(wildcards.run)}",
+        **more,
+    )
+
+
+def stages(experiment):
+    """What is computed for the runs of an experiment."""
+    name = experiment.name
+
+    def makes(*methods):
+        return lambda run: [paths.scores(name, method, run) for method in methods]
+
+    def trained(run):
+        return [paths.predictions(name, run), *checkpoints(experiment)(run)]
+
+    of_data = {"needs_always": images(experiment)}
+    of_posterior = {"needs": checkpoints(experiment)}
+    left_out = {"num_left_out": num_train(experiment)}
+    yield work_of(experiment, f"train_{name}", trained, "train", **of_data)
+    yield work_of(experiment, f"loo_{name}", makes("loo"), "loo", **of_data, **left_out)
+    yield work_of(experiment, f"ats_{name}", makes("ats"), "ats", **of_posterior)
+    yield work_of(experiment, f"gradients_{name}", makes("influence", "grad_dot", "grad_cos"),
+                  "influence", "--also grad_dot grad_cos", **of_posterior)
+    if experiment == SMALL:
+        for variant, script_and_flag in VARIANTS.items():
+            yield work_of(experiment, variant, makes(variant),
+                          *script_and_flag.split(maxsplit=1), **of_posterior)
+    if experiment in GROUND_TRUTH:
+        yield work_of(experiment, f"estimators_{name}",
+                      lambda run: [paths.estimators(name, run)],
+                      "estimators", GROUND_TRUTH[experiment], **of_posterior)
+
+
+def final_stages(models):
+    """What is computed for the final models of a task."""
+
+    def of_model(name, script, makes, **more):
+        return Work(
+            name=f"{name}_{models.name}",
+            command=f"{models.script(script)} {models.flags}",
+            runs=[run.name for run in models.finals()],
+            makes=makes,
+            chosen=lambda wildcards: f"--train_seed {wildcards.run}",
+            **more,
+        )
+
+    def trained(run):
+        return [paths.predictions(models.name, run), *checkpoints(models)(run)]
+
+    yield of_model("train", "train", trained, needs_always=final_data(models))
+    yield of_model("approximate", "approximate", lambda run: [approximated(models, run)],
+                   needs=checkpoints(models))
+    for kind, (variant, _, _, orders) in kinds(models).items():
+        one = orders[0] if len(orders) == 1 else None  # in the pattern: kinds share a variant
+        yield Work(
+            name=f"further_{models.name}_{kind}",
+            command=further_command(models, kind),
+            runs=[run.name for run in further_runs(models, kind)],
+            makes=lambda run, variant=variant: [paths.further(models.name, variant, run)],
+            needs=lambda run: checkpoints(models)(run.partition("x")[0]),
+            pattern="{train_seed}x{seed}" if one is None else f"{{train_seed}}x{one}",
+            chosen=lambda at, one=one: (
+                f"--train_seed {at.train_seed} --seed_id {at.seed if one is None else one}"
+            ),
+            num_left_out=models.protocol.num_left_out,
+        )
+
+
+def final_data(models):
+    """What the data of a task are read from."""
+    if models.rows in TABLES_OF_ROWS:
+        return [paths.rows(models.rows, TABLES_OF_ROWS[models.rows].suffix)]
+    if models.pretrained:
+        return [paths.sentences(split) for split in ("train", "validation")]
+    return [paths.images(models.rows, split) for split in ("train", "test")]
+
+
+def approximated(models, run):
+    """One of the files that approximations of a final model write."""
+    method = "proposition_1" if models in FINAL else "datainf"
+    return paths.approximation(models.name, method, run)
+
+
+def kinds(models):
+    """Further training of a task."""
+    if models in FINAL:
+        return FURTHER
+    first = models.protocol.optimizer(None)
+    return {first: (first, "", models.protocol.train_seeds, [0, 1])}
+
+
+def further_runs(models, kind):
+    _, _, train_seeds, orders = kinds(models)[kind]
+    return models.runs(train_seeds, orders)
+
+
+def final_runs(models, kind):
     """Files of one kind of further training."""
-    _, train_seeds, num_seeds = FURTHER[variant]
-    runs = models.runs(train_seeds, range(num_seeds))
-    return [paths.further(models.name, variant, run.name) for run in runs]
+    runs = further_runs(models, kind)
+    return [paths.further(models.name, kinds(models)[kind][0], run.name) for run in runs]
 
 
-def final_checkpoints(models):
-    epoch = models.recipe.kept_epochs[-1]
-    return [paths.checkpoint(models, run.name, epoch) for run in models.finals()]
-
-
-def further_command(models, variant):
-    own, train_seeds, num_seeds = FURTHER[variant]
-    one = f"--train_seed {train_seeds[0]}" if len(train_seeds) == 1 else ""
-    flags = [models.flags, own, one, f"--num_seeds {num_seeds}"]
+def further_command(models, kind):
+    _, own, train_seeds, orders = kinds(models)[kind]
+    chosen = "--train_seed " + " ".join(map(str, train_seeds))
+    ordered = f"--seed_id {orders[0]}" if len(orders) == 1 else f"--num_seeds {len(orders)}"
+    flags = [models.flags, own, *(() if SPLIT else (chosen, ordered))]
     return " ".join([models.script("further_train"), *filter(None, flags)])
+
+
+def resources_of(work):
+    """What a job asks for; more when it is tried again."""
+    return {
+        "mem_mb": lambda wildcards, attempt: MEMORY_MB * attempt,
+        "memory_gb": lambda wildcards, attempt: (MEMORY_MB * attempt - OWN_MB) // 1000,
+        "runtime": lambda wildcards, attempt: work.time_limit(SPLIT, bool(GPU)) * attempt,
+        **({"gpu": GPU} if GPU else {}),
+    }
+
+
+def share_files(work, ids):
+    """Markers of the shares of a run."""
+    (scores,) = work.makes(work.pattern) if ids else (None,)
+    return [paths.share(scores, first, last) for first, last in ids]
 
 
 def drawn(experiment):
@@ -153,9 +298,59 @@ for grid, experiments in GRIDS.items():
             [paths.drawn(None, f"{figure}.{grid}") for figure in COMPARISONS],
 
 
+WORK = [
+    *(work for experiment in EXPERIMENTS for work in stages(experiment)),
+    *(work for models in (*FINAL, *REDUCED) for work in final_stages(models)),
+]
+
+# A stage that finds its results does not write them again: touch, so that they are not older than
+# what they were made from.
+for work in WORK:
+    ids = shares(work.num_left_out, SPLIT) if work.num_left_out and SPLIT > 1 else []
+
+    if ids:
+
+        rule:
+            name: f"{work.name}_share"
+            input:
+                work.inputs(per_run=True),
+            output:
+                temp(touch(share_files(work, [("{first}", "{last}")]))),
+            params:
+                command=work.command,
+                run=work.chosen,
+            threads: THREADS
+            resources:
+                **resources_of(work),
+            shell:
+                "{PYTHON} {params.command} {params.run} --loo_ids {wildcards.first}:{wildcards.last}"
+                " --jobs {threads}" + MEMORY
+
+    rule:
+        name: work.name
+        input:
+            work.inputs(per_run=SPLIT),
+            share_files(work, ids),
+        output:
+            update(work.outputs(per_run=SPLIT)),
+        params:
+            command=work.command,
+            run=work.chosen if SPLIT else "",
+        threads: THREADS
+        resources:
+            **resources_of(work),
+        shell:
+            "{PYTHON} {params.command} {params.run} --jobs {threads}" + MEMORY + " && touch -c {output:q}"
+
+
+rule report:
+    input:
+        paths.results(SMALL.name) / "report.html",
+
+
 rule deviations:
     input:
-        checkpoints(SMALL),
+        of_runs(SMALL, checkpoints(SMALL)),
         scores(SMALL, *METHODS, *VARIANTS),
     output:
         paths.table(SMALL.name, "deviations"),
@@ -170,27 +365,13 @@ rule ground_truth:
         [paths.table(experiment.name, "ground_truth") for experiment in GROUND_TRUTH],
 
 
-for experiment, own in GROUND_TRUTH.items():
-
-    rule:
-        name: f"estimators_{experiment.name}"
-        input:
-            checkpoints(experiment),
-        output:
-            update(
-                [paths.estimators(experiment.name, run.name) for run in experiment.runs()]
-            ),
-        params:
-            command=stage(experiment, "estimators", own),
-        threads: workflow.cores
-        shell:
-            "{PYTHON} {params.command} --jobs {threads}"
+for experiment in GROUND_TRUTH:
 
     rule:
         name: f"ground_truth_{experiment.name}"
         input:
             scores(experiment, "loo", "ats"),
-            [paths.estimators(experiment.name, run.name) for run in experiment.runs()],
+            of_runs(experiment, lambda run: [paths.estimators(experiment.name, run)]),
         output:
             paths.table(experiment.name, "ground_truth"),
         params:
@@ -199,76 +380,12 @@ for experiment, own in GROUND_TRUTH.items():
             "{PYTHON} analysis/ground_truth.py --experiment {params.name}"
 
 
-for variant, script_and_flag in VARIANTS.items():
-
-    rule:
-        name: variant
-        input:
-            checkpoints(SMALL),
-        output:
-            update(scores(SMALL, variant)),
-        params:
-            command=stage(SMALL, *script_and_flag.split(maxsplit=1)),
-        threads: workflow.cores
-        shell:
-            "{PYTHON} {params.command} --jobs {threads}"
-
-
 for experiment in EXPERIMENTS:
 
     rule:
         name: experiment.name
         input:
             paths.results(experiment.name) / "summary.md",
-
-    rule:
-        name: f"train_{experiment.name}"
-        input:
-            images(experiment),
-        output:
-            update(predictions(experiment)),
-            update(checkpoints(experiment)),
-        params:
-            command=stage(experiment, "train"),
-        threads: workflow.cores
-        shell:
-            "{PYTHON} {params.command} --jobs {threads}"
-
-    rule:
-        name: f"loo_{experiment.name}"
-        input:
-            images(experiment),
-        output:
-            update(scores(experiment, "loo")),
-        params:
-            command=stage(experiment, "loo"),
-        threads: workflow.cores
-        shell:
-            "{PYTHON} {params.command} --jobs {threads}"
-
-    rule:
-        name: f"ats_{experiment.name}"
-        input:
-            checkpoints(experiment),
-        output:
-            update(scores(experiment, "ats")),
-        params:
-            command=stage(experiment, "ats"),
-        threads: workflow.cores
-        shell:
-            "{PYTHON} {params.command} --jobs {threads}"
-
-    rule:
-        name: f"gradients_{experiment.name}"
-        input:
-            checkpoints(experiment),
-        output:
-            update(scores(experiment, "influence", "grad_dot", "grad_cos")),
-        params:
-            command=stage(experiment, "influence", "--also grad_dot grad_cos"),
-        threads: workflow.cores
-        shell:
-            "{PYTHON} {params.command} --jobs {threads}"
 
     rule:
         name: f"tables_{experiment.name}"
@@ -293,6 +410,17 @@ for experiment in EXPERIMENTS:
             name=experiment.name,
         shell:
             "{PYTHON} analysis/summary.py --experiment {params.name}"
+
+    rule:
+        name: f"report_{experiment.name}"
+        input:
+            paths.results(experiment.name) / "summary.md",
+        output:
+            paths.results(experiment.name) / "report.html",
+        params:
+            name=experiment.name,
+        shell:
+            "{PYTHON} analysis/report.py --experiment {params.name}"
 
 
 rule distributional:
@@ -344,67 +472,38 @@ for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.item
             "{PYTHON} analysis/{wildcards.comparison}.py"
 
 
-for models in FINAL:
+for models in (*FINAL, *REDUCED):
 
-    rule:
-        name: models.name
-        input:
-            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+    tables = FINAL_TABLES if models in FINAL else REDUCED_TABLES
 
-    rule:
-        name: f"train_{models.name}"
-        input:
-            paths.rows(models.task, TABLES_OF_ROWS[models.task].suffix),
-        output:
-            update([paths.predictions(models.name, run.name) for run in models.finals()]),
-            update(final_checkpoints(models)),
-        params:
-            command=f"{models.script('train')} {models.flags}",
-        threads: workflow.cores
-        shell:
-            "{PYTHON} {params.command} --jobs {threads}"
-
-    rule:
-        name: f"approximate_{models.name}"
-        input:
-            final_checkpoints(models),
-        output:
-            update([paths.approximation(models.name, "horizon_linearised", run.name)
-                    for run in models.finals()]),
-        params:
-            command=f"{models.script('approximate')} {models.flags}",
-        threads: workflow.cores
-        shell:
-            "{PYTHON} {params.command} --jobs {threads}"
-
-    for variant in FURTHER:
-
-        rule:
-            name: f"further_{models.name}_{variant}"
-            input:
-                final_checkpoints(models),
-            output:
-                update(final_runs(models, variant)),
-            params:
-                command=further_command(models, variant),
-            threads: workflow.cores
-            shell:
-                "{PYTHON} {params.command} --jobs {threads}"
-
-    for script, table in FINAL_TABLES.items():
+    for script, table in tables.items():
 
         rule:
             name: f"{script}_{models.task}"
             input:
-                [final_runs(models, variant) for variant in FURTHER],
-                [paths.approximation(models.name, "horizon_linearised", run.name)
-                 for run in models.finals()],
+                [final_runs(models, kind) for kind in kinds(models)],
+                [approximated(models, run.name) for run in models.finals()],
             output:
                 paths.table(models.name, table),
             params:
                 command=f"analysis/{script}.py {models.flags}",
             shell:
                 "{PYTHON} {params.command}"
+
+    if models in REDUCED:
+
+        rule:
+            name: models.name
+            input:
+                [paths.table(models.name, table) for table in tables.values()],
+
+
+for models in FINAL:
+
+    rule:
+        name: models.name
+        input:
+            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
 
     rule:
         name: f"fimo_damping_{models.task}"
@@ -416,3 +515,14 @@ for models in FINAL:
             command=f"analysis/fimo_damping.py {models.flags}",
         shell:
             "{PYTHON} {params.command}"
+
+    rule:
+        name: f"report_{models.name}"
+        input:
+            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+        output:
+            paths.results(models.name) / "report.html",
+        params:
+            name=models.name,
+        shell:
+            "{PYTHON} analysis/report.py --experiment {params.name}"

@@ -10,6 +10,8 @@ The mean over seeds of each run's accuracy (itself the mean over its checkpoints
 Takes 2 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

@@ -15,6 +15,8 @@ same examples helpful (mean and signal_to_noise only, else the value itself).
 Takes 12 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 import numpy as np

@@ -12,6 +12,8 @@ a damping that is chosen by looking must be judged on seeds that were not looked
 Takes 7 s for 10 seeds and 30 x 900 pairs.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

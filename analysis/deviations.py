@@ -16,6 +16,8 @@ squares of LOO scores that is common to all training examples of a test image (`
 what training on for another run does, whichever example is left out).
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

@@ -10,6 +10,8 @@ from the same runs with all images, and with the prefix ``random_`` from those t
 random; 95 % intervals of Student's over runs. ``whole``: with all images.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

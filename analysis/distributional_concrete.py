@@ -12,6 +12,8 @@ are those of ``tda.validate``. curves: of ``tda.lds_by_runs``, against independe
 one score for the ensemble and no unit: it ranks means and, by its size, W₂, and nothing else.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -10,6 +10,8 @@ examples and queries and the slope of the unrolled ones on the method's, by run;
 Student's intervals over runs. Takes 3 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -9,6 +9,8 @@ errors: the columns of ``tda.validate`` by group and query. groups: their means 
 queries of its own classes alone (``own``), with 95 % intervals of the mean changes over runs.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -16,6 +16,8 @@ Spearman's correlation with the retrained change over all queries of the retrain
 95 % jackknife interval over images.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -10,6 +10,8 @@ unrolled shifts and by retraining, with 95 % intervals over runs and ranks.
 Takes 10 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

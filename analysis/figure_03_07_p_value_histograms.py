@@ -11,6 +11,8 @@ Student's p-values would be if no pair had an effect. Experiments without the fi
 Takes about 2 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 from tda import paths

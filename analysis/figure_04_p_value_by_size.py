@@ -10,6 +10,8 @@ are 95 % intervals over seeds. Experiments without the table are left out.
 Takes about 2 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 from tda import paths

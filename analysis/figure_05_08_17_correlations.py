@@ -12,6 +12,8 @@ p-values over seeds, with 95 % intervals. Experiments 1-10 are figures 8-17; 3 i
 Takes 2.5 s for one experiment.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

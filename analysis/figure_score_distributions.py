@@ -9,6 +9,8 @@ The eight pairs of smallest q-value and the eight of largest p-value, at most on
 Takes about 2 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 from tda import paths, statistics

@@ -8,28 +8,15 @@ Writes  results/<experiment>/figures/variance.png
 Takes about 2 s.
 """
 
-from pathlib import Path
+import tda.interruption  # noqa: F401
 
-import pandas as pd
+from pathlib import Path
 
 from tda import paths
 from tda.analysis import main
 from tda.experiments import Experiment
-from tda.figures import estimates, sources, style
+from tda.figures import estimates, rows, sources, style
 
-SEED = {
-    "init": "seed\n(initialisation\nand order)",
-    "batch": "seed\n(order)",
-    "init_only": "seed\n(initialisation)",
-}
-COMPONENTS = {
-    "init": "initialisation",
-    "order": "order",
-    "interaction": "interaction",
-    "epoch": "epoch,\ncommon to runs",
-    "seed_x_epoch": "seed × epoch",
-    "run_x_epoch": "run × epoch",
-}
 NOTE = (
     "Dots: share of the variance of one score (one run, one checkpoint), summed over all pairs. "
     "Lines: 95 % jackknife interval. Estimates are unbiased and may be negative."
@@ -38,7 +25,7 @@ NOTE = (
 
 def analyse(experiment: Experiment) -> list[Path]:
     """Draw one experiment."""
-    table = components(experiment, sources.read_table(experiment, "variance"))
+    table = rows.variance_rows(experiment.randomness, sources.read_table(experiment, "variance"))
     runs = "/".join(str(n) for n in sorted(table["n_seeds"].unique()))
     figure = estimates.estimates(
         table.assign(panel=f"n = {runs} runs, {table['n_pairs'].max():,} pairs"),
@@ -48,13 +35,6 @@ def analyse(experiment: Experiment) -> list[Path]:
         note=NOTE,
     )
     return [style.save(paths.figure(experiment.name, "variance"), figure)]
-
-
-def components(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
-    """Rows that are shares of one whole, with their components in words."""
-    names = {"seed": SEED.get(experiment.randomness), **COMPONENTS}
-    category = table["component"].map(names)
-    return table.assign(category=category, value=table["share"])[category.notna()]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ which the method's scores are centred, too. Rows with ``choice`` = best have the
 best at that epoch, chosen by looking.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

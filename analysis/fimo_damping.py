@@ -9,6 +9,8 @@ Cosine with further training by SGD (full adjustment) over damping and horizon �
 λ = 1/(ηT) is close to T steps of gradient descent; the figure has it as a line.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

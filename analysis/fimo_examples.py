@@ -9,6 +9,8 @@ Gold scores at the last epoch (full adjustment, mean over orders of the data) of
 model; a row of the table is a test row, or one of its helpful or harmful training rows.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -7,9 +7,12 @@ Writes  results/fimo_<task>/gold.csv, figures/gold_noise.png, figures/gold_sorte
 
 A row per variant of further training, adjustment and epoch: ``signal`` is the standard deviation
 of scores over left-out examples and test points that is not noise, ``noise`` that of a pair over
-orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 needs; medians over
-final models.
+orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 needs,
+``order_agreement`` the mean cosine between two orders' scores; medians (the last a mean) over
+the final models that have the most orders.
 """
+
+import tda.interruption  # noqa: F401
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +21,10 @@ import pandas as pd
 
 from tda import paths
 from tda.errors import UserError
-from tda.figures import fimo, style
+from tda.figures import fimo_gold, style
 from tda.final_model import FinalModels
 from tda.final_results import adjusted, command, main, read_further, variants, write_table
-from tda.statistics.seed_noise import seed_noise
+from tda.statistics.seed_noise import order_agreement, seed_noise
 
 HOW = {"sgd": "subtraction", "sgd_delete": "deletion"}
 SHOWN = 20  # test points
@@ -38,22 +41,26 @@ def analyse(models: FinalModels) -> Iterator[Path]:
     yield write_table(models, "gold", table)
     drawn = table[(table["adjustment"] == "full") & table["variant"].isin(HOW)]
     drawn = drawn.assign(how=drawn["variant"].map(HOW))
-    yield style.save(paths.figure(models.name, "gold_noise"), fimo.noise(drawn, models.task))
+    yield style.save(paths.figure(models.name, "gold_noise"), fimo_gold.noise(drawn, models.task))
     further = read_further(models)
     gold = adjusted(further, "full").mean("seed").isel(train_seed=0, step=-1, test=slice(SHOWN))
     heading = f"{models.task} · after {further['epoch'].values[-1]:g} epochs"
-    yield style.save(paths.figure(models.name, "gold_sorted"), fimo.sorted_scores(gold, heading))
+    yield style.save(
+        paths.figure(models.name, "gold_sorted"), fimo_gold.sorted_scores(gold, heading)
+    )
 
 
 def rows(models: FinalModels, variant: str) -> pd.DataFrame:
     """Noise and signal of one variant; none where there is only one order of the data."""
-    further = read_further(models, variant)
+    further = read_further(models, variant, most_orders=True)
     further = further.sel(step=further["step"] > 0)
     if further.sizes["seed"] < 2:
         return pd.DataFrame()
     found = []
     for adjustment in ("full", "mean"):
-        noise = seed_noise(adjusted(further, adjustment)).median("train_seed")
+        scores = adjusted(further, adjustment)
+        noise = seed_noise(scores).median("train_seed")
+        noise["order_agreement"] = order_agreement(scores).mean("train_seed")
         table = noise.to_dataframe().reset_index()
         found.append(table.assign(variant=variant, adjustment=adjustment))
     return pd.concat(found).assign(num_seeds=further.sizes["seed"])

@@ -3,14 +3,17 @@
     python analysis/fimo_seeds.py [--task NAME ...]
 
 Reads   results/fimo_<task>/further/, results/fimo_<task>/approximations/
-Writes  results/fimo_<task>/seeds.csv
+Writes  results/fimo_<task>/seeds.csv, figures/seeds_<variant>_<adjustment>.png
 
 Maximum over epochs of each method's cosine with a gold standard that is the mean of 1, 2, 5, ...
 orders of the data, in disjoint groups. Groups share final models and test points, so that their
 spread alone would be too small an error: ``low`` and ``high`` are a jackknife interval over
 orders, test points and final models together, at the epoch and damping of the largest mean. A
-method's damping is the best one.
+method's damping is the best one. A factor with less than three levels is left out of the interval.
+Only the final models that have the most orders are used.
 """
+
+import tda.interruption  # noqa: F401
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from tda import paths
+from tda.figures import fimo_gold, style
 from tda.final_model import FinalModels
 from tda.final_results import (
     adjusted,
@@ -45,12 +50,18 @@ def analyse(models: FinalModels) -> Iterator[Path]:
         for adjustment in ("full", "mean")
         for row in rows(models, variant, adjustment)
     ]
-    yield write_table(models, "seeds", pd.DataFrame(found))
+    table = pd.DataFrame(found)
+    yield write_table(models, "seeds", table)
+    for (variant, adjustment), own in table.groupby(["variant", "adjustment"]):
+        if own["size"].max() > 1:
+            heading = f"{models.task} · further training with {variant} · {adjustment} adjustment"
+            name = f"seeds_{variant}_{adjustment}"
+            yield style.save(paths.figure(models.name, name), fimo_gold.by_seeds(own, heading))
 
 
 def rows(models: FinalModels, variant: str, adjustment: str) -> Iterator[dict]:
     """A row for each method and size of a group."""
-    further = read_further(models, variant)
+    further = read_further(models, variant, most_orders=True)
     gold = adjusted(further.sel(step=further["step"] > 0), adjustment)
     for method in methods(models):
         scores = read_approximation(models, method, further)
@@ -81,11 +92,17 @@ def maximum(agreement: xr.DataArray) -> dict:
     best = agreement.isel(place)
     interval = jackknife_interval(
         float(best.mean()),
-        [delete_one(best, dim) for dim in FACTORS if best.sizes[dim] > 1],
+        [delete_one(best, dim) for dim in FACTORS if best.sizes[dim] > 2],
     )
     known = {dim: float(best[dim]) for dim in ("epoch", "damping") if dim in best.coords}
     ends = {"low": float(interval.low), "high": float(interval.high)}
-    return {"value": float(best.mean()), **ends, **known, "num_groups": agreement.sizes["group"]}
+    return {
+        "value": float(best.mean()),
+        **ends,
+        **known,
+        "num_groups": agreement.sizes["group"],
+        "num_models": agreement.sizes["train_seed"],
+    }
 
 
 def delete_one(values: xr.DataArray, dim: str) -> np.ndarray:

@@ -10,6 +10,8 @@ LOO chooses the pairs; a method of --method is shown below LOO for the same test
 Takes about 3 s for one experiment, 4 s with a second method.
 """
 
+import tda.interruption  # noqa: F401
+
 from argparse import ArgumentParser
 from pathlib import Path
 

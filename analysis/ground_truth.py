@@ -20,6 +20,8 @@ of the seeds. The differences are paired (:func:`tda.compare`), with Holm's corr
 Takes 3 minutes on one busy core for 10 seeds, 38 estimators and 30 x 900 pairs.
 """
 
+import tda.interruption  # noqa: F401
+
 import json
 import re
 from collections import Counter

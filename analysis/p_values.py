@@ -14,6 +14,8 @@ standard deviation over all pairs of a retrained and a base model, to compare wi
 Takes 9 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
+import tda.interruption  # noqa: F401
+
 import json
 from pathlib import Path
 

@@ -20,6 +20,8 @@ positive means that both methods find the same examples helpful.
 Takes 7 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

@@ -7,6 +7,8 @@ Writes  results/<experiment>/summary.md
 Takes 2 s.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

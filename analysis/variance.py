@@ -18,6 +18,8 @@ as a multiple of the sum above.
 Takes 7 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
+import tda.interruption  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

@@ -6,21 +6,26 @@ Same machine, data, network and rates. Seconds of both sides are of the whole pr
 points and the full run, 500 epochs, 10 seeds; approximations for 100 left-out points and all test
 points), each measured on a slice and multiplied out linearly, as the same work is repeated: ours on
 --epochs epochs of all members of one seed, theirs (benchmarks/sequential.py) on two members; of
-the approximations theirs on two left-out points, ours whole. Both may use all cores by processes
-(seeds are independent), so that one thread each is timed and the number of cores divides both.
+the approximations theirs on two left-out points, ours whole, for all training points. Both may use
+all cores by processes (seeds are independent), so that the number of cores divides both. Times are
+processor times of one thread, the median of three after one that is not counted, so that other
+work on the machine does not matter.
 
 Reads   data/energy/
 Writes  a markdown table and CSV to stdout; with --output PREFIX also PREFIX.md and PREFIX.csv
 """
 
+import statistics
+import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import sequential
 import torch
-from report import count, publish, seconds
+from report import count, publish
 from torch import nn
 
 from tda.changes import Change
@@ -36,6 +41,7 @@ from tda.networks.mlp import mlp
 from tda.objective import Regression
 from tda.stages.approximation import DAMPINGS, LISSA_BATCH, LISSA_STEPS
 from tda.stages.runner import settle_process
+from tda.streams import collected
 from tda.tabular import Split, load
 
 SEEDS, SLICE, CG_STEPS, DAMPING = 10, 2, 100, 0.1
@@ -63,44 +69,65 @@ def gold(network: nn.Module, split: Split, recipe: Recipe, flags: Namespace) -> 
     course = Course.of(short, len(split.train))
     ours = GoldStandard(network, Regression(), short, course)
     change = Change([[position] for position in range(num_left_out)])
-    ours_s = seconds(lambda: ours.losses(0, split.train, split.test, change))
+    ours_s = processor_seconds(lambda: ours.losses(0, split.train, split.test, change))
 
     def theirs() -> None:
         for left_out in range(SLICE):
             sequential.further_losses(network, split.train, split.test, short, 0, left_out)
 
-    theirs_s = seconds(theirs) * (1 + num_left_out) / SLICE
+    theirs_s = processor_seconds(theirs) * (1 + num_left_out) / SLICE
     whole = SEEDS * recipe.epochs / flags.epochs
     return "further training", ours_s * whole, theirs_s * whole
 
 
 def approximations(network: nn.Module, split: Split) -> list[tuple]:
     """Seconds of influence functions: ours exact, for all dampings together."""
-    ours_s = seconds(lambda: exact(network, split))
+    ours = {
+        "11 dampings": processor_seconds(lambda: exact(network, split)),
+        "1 damping": processor_seconds(lambda: solved(network, split)),
+    }
     scale = 2 * float(torch.linalg.eigvalsh(_gauss_newton(network, split).gram_QQ)[-1]) + DAMPING
     solvers = {
-        "influence (ours: exact, 11 dampings; theirs: CG, one)": sequential.conjugate_gradients(
-            DAMPING, CG_STEPS
-        ),
-        "influence (ours: exact, 11 dampings; theirs: LiSSA, one)": sequential.lissa(
-            DAMPING, scale, LISSA_STEPS, LISSA_BATCH
-        ),
+        "CG": sequential.conjugate_gradients(DAMPING, CG_STEPS),
+        "LiSSA": sequential.lissa(DAMPING, scale, LISSA_STEPS, LISSA_BATCH),
     }
 
     def theirs(solve) -> None:
         for left_out in range(SLICE):
             sequential.influence_of_point(network, split.train, split.test, left_out, solve)
 
-    return [
-        (name, ours_s, seconds(lambda solve=solve: theirs(solve)) * 100 / SLICE)
+    theirs_s = {
+        name: processor_seconds(lambda solve=solve: theirs(solve)) * 100 / SLICE
         for name, solve in solvers.items()
+    }
+    return [
+        (f"influence (ours: exact, {dampings}; theirs: {name}, one)", ours_s, theirs_s[name])
+        for name in solvers
+        for dampings, ours_s in ours.items()
     ]
 
 
+def processor_seconds(work: Callable[[], object]) -> float:
+    """Median processor time of three calls, after one that is not counted."""
+    times = []
+    for _ in range(4):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return statistics.median(times[1:])
+
+
 def exact(network: nn.Module, split: Split) -> torch.Tensor:
-    """Scores [D N M] of all training examples."""
+    """Scores [D N M] of all training examples, for all dampings."""
     curvature = _gauss_newton(network, split)
-    return torch.stack([curvature.bilinear(ridge(damping)) for damping in DAMPINGS])
+    size = len(split.train), len(split.test)
+    return torch.stack([collected(curvature.filtered(ridge(d)), size) for d in DAMPINGS])
+
+
+def solved(network: nn.Module, split: Split) -> torch.Tensor:
+    """Scores [N M] of all training examples, for one damping."""
+    size = len(split.train), len(split.test)
+    return collected(_gauss_newton(network, split).solved(DAMPING), size)
 
 
 def _gauss_newton(network: nn.Module, split: Split) -> GaussNewton:

@@ -16,6 +16,7 @@ from tda.errors import UserError
 from tda.objective import margin
 
 EXPLICIT = 5000  # parameters up to which a Hessian is formed
+EVERY = 10  # of how many training examples one is solved for, where it is not
 
 
 def grad_dot(case: Case) -> Tensor:
@@ -39,15 +40,31 @@ def gauss_newton(case: Case, damping: float) -> Tensor:
 
 
 def hessian_influence(case: Case, damping: float) -> Tensor:
-    """Formed and solved; of a large network by conjugate gradients, whose residual is checked."""
+    """Formed and solved; of a large network by conjugate gradients, whose residual is checked.
+
+    There only every tenth training example is solved for; the rows of the others are NaN.
+    """
     train_NP = per_example(case, F.cross_entropy, case.train)
     if train_NP.shape[1] <= EXPLICIT:
         matrix_PP = _hessian(case)
         matrix_PP.diagonal().add_(damping)
         solved_NP = torch.linalg.solve(matrix_PP, train_NP.T).T
     else:
-        solved_NP = _solved(case, train_NP, damping)
+        solved_NP = torch.full_like(train_NP, torch.nan)
+        solved_NP[::EVERY] = _solved(case, train_NP[::EVERY], damping)
     return solved_NP @ per_example(case, F.cross_entropy, case.test).T
+
+
+def leading_influence(case: Case) -> Tensor:
+    """In the eigenvectors of the formed Hessian whose eigenvalues are largest in size."""
+    own = settings(case)
+    values_P, vectors_PP = torch.linalg.eigh(_hessian(case))
+    leading = values_P.abs().argsort(descending=True)[: own.rank]
+    train_NQ, test_MQ = (
+        per_example(case, F.cross_entropy, side) @ vectors_PP[:, leading]
+        for side in (case.train, case.test)
+    )
+    return (train_NQ / (values_P[leading] + own.damping)) @ test_MQ.T
 
 
 def projected(case: Case, projection_Pk: Tensor) -> Tensor:
@@ -106,11 +123,11 @@ def _solved(case: Case, train_NP: Tensor, damping: float) -> Tensor:
     solved_NP = conjugate_gradients(
         lambda v: products(v) + damping * v, train_NP, tolerance=1e-9, max_steps=100
     )
-    for j in range(0, len(train_NP), 10):
-        product_P = per_point.hessian_product(case.network, case.train, solved_NP[j])
-        residual = (product_P + damping * solved_NP[j] - train_NP[j]).norm() / train_NP[j].norm()
+    for solved_P, train_P in zip(solved_NP, train_NP, strict=True):
+        product_P = per_point.hessian_product(case.network, case.train, solved_P)
+        residual = (product_P + damping * solved_P - train_P).norm() / train_P.norm()
         if residual > 1e-8:
-            raise UserError(f"the exact solution of example {j} has a residual of {residual:.1e}")
+            raise UserError(f"an exact solution has a residual of {residual:.1e}")
     return solved_NP
 
 
@@ -133,6 +150,7 @@ EXACT: dict[str, Callable[[Case], Tensor]] = {
     "Gauss-Newton": lambda case: gauss_newton(case, settings(case).damping),
     "Hessian": lambda case: hessian_influence(case, settings(case).damping),
     "Hessian, LiSSA's damping": lambda case: hessian_influence(case, settings(case).lissa_damping),
+    "Hessian, leading eigenvectors": leading_influence,
     "EK-FAC": partial(_ekfac, curvature="gauss_newton"),
     "EK-FAC, empirical Fisher": partial(_ekfac, curvature="empirical_fisher"),
 }

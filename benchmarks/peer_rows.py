@@ -66,9 +66,20 @@ ROWS = (
         columns=20, **_LISSA,
     ),
     _row(
+        MLP, "influence_low_rank", "pyDVL: Arnoldi", "Hessian, leading eigenvectors",
+        tolerance=SOLVED, peer_tolerance=SOLVED,
+    ),
+    _row(
+        MLP, "influence_low_rank, and the rest", "pyDVL: Nyström", "Hessian", tolerance=0.2,
+        peer_tolerance=WRONG,
+    ),
+    _row(
         CNN, "influence", "curvlinops: GGN, CG", "Gauss-Newton", columns=4, peer_tolerance=SOLVED
     ),
-    _row(CNN, "influence_lissa", "pyDVL: LiSSA", "Hessian, LiSSA's damping", columns=4, **_LISSA),
+    _row(
+        CNN, "influence_lissa", "pyDVL: LiSSA", "Hessian, LiSSA's damping",
+        columns=4, tolerance=0.2, peer_tolerance=WRONG,
+    ),
     _row(CNN, "influence_lissa", "dattri: LiSSA", "Hessian, LiSSA's damping", columns=2, **_LISSA),
     _row(
         CNN, "influence_lissa", "torch-influence's algorithm: LiSSA", "Hessian, LiSSA's damping",

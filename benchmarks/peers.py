@@ -114,10 +114,11 @@ def agreement(found: Tensor, exact: Tensor, free_scale: bool) -> dict[str, float
     """Pearson's r, and the largest difference in units of the largest exact score.
 
     Args:
-        found, exact: scores [N M].
+        found, exact: scores [N M]; what is NaN in ``exact`` is not known and not compared.
         free_scale: multiply what was found by the constant that fits best.
     """
-    found, exact = found.double().flatten(), exact.flatten()
+    known = ~exact.isnan()
+    found, exact = found.double()[known], exact[known]
     if free_scale:
         found = found * (found @ exact) / (found @ found)
     r = torch.corrcoef(torch.stack([found, exact]))[0, 1].item()

@@ -5,23 +5,27 @@
     python data/prepare.py --task mnist --source ../shared/mnist    full MNIST, for the appendix
     python data/prepare.py --task mnist3 --source data/mnist3 --new_subset 7 --num_per_class 5 10
     python data/prepare.py --task heloc --source ../shared/heloc.csv      FICO's rows, from a file
+    python data/prepare.py --task folktables --source folktables    by the package of that name
+    python data/prepare.py --task folktables --source psam_p25.csv  the same persons, from a file
     python data/prepare.py --task cifar10full --source hub          all of CIFAR-10
     python data/prepare.py --task sst2 --source hub                 GLUE's sentences
 
 Reads   the source; data/<task>/*.txt, the paper's index lists; data/checksums.json
 Writes  data/<task>/{train,test}.parquet and data/checksums.json; with --new_subset SEED the task
         <task>s<SEED> in data/<task>s<SEED>/: images, index lists, subset.json. If TDA_ROOT is
-        set, all below that folder. Of heloc: data/heloc/rows.csv, checked and copied. Of
+        set, all below that folder. Of heloc and folktables: data/<task>/rows.csv, checked. Of
         sst2: data/sst2/{train,validation}.parquet, checked and sorted.
 Takes   1 s (mnist: 3 s) from a local folder on 2 CPU cores; from elsewhere the download, too
 """
+
+import tda.interruption  # noqa: F401
 
 import argparse
 import sys
 from pathlib import Path
 
-from tda import experiments, preparation, sentences, tabular
-from tda.errors import UserError
+from tda import adoption, experiments, preparation, sentences, tabular
+from tda.errors import INTERRUPTED, UserError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         if args.task == "heloc":
-            folder = tabular.adopt(args.task, Path(args.source))
+            folder = adoption.adopt(args.task, Path(args.source))
+        elif args.task == "folktables":
+            folder = adoption.adopt_census(args.source)
         elif args.task == "sst2":
             folder = sentences.adopt(args.source)
         elif args.new_subset is None:
@@ -42,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     print(f"written: {folder}")
     return 0
@@ -53,11 +60,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--task", required=True, choices=[*experiments.TASKS, "heloc", "sst2"])
+    add("--task", required=True, choices=[*experiments.TASKS, *tabular.FROM_FILE, "sst2"])
     add(
         "--source",
         default="hub",
-        help="hub (default), torchvision, a folder; for heloc a file",
+        help="hub (default), torchvision, a folder; for heloc and folktables a file",
     )
     add("--new_subset", type=_whole_number(0), metavar="SEED", help="draw a fresh subset")
     add("--num_per_class", type=_whole_number(1), nargs="+", metavar="N", help="as in the paper")
@@ -65,11 +72,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.new_subset is None and (args.num_per_class or args.num_test_per_class):
         parser.error("--num_per_class and --num_test_per_class need --new_subset SEED")
-    if args.task == "heloc" and (args.new_subset is not None or not Path(args.source).is_file()):
+    if args.task == "heloc" and (args.new_subset is not None or not _is_file(args.source)):
         parser.error("--task heloc needs --source FILE, FICO's CSV file, and no --new_subset")
+    if args.task == "folktables" and (
+        args.new_subset is not None
+        or not (args.source == "folktables" or Path(args.source).is_file())
+    ):
+        parser.error(
+            "--task folktables needs --source folktables, the package, or --source FILE, the "
+            "census bureau's psam_p25.csv of 2018, and no --new_subset"
+        )
     if args.task == "sst2" and args.new_subset is not None:
         parser.error("--task sst2 has no subsets: leave out --new_subset")
     return args
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _whole_number(smallest: int):

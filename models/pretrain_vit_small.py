@@ -11,6 +11,8 @@ Writes  models/vit_small/                            weights, processor, card
 Takes   20 minutes on 2 CPU cores
 """
 
+import tda.interruption  # noqa: F401
+
 import hashlib
 import json
 import time

@@ -23,11 +23,21 @@ def files(experiment: Grid, run: Run) -> list[Path]:
 
 
 def save(experiment: Grid, run: Run, theta_CP: Tensor, layout: Parameters, settings: dict) -> None:
-    """Write a run's checkpoints as named parameters with their settings."""
+    """Write a run's checkpoints as named parameters with their settings.
+
+    Raises:
+        UserError: training has diverged; nothing is written then.
+    """
+    if not theta_CP.isfinite().all():
+        raise UserError(
+            f"run {run.name} of {experiment.name} has diverged, its parameters are not finite "
+            "numbers: check the data, or leave the run out by --seed_id of the others"
+        )
     metadata = {"settings": json.dumps(settings, sort_keys=True), **store.versions()}
     for path, theta_P in zip(files(experiment, run), theta_CP.cpu(), strict=True):
         named = {name: value.contiguous() for name, value in layout.split(theta_P).items()}
-        store.write_bytes(path, serialize(named, metadata))
+        own = {"theta": fingerprint(theta_P)}
+        store.write_bytes(path, serialize(named, metadata | own))
 
 
 def is_saved(experiment: Grid, run: Run, settings: dict, made_by: str | store.Command = "") -> bool:
@@ -40,8 +50,8 @@ def is_saved(experiment: Grid, run: Run, settings: dict, made_by: str | store.Co
     existing = [path for path in files(experiment, run) if path.exists()]
     for path in existing:
         with _open(path, made_by) as checkpoint:
-            found = json.loads((checkpoint.metadata() or {}).get("settings", "{}"))
-        store.check_settings(path, found, settings)
+            metadata = checkpoint.metadata() or {}
+        store.check_settings(path, _settings(path, metadata, made_by), settings)
     return len(existing) == len(files(experiment, run))
 
 
@@ -79,6 +89,7 @@ def fingerprint(theta_CP: Tensor) -> str:
 def _read(path: Path, made_by: str | store.Command, layout: Parameters) -> Tensor:
     with _open(path, made_by) as checkpoint:
         named = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}  # noqa: SIM118
+        metadata = checkpoint.metadata() or {}
     shapes = {name: tuple(value.shape) for name, value in named.items()}
     if shapes != {name: tuple(shape) for name, shape in layout.shapes.items()}:
         raise UserError(
@@ -90,7 +101,20 @@ def _read(path: Path, made_by: str | store.Command, layout: Parameters) -> Tenso
             f"{path} holds values that are not finite float32 numbers: delete it and run "
             f"`{made_by}`"
         )
+    if metadata.get("theta", fingerprint(theta_P)) != fingerprint(theta_P):
+        raise UserError(
+            f"{path} holds other numbers than were written: delete it and run `{made_by}`"
+        )
     return theta_P
+
+
+def _settings(path: Path, metadata: dict[str, str], made_by: str | store.Command) -> dict:
+    try:
+        return dict(json.loads(metadata.get("settings", "{}")))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} has damaged settings ({error}): delete it and run `{made_by}`"
+        ) from error
 
 
 def _open(path: Path, made_by: str | store.Command):

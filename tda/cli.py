@@ -1,5 +1,7 @@
 """The command line of the stage scripts: flags, one line for each error, exit status."""
 
+import tda.interruption  # noqa: F401
+
 import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
@@ -12,10 +14,12 @@ from tda.errors import UserError, guarded
 from tda.experiments import RANDOMNESS, VIT, Experiment, Run, task, vit_name
 from tda.final_model import PROTOCOLS, FinalModels
 from tda.stages.context import Options, choose_device
+from tda.stages.further_training import FinalStage
 from tda.stages.runner import Stage, run_stage
 
 COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers", "model", "augment",
           "device", "jobs", "memory_gb", "chunk", "tf32")  # fmt: skip
+LARGEST = 2**32  # of seeds, as generators take them
 FINAL_COMMON = (
     "task",
     "train_seed",
@@ -46,7 +50,7 @@ def run_script(
 
 def run_final_script(
     doc: str,
-    stage: Stage,
+    stage: FinalStage,
     add_flags: Callable[[ArgumentParser], None] | None = None,
     *,
     ordered: bool = False,
@@ -78,19 +82,22 @@ def _run(doc: str, stage: Stage, family: str, add_flags: Callable) -> None:
     run_stage(stage, _command(), experiment, _chosen_runs(experiment, flags.seed_id), options)
 
 
-def _run_final(doc: str, stage: Stage, add_flags: Callable, ordered: bool) -> None:
+def _run_final(doc: str, stage: FinalStage, add_flags: Callable, ordered: bool) -> None:
     flags = _parse_final(doc, add_flags, ordered)
     models = FinalModels(flags.task, flags.model, flags.lora)
-    train_seeds = None if flags.train_seed is None else [flags.train_seed]
-    runs = models.finals(train_seeds)
+    train_seeds = flags.train_seed
+    runs = models.finals(train_seeds or stage.train_seeds(flags))
     if ordered:
         seeds = range(flags.num_seeds or models.protocol.num_seeds)
         runs = models.runs(train_seeds, seeds if flags.seed_id is None else [flags.seed_id])
-    device = choose_device(flags.device, flags.seed_id if ordered else flags.train_seed)
+    device = choose_device(flags.device, flags.seed_id if ordered else _only(train_seeds))
     own = {name: value for name, value in vars(flags).items() if name not in FINAL_COMMON}
-    if "optimizer" in own:
-        own["optimizer"] = models.protocol.optimizer(own["optimizer"])
+    own = stage.resolved(models, own)
     run_stage(stage, _command(), models, runs, _options(flags, device, own))
+
+
+def _only(numbers: list[int] | None) -> int | None:
+    return numbers[0] if numbers is not None and len(numbers) == 1 else None
 
 
 def _options(flags: Namespace, device: str, own: dict) -> Options:
@@ -131,7 +138,9 @@ def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
 def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tuple(PROTOCOLS), default="energy")
-    parser.add_argument("--train_seed", type=_index, help="one final model; default: the task's")
+    parser.add_argument(
+        "--train_seed", type=_index, nargs="+", help="final models; default: the task's"
+    )
     parser.add_argument(
         "--model", default="",
         help="of sst2: hub id or local folder of a BERT encoder, or minilm, from the package "
@@ -194,13 +203,15 @@ def _chosen_runs(experiment: Experiment, seed_id: int | None) -> list[Run]:
 
 
 def _index(text: str) -> int:
-    if int(text) < 0:
-        raise ArgumentTypeError(f"is counted from 0 on, and cannot be {text}")
+    if not 0 <= int(text) < LARGEST:
+        raise ArgumentTypeError(f"is counted from 0 on, below 2^32, and cannot be {text}")
     return int(text)
 
 
 def _count(text: str) -> int:
-    return int(_size(str(int(text))))
+    if not 1 <= int(text) < LARGEST:
+        raise ArgumentTypeError(f"must be a positive number below 2^32, not {text}")
+    return int(text)
 
 
 def _size(text: str) -> float:

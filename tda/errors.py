@@ -1,7 +1,13 @@
 """The one exception that a person at the terminal is meant to read, and how it is shown."""
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INTERRUPTED = "interrupted: run the same command again to go on"
+_SOON = 0.01  # seconds
 
 
 class UserError(Exception):
@@ -9,12 +15,53 @@ class UserError(Exception):
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Call ``main``; a :class:`UserError` becomes one line on stderr and exit status 2."""
+    """Call ``main``; what a person can mend becomes one line on stderr.
+
+    Raises:
+        SystemExit: 2 after a :class:`UserError` or for want of memory, 130 when interrupted.
+    """
     try:
-        main()
+        with _interruptions_kept():
+            main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"error: {error}", 2)
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        _end(INTERRUPTED, 130)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        _end(
+            "error: there is not enough memory: run the same command again with a smaller "
+            "--memory_gb, --chunk or --jobs if it has them, or on a larger machine; what is "
+            "finished is kept",
+            2,
+        )
+
+
+@contextmanager
+def _interruptions_kept() -> Iterator[None]:
+    """Ctrl-C while Python calls a finaliser would be reported and lost; it is raised again."""
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, _SOON)
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether there was no memory; torch says so of a CPU in words only."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
+def _end(message: str, status: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(status)

@@ -3,7 +3,6 @@
 import re
 import shlex
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Protocol
 
 from tda import paths
@@ -75,7 +74,7 @@ def task(name: str) -> Task:
     Raises:
         UserError: no such task.
     """
-    base = re.fullmatch(rf"({'|'.join(TASKS)})(s\d+)?", name)
+    base = re.fullmatch(rf"({'|'.join(TASKS)})(s[0-9]{{1,18}})?", name)
     if base:
         return TASKS[base[1]]
     raise UserError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
@@ -186,7 +185,9 @@ class Experiment:
         Raises:
             UserError: the name does not follow the pattern.
         """
-        pattern = rf"([\w.-]+)_([a-z0-9]+)_(\d+)pc(?:_({'|'.join(RANDOMNESS)}))?"
+        pattern = (
+            rf"([\w.-]{{1,100}})_([a-z0-9]{{1,30}})_(\d{{1,9}})pc(?:_({'|'.join(RANDOMNESS)}))?"
+        )
         match = re.fullmatch(pattern, name)
         if not match:
             raise UserError(
@@ -217,8 +218,7 @@ class Experiment:
             source: of the pretrained model: hub id, local folder, or ``vit_small``.
             augment, tf32: flags that are part of a result's settings, but not of its name.
         """
-        folder = Path(source).expanduser()
-        source = str(folder.resolve()) if source and folder.is_dir() else source
+        source = str(paths.local_folder(source) or source)
         own = {
             "cnn": ["--layers", self.model[3:]],
             "vit": ["--model", source, *(["--augment", augment] if augment != "none" else [])],
@@ -303,14 +303,14 @@ def vit_name(source: str) -> str:
     Raises:
         UserError: the name would not be one of a ViT, or has letters that no file name should.
     """
-    folder = Path(source).expanduser()
-    if not folder.is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+    folder = paths.local_folder(source)
+    if folder is None and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise UserError(
             f"--model {source!r} is no folder here: give a local folder that exists, a hub id such "
             f"as {VIT}, or vit_small, which comes with the project"
         )
-    name = folder.resolve().name if folder.is_dir() else source.replace("/", "--")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.fullmatch(r"cnn\d", name):
+    name = folder.name if folder else source.replace("/", "--")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name) or re.fullmatch(r"cnn\d", name):
         raise UserError(
             f"--model {source!r} gives the name {name!r}: rename the folder to letters, digits, "
             "'-', '.' and '_', not beginning with a mark, and not like a CNN"
@@ -341,15 +341,17 @@ def seeds() -> list[int]:
     """The seeds of ``seeds.txt``, one a line.
 
     Raises:
-        UserError: the file is missing, has a line that is no number, or a seed twice.
+        UserError: the file is missing, has a line that is no number or empty, or a seed twice.
     """
     try:
-        found = [int(line) for line in paths.SEEDS.read_text().split()]
+        found = [int(line) for line in paths.SEEDS.read_text().rstrip("\n").split("\n")]
     except (OSError, ValueError) as error:
         raise UserError(
             f"{paths.SEEDS} cannot be read as one whole number a line ({error}): "
             "restore it with `git checkout seeds.txt`"
         ) from error
-    if len(found) < 2 or len(set(found)) < len(found):
-        raise UserError(f"{paths.SEEDS} must name at least two different seeds, one a line")
+    if len(found) < 2 or len(set(found)) < len(found) or not 0 <= min(found) <= max(found) < 2**32:
+        raise UserError(
+            f"{paths.SEEDS} must name at least two different seeds from 0 to 2^32 - 1, one a line"
+        )
     return found

@@ -3,13 +3,13 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from tda import paths
 from tda.errors import UserError
 from tda.experiments import Lora, Recipe, Run, vit_name
 
-TRAIN_SEEDS = (0, 1, 2)  # final models; the paper has one
+TRAIN_SEEDS = tuple(range(6))  # final models; the paper has one
 NUM_SEEDS = 10  # orders of further training by default; the paper has 100
 FIRST_ORDER = 1000  # seed of the first order: no final model was trained in one of these
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -36,6 +36,9 @@ class Protocol:
         source: pretrained model: hub id, local folder, or ``minilm``; "": none.
         train_seeds: final models, unless others are asked for.
         num_seeds: orders of further training, unless other numbers are asked for.
+        small: whether N·K and the network are so small that methods may cost (N·K)² numbers, or
+            hundreds of products with a curvature for each test example; else these are not among
+            the default ones.
     """
 
     training: Recipe
@@ -50,6 +53,7 @@ class Protocol:
     source: str = ""
     train_seeds: tuple[int, ...] = TRAIN_SEEDS
     num_seeds: int = NUM_SEEDS
+    small: bool = True
 
     def optimizer(self, asked: str | None) -> str:
         """The optimiser of further training that is asked for; None: the first one.
@@ -79,10 +83,12 @@ class Protocol:
         return replace(self, training=training, further=further)
 
 
-def _tabular(rate: float, epochs: int, further: Recipe, adam: float, evaluated: int | None):
+def _tabular(
+    rate: float, epochs: int, further: Recipe, adam: float, evaluated: int | None, **sizes: Any
+) -> Protocol:
     training = Recipe(epochs, 128, rate, 0.0, "sgd", keep=1)
     adaptive = {name: replace(further, optimizer=name, lr=adam) for name in ("adam", "adamw")}
-    return Protocol(training, {"sgd": further, **adaptive}, num_evaluated=evaluated)
+    return Protocol(training, {"sgd": further, **adaptive}, num_evaluated=evaluated, **sizes)
 
 
 def _further(rate: float, epochs: int) -> Recipe:
@@ -111,24 +117,34 @@ def _adamw(epochs: int, batch_size: int, rate: float) -> Recipe:
 PROTOCOLS = {
     "concrete": _tabular(0.3, 1000, _further(3e-2, 500), 1e-4, None),
     "energy": _tabular(0.3, 1000, _further(3e-2, 500), 1e-4, None),
-    "heloc": _tabular(1e-3, 1000, _further(1e-4, 200), 1e-6, 100),
-    "adult": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100),
+    "heloc": _tabular(1e-3, 1000, _further(1e-4, 200), 1e-6, 100, small=False),
+    "adult": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100, small=False),
+    "heloc_reduced": _tabular(
+        1e-2, 900, _further(1e-3, 200), 1e-5, 50, num_train=1000, num_test=100
+    ),
+    "adult_reduced": _tabular(
+        0.1, 600, _further(3e-3, 50), 3e-5, 50, num_train=500, num_test=100
+    ),
+    "folktables": _tabular(1e-2, 100, _further(1e-4, 25), 1e-6, 100, small=False),
     "cifar10": _images(
-        _sgd(24, 512, 0.4, True), _sgd(10, 512, 0.04), num_left_out=50, num_evaluated=100
+        _sgd(24, 512, 0.4, True), _sgd(10, 512, 0.04), num_left_out=50, num_evaluated=100,
+        small=False,
     ),
     "cifar10_reduced": _images(
         _sgd(24, 64, 0.1, True), _sgd(3, 64, 0.01), num_left_out=16, num_evaluated=100,
-        num_train=1000, num_test=500, width=16, num_seeds=5,
+        num_train=1000, num_test=500, width=16, num_seeds=5, small=False,
     ),
     "sst2": _text(
-        _adamw(30, 64, 1e-5), _adamw(1, 64, 1e-6), BERT, 5, num_left_out=50, num_evaluated=100
+        _adamw(30, 64, 1e-5), _adamw(1, 64, 1e-6), BERT, 5, num_left_out=50, num_evaluated=100,
+        small=False,
     ),
     "sst2_reduced": _text(
         _adamw(5, 32, 1e-4), _adamw(1, 32, 1e-5), "minilm", 1, num_left_out=8, num_evaluated=40,
-        num_train=128, num_test=100, num_seeds=3,
+        num_train=128, num_test=100, num_seeds=3, small=False,
     ),
 }  # fmt: skip
-"""``*_reduced`` run on a CPU in minutes: fewer examples, a narrower ResNet-9, a smaller encoder."""
+"""``*_reduced`` run on a CPU in minutes: fewer examples, a narrower ResNet-9, a smaller encoder.
+Of tables they have the horizons ηT of the whole task, by larger rates and fewer steps."""
 
 
 def evaluated_epochs(last: int) -> list[int]:
@@ -163,7 +179,7 @@ class FinalModels:
                 "take --task sst2"
             )
         local = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1
-        if local and not Path(self.source).expanduser().is_dir():
+        if local and not paths.local_folder(self.source):
             raise UserError(
                 f"--model {self.source!r} is no folder here: give a local folder that exists, a "
                 f"hub id such as {BERT}, or minilm"
@@ -179,6 +195,11 @@ class FinalModels:
         """Folder below ``results/``."""
         own = f"_{vit_name(self.source)}" if self._other_source else ""
         return f"fimo_{self.task}{own}{'_lora' if self.lora else ''}"
+
+    @property
+    def rows(self) -> str:
+        """The tabular task whose rows are used."""
+        return self.task.removesuffix("_reduced")
 
     @property
     def protocol(self) -> Protocol:
@@ -203,8 +224,7 @@ class FinalModels:
     @property
     def flags(self) -> str:
         """The flags by which a stage script is asked for this task."""
-        folder = Path(self.source).expanduser()
-        source = str(folder.resolve()) if self.source and folder.is_dir() else self.source
+        source = str(paths.local_folder(self.source) or self.source)
         own = ["--model", source] if self._other_source else []
         return shlex.join(["--task", self.task, *own, *(["--lora"] if self.lora else [])])
 

@@ -17,31 +17,6 @@ GOLD = ("sgd", "adam", "adamw", "sgd_delete", "scratch")  # variants of further_
 ADJUSTMENTS = ("full", "mean", "centred")
 
 
-def main(doc: str | None, analyse: Callable[[FinalModels], Iterable[Path]]) -> None:
-    """Run ``analyse`` for each task that the command line asks for, print what it wrote.
-
-    Raises:
-        SystemExit: 2 after a line on stderr for an error of the user, 130 when interrupted.
-    """
-    parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
-    )
-    there = [task for task in PROTOCOLS if variants(FinalModels(task))]
-    tasks = parser.parse_args().task or there
-
-    def analyse_all() -> None:
-        missing = [task for task in tasks or ["energy"] if task not in there]
-        if missing:
-            raise UserError(
-                f"{missing[0]} has no further training yet: run "
-                f"`{command(FinalModels(missing[0]))}`"
-            )
-        report(path for task in tasks for path in analyse(FinalModels(task)))
-
-    guarded(analyse_all)
-
-
 def variants(models: FinalModels) -> list[str]:
     """Kinds of further training that have results."""
     return [name for name in GOLD if any(_folder(models, name).glob("[!.]*.nc"))]
@@ -54,8 +29,48 @@ def command(models: FinalModels, variant: str = "sgd") -> str:
     return f"python {models.script('further_train')} {models.flags}{own}"
 
 
-def read_further(models: FinalModels, variant: str = "sgd") -> xr.Dataset:
+def main(
+    doc: str | None,
+    analyse: Callable[[FinalModels], Iterable[Path]],
+    has_results: Callable[[FinalModels], object] = variants,
+    make: Callable[[FinalModels], str] = command,
+) -> None:
+    """Run ``analyse`` for each task that the command line asks for, print what it wrote.
+
+    Args:
+        doc, analyse: of the script.
+        has_results: whether a task has what is analysed.
+        make: the command that makes it.
+
+    Raises:
+        SystemExit: 2 after a line on stderr for an error of the user, 130 when interrupted.
+    """
+    parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
+    )
+    there = [task for task in PROTOCOLS if has_results(FinalModels(task))]
+    tasks = parser.parse_args().task or there
+
+    def analyse_all() -> None:
+        missing = [task for task in tasks or ["energy"] if task not in there]
+        if missing:
+            raise UserError(
+                f"{missing[0]} has no results for this yet: run `{make(FinalModels(missing[0]))}`"
+            )
+        report(path for task in tasks for path in analyse(FinalModels(task)))
+
+    guarded(analyse_all)
+
+
+def read_further(
+    models: FinalModels, variant: str = "sgd", *, most_orders: bool = False
+) -> xr.Dataset:
     """Measurements of all final models in the orders of the data that all of them have.
+
+    Args:
+        models, variant: of which task, which kind of further training.
+        most_orders: only of the final models that have the most orders.
 
     Returns:
         ``loss`` (train_seed, seed, step, left_out, test) and ``full`` (without left_out).
@@ -68,6 +83,9 @@ def read_further(models: FinalModels, variant: str = "sgd") -> xr.Dataset:
     for file in sorted(_folder(models, variant).glob("[!.]*.nc")):
         train_seed, _, seed = file.stem.partition("x")
         found.setdefault(int(train_seed), {})[int(seed)] = file
+    if most_orders:
+        most = max(map(len, found.values()), default=0)
+        found = {train_seed: own for train_seed, own in found.items() if len(own) == most}
     common = sorted(set.intersection(*(set(own) for own in found.values()))) if found else []
     if not common:
         raise UserError(

@@ -28,7 +28,7 @@ from tda.objective import Objective
 from tda.parameters import Parameters
 from tda.posterior import has_dropout, in_memory
 
-SMALL = 1_000_000  # numbers that a step of a perceptron touches; measured, see chunk_for
+SMALL = 2_000_000  # numbers that a step of a perceptron touches; measured, see chunk_for
 
 
 def further_train(

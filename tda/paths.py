@@ -5,17 +5,28 @@ is generated (``models/``, ``results/``, new subsets) goes to the same place, or
 that the environment variable ``TDA_ROOT`` names.
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEEDS = REPOSITORY / "seeds.txt"
+COSTS = REPOSITORY / "benchmarks" / "costs.csv"
 
 
 def root() -> Path:
     """The folder below which everything generated is written."""
     return Path(os.environ.get("TDA_ROOT") or REPOSITORY).expanduser().resolve()
+
+
+def local_folder(source: str) -> Path | None:
+    """The folder that a person names, absolute; None if there is none of that name."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # too long; no home folder
+        folder = Path(source).expanduser()
+        if source and folder.is_dir():
+            return folder.resolve()
+    return None
 
 
 def data(task: str) -> Path:
@@ -84,6 +95,11 @@ def further(experiment_name: str, variant: str, run: str) -> Path:
     return results(experiment_name) / "further" / variant / f"{run}.nc"
 
 
+def mislabelled(experiment_name: str, trial: str) -> Path:
+    """Scores of left-out examples, some of them mislabelled, of one trial."""
+    return results(experiment_name) / "mislabelled" / f"{trial}.nc"
+
+
 def approximation(experiment_name: str, method: str, run: str) -> Path:
     """What one method makes of a final model."""
     return results(experiment_name) / "approximations" / method / f"{run}.nc"
@@ -100,6 +116,11 @@ def parts(scores_file: Path) -> list[range]:
     found = [re.fullmatch(r"(\d+)-(\d+)", name) for name in names]
     ranges = [range(int(match[1]), int(match[2])) for match in found if match]
     return sorted(ranges, key=lambda items: (items.start, items.stop))
+
+
+def share(scores_file: Path, first: int | str, last: int | str) -> Path:
+    """Empty file that says that a job has done its share of a run: see ``--loo_ids``."""
+    return scores_file.parent / f".{scores_file.stem}.{first}-{last}.share"
 
 
 def pairs(experiment_name: str, method: str) -> Path:

@@ -47,6 +47,21 @@ def gauss_newton_products(gradients: SampleGradients, data: Data) -> Products:
     return products
 
 
+def largest_eigenvalue(products: Products, like_P: Tensor, steps: int = 30) -> float:
+    """The largest eigenvalue of a positive semi-definite C, from below, by power iteration.
+
+    Args:
+        products: with C.
+        like_P: gives size, dtype and device.
+        steps: products with C.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vector_1P = torch.randn(1, len(like_P), generator=generator).to(like_P)
+    for _ in range(steps):
+        vector_1P = products(vector_1P / vector_1P.norm())
+    return float(vector_1P.norm())
+
+
 def _each(network: nn.Module, value: Tensor, leaf: Tensor, vectors_V: Tensor) -> Tensor:
     """Vector-Jacobian products [V ...] of a value in a leaf.
 

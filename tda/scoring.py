@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -75,14 +76,18 @@ class Scoring:
         """
         combine = self._found[1]
         for run, seed in enumerate(self.posterior.seeds):
-            if combine:
-                for rows, columns, block in self._checked(combine(self._results(seed)), seed):
-                    before = output.read((run,), rows, columns)
-                    output.write((run,), rows, columns, before + block)
-                continue
-            for place, blocks in enumerate(self._results(seed)):
-                for rows, columns, block in self._checked(blocks, seed, place):
-                    output.write((run, place), rows, columns, block)
+            with _decomposed(seed):
+                if combine:
+                    self._combined(output, combine, run, seed)
+                    continue
+                for place, blocks in enumerate(self._results(seed)):
+                    for rows, columns, block in self._checked(blocks, seed, place):
+                        output.write((run, place), rows, columns, block)
+
+    def _combined(self, output: Output, combine: Combine, run: int, seed: int) -> None:
+        for rows, columns, block in self._checked(combine(self._results(seed)), seed):
+            before = output.read((run,), rows, columns)
+            output.write((run,), rows, columns, before + block)
 
     @cached_property
     def _found(self) -> tuple[Callable[..., Any], Combine | None]:
@@ -171,6 +176,18 @@ class _Sample:
             "seed_id": lambda: self.seed,
             "place": lambda: place,
         }  # fmt: skip
+
+
+@contextmanager
+def _decomposed(seed: int) -> Iterator[None]:
+    """Eigenvalues are asked for, of a curvature that may not be finite."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        raise UserError(
+            f"the curvature cannot be decomposed (seed {seed}): look for NaN or infinite inputs, "
+            "or gradients that overflow; a larger damping, float64 networks and inputs help"
+        ) from error
 
 
 def _theta(network: nn.Module) -> Tensor:

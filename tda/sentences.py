@@ -124,7 +124,10 @@ def adopt(source: str) -> Path:
 
 def _from_source(source: str, split: str) -> pd.DataFrame:
     if source != "hub":
-        file = Path(source).expanduser() / f"{split}.parquet"
+        folder = paths.local_folder(source)
+        if folder is None:
+            raise UserError(f"there is no folder {source}: {MEND}")
+        file = folder / f"{split}.parquet"
         if not file.exists():
             raise UserError(f"there is no {file}: {MEND}")
         return read(file)

@@ -39,7 +39,7 @@ def read(source: str, task: str, split: str) -> pa.Table:
         return with_columns(_hub(HUB[task], split), f"the hub's data set {HUB[task]}")
     if source == "torchvision":
         return with_columns(_torchvision(TORCHVISION[task], split), "torchvision's data set")
-    return _folder(Path(source), split)
+    return _folder(source, split)
 
 
 def write(path: Path, table: pa.Table, exact: bool) -> None:
@@ -59,10 +59,11 @@ def write(path: Path, table: pa.Table, exact: bool) -> None:
     store.write_whole(path, lambda temporary: pq.write_table(stored, temporary))
 
 
-def _folder(folder: Path, split: str) -> pa.Table:
+def _folder(source: str, split: str) -> pa.Table:
     """A folder's ``train.parquet``, or shards named as on the hub (``train-00000-of-00002``)."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: --source is hub, torchvision or a folder")
+    folder = paths.local_folder(source)
+    if folder is None:
+        raise UserError(f"there is no folder {source}: --source is hub, torchvision or a folder")
     files = sorted(folder.glob(f"{split}.parquet")) or sorted(folder.glob(f"{split}-*.parquet"))
     if not files:
         raise UserError(f"{folder} has no {split}.parquet: name a folder that has, by --source")

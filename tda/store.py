@@ -1,14 +1,16 @@
 """Files: written whole or not at all, compared by their settings, read with one clear error.
 
 A result is a netCDF file whose attribute ``settings`` (JSON) says what it depends on; further
-attributes (versions, commit, seconds) say how it came about and are not compared. Parameters are
-safetensors with the same ``settings`` in their metadata. Nothing is ever unpickled.
+attributes (versions, commit, seconds) say how it came about and are not compared. It ends with a
+checksum (:mod:`tda.seals`). Parameters are safetensors with the same ``settings`` in their
+metadata. Nothing is ever unpickled.
 """
 
 import contextlib
 import json
 import os
 import platform
+import re
 import secrets
 import subprocess
 import sys
@@ -19,9 +21,10 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import xarray as xr
 
-from tda import paths
+from tda import paths, seals
 from tda.errors import UserError
 from tda.experiments import VARIANTS, Experiment, Grid
 
@@ -43,10 +46,10 @@ def writing_whole(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    # Random, as jobs of several machines may have one process number and one folder.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path, os.getpid())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_orphans(path)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -60,9 +63,29 @@ def writing_whole(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _temporary(path: Path, process: int) -> Path:
+    """Random, as jobs of several machines may have one process number and one folder."""
+    return path.with_name(f".{path.name}.{_HOST}-{process}-{secrets.token_hex(4)}.tmp")
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove what processes of this machine that were killed have left of the file."""
+    orphan = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(_HOST)}-(\d+)-[0-9a-f]+\.tmp")
+    for file in path.parent.iterdir():
+        match = orphan.fullmatch(file.name)
+        if match and not psutil.pid_exists(int(match[1])):
+            file.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file's content whole; errors as :func:`write_whole`."""
-    write_whole(path, lambda temporary: temporary.write_bytes(content))
+    try:
+        write_whole(path, lambda temporary: temporary.write_bytes(content))
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        # Another job has finished the run meanwhile, and removed the folder of its parts.
+        write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: object) -> None:
@@ -79,7 +102,7 @@ def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: 
     }
     # Made in memory: a full disk in the middle of HDF5's own writing can end the process.
     content = stamped.to_netcdf(engine="h5netcdf", encoding=encoding)
-    write_bytes(path, content)
+    write_bytes(path, seals.sealed(content))
 
 
 def open_scores(path: Path, made_by: "str | Command") -> xr.Dataset:
@@ -90,20 +113,33 @@ def open_scores(path: Path, made_by: "str | Command") -> xr.Dataset:
         made_by: the command that makes the file, for the error.
 
     Raises:
-        UserError: the file is missing, truncated or foreign.
+        UserError: the file is missing, truncated, changed or foreign.
     """
     if not path.exists():
         raise UserError(f"{path} is missing: make it with `{made_by}`")
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
-            loaded = dataset.load()
-            json.loads(loaded.attrs["settings"])
-            return loaded
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        return _opened(path)
+    except _UNREADABLE as error:
         raise UserError(
-            f"{path} is damaged or not a file of this project ({type(error).__name__}): "
+            f"{path} is damaged or not a file of this project ({_reason(error)}): "
             f"delete it and run `{made_by}`"
         ) from error
+
+
+def _opened(path: Path) -> xr.Dataset:
+    seals.check(path)
+    with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        loaded = dataset.load()
+    dict(json.loads(loaded.attrs["settings"]))
+    return loaded
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else type(error).__name__
+
+
+_HOST = re.sub(r"[^\w.]", "_", platform.node())
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError)
 
 
 def is_done(path: Path, settings: dict, made_by: "str | Command") -> bool:
@@ -116,6 +152,11 @@ def is_done(path: Path, settings: dict, made_by: "str | Command") -> bool:
         return False
     check_settings(path, json.loads(open_scores(path, made_by).attrs["settings"]), settings)
     return True
+
+
+def has_settings(dataset: xr.Dataset, wanted: dict) -> bool:
+    """Whether a data set of :func:`open_scores` was made with exactly these settings."""
+    return json.loads(dataset.attrs["settings"]) == json.loads(json.dumps(wanted))
 
 
 def check_settings(path: Path, found: dict, wanted: dict) -> None:
@@ -152,7 +193,7 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
         UserError: less than two runs have scores, or runs were made with different settings.
     """
     files = _existing(paths.scores(experiment.name, method, "x").parent, experiment, method)
-    datasets = [open_scores(file, Command(experiment, method)) for file in files]
+    datasets = [_open_checked(file, Command(experiment, method)) for file in files]
     for file, dataset in zip(files, datasets, strict=True):
         check_settings(file, _common_settings(dataset), _common_settings(datasets[0]))
     return xr.concat(
@@ -224,8 +265,32 @@ def _commit() -> str:
         return "unknown"
 
 
-def _existing(folder: Path, experiment: Experiment, method: str) -> Iterator[Path] | list[Path]:
+def _open_checked(path: Path, made_by: "Command") -> xr.Dataset:
+    """A file of scores that has the array and the dims of one."""
+    dataset = open_scores(path, made_by)
+    score = dataset.get("score")
+    if score is None or not set(_SCORE_DIMS) <= set(score.dims) or score.dtype.kind != "f":
+        found = "no array 'score'" if score is None else f"score of {score.dtype} by {score.dims}"
+        raise UserError(
+            f"{path} holds {found}, and not floating-point numbers by {_SCORE_DIMS}: "
+            f"delete it and run `{made_by}`"
+        )
+    return dataset
+
+
+def _existing(folder: Path, experiment: Experiment, method: str) -> list[Path]:
+    """Files of the runs that are there.
+
+    Raises:
+        UserError: less than two, or one of a run that ``seeds.txt`` does not name.
+    """
     files = [folder / f"{run.name}.nc" for run in experiment.runs()]
+    unknown = sorted(set(folder.glob("[!.]*.nc")).difference(files))
+    if unknown:
+        raise UserError(
+            f"{unknown[0]} is of a run that {paths.SEEDS} does not name: restore its line "
+            "(`git checkout seeds.txt`), or delete the file"
+        )
     files = [file for file in files if file.exists()]
     if len(files) < 2:
         raise UserError(
@@ -273,9 +338,8 @@ class Command:
 def _recorded_flags(experiment: Grid) -> str | None:
     """Flags that a result of the experiment was made with: a name tells no folder's path."""
     for file in sorted(paths.results(experiment.name).glob("*/**/[!.]*.nc")):
-        with (
-            contextlib.suppress(OSError, ValueError, KeyError, RuntimeError),
-            xr.open_dataset(file, engine="h5netcdf") as dataset,
-        ):
-            return str(dataset.attrs["flags"])
+        with contextlib.suppress(*_UNREADABLE):
+            seals.check(file)
+            with xr.open_dataset(file, engine="h5netcdf") as dataset:
+                return str(dataset.attrs["flags"])
     return None

@@ -1,22 +1,24 @@
 """Tabular tasks: a file of rows becomes standardised tensors of a training and a test split.
 
 The tasks are those of Wei et al. 2025 (table 1): Concrete and Energy are regressions, HELOC and
-Adult classifications; Adult stands in for Folktables and has its number of training rows.
+Folktables classifications; Adult comes with the project, stands in for Folktables, and has its
+number of training rows.
 Importing this file does not import torch, so that figures start fast; :func:`load` does.
 """
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from tda import paths, store
+from tda import paths
 from tda.errors import UserError
 from tda.examples import Data
+from tda.recoding import clean_folktables, clean_heloc, filled
 
 if TYPE_CHECKING:
     import torch
@@ -78,25 +80,14 @@ class Split:
     target_mean: float
     target_std: float
 
-
-def clean_heloc(rows: pd.DataFrame) -> pd.DataFrame:
-    """FICO's home equity lines (Wei et al. 2025, appendix): codes become numbers, 1 is Good.
-
-    pd.DataFrame that are −9 throughout are dropped; "never" is recoded beyond the longest time (and
-    −7 of the last inquiry, "not within 7 days", to 0). What is left of −8 and −9 stays, to be
-    filled by :func:`load`.
-    """
-    if "RiskPerformance" in rows:
-        rows = rows.assign(RiskPerformance_Bad=(rows["RiskPerformance"] == "Bad").astype(int))
-    features = rows.drop(columns=["RiskPerformance_Bad", "RiskPerformance"], errors="ignore")
-    features = features[(features != -9).any(axis=1)].astype(float)
-    delinquency, inquiry = "MSinceMostRecentDelq", "MSinceMostRecentInqexcl7days"
-    beyond = {name: features[name].max() + 1 for name in (delinquency, inquiry)}
-    features[delinquency] = features[delinquency].replace(-7, beyond[delinquency])
-    features[inquiry] = features[inquiry].replace({-7: 0, -8: beyond[inquiry]})
-    record = "MaxDelq2PublicRecLast12M"
-    features[record] = features[record].clip(upper=7)
-    return features.assign(Good=1 - rows["RiskPerformance_Bad"])
+    def first(self, num_train: int | None, num_test: int | None) -> "Split":
+        """The first examples of each split, standardised as before; None: all."""
+        if num_train is None and num_test is None:
+            return self
+        return replace(
+            self, train=self.train.take(slice(num_train)), test=self.test.take(slice(num_test)),
+            hash=f"{self.hash}-{num_train}-{num_test}",
+        )  # fmt: skip
 
 
 TABLES = {
@@ -107,7 +98,11 @@ TABLES = {
         "salary_>50K", False, num_rows=45222, num_test=10029, num_train=30085,
         dropped=("salary_<=50K",), suffix="parquet",
     ),
+    "folktables": Table(
+        "high_income", False, num_rows=40114, num_test=10029, clean=clean_folktables
+    ),
 }  # fmt: skip
+FROM_FILE = ("heloc", "folktables")  # rows that do not come with the project
 
 
 def load(
@@ -159,42 +154,47 @@ def read_rows(task: str, path: Path | None = None) -> pd.DataFrame:
     """
     table = _table(task)
     path = path or paths.rows(task, table.suffix)
-    mend = _mend(task)
     if not path.exists():
-        raise UserError(f"the rows of task {task} are missing ({path}): {mend}")
+        raise UserError(f"the rows of task {task} are missing ({path}): {mend(task)}")
+    return check_rows(task, read(path, task), path)
+
+
+def read(path: Path, task: str) -> pd.DataFrame:
+    """The rows of a file as they stand there."""
     try:
-        rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} has no rows of task {task} ({_line(error)}): {mend(task)}"
+        ) from error
+
+
+def check_rows(task: str, rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
+    """Rows of a file, cleaned.
+
+    Raises:
+        UserError: they are not those of the task.
+    """
+    table, mending = _table(task), mend(task)
+    try:
         cleaned = table.clean(rows)
         numbers = cleaned.drop(columns=list(table.dropped)).to_numpy(float)
         cleaned[table.target]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} has no rows of task {task} ({error}): {mend}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{source} has no rows of task {task} ({_line(error)}): {mending}"
+        ) from error
     if len(cleaned) != table.num_rows or not np.isfinite(numbers).all():
         raise UserError(
-            f"{path} is not the file of task {task}: it has {len(cleaned)} usable rows and "
+            f"{source} is not the file of task {task}: it has {len(cleaned)} usable rows and "
             f"{int((~np.isfinite(numbers)).sum())} missing values, not {table.num_rows} and none: "
-            f"{mend}"
+            f"{mending}"
         )
     return cleaned
 
 
-def adopt(task: str, source: Path) -> Path:
-    """Take over a file of rows that does not come with the project.
-
-    Args:
-        task: whose rows they are.
-        source: the CSV file; FICO's own, with Bad and Good in words, will do, too.
-
-    Returns:
-        The task's folder, with the rows.
-
-    Raises:
-        UserError: the file is missing or not that of the task; nothing is written then.
-    """
-    read_rows(task, source)
-    destination = paths.root() / "data" / task / f"rows.{_table(task).suffix}"
-    store.write_bytes(destination, source.read_bytes())
-    return destination.parent
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def split_rows(
@@ -209,13 +209,6 @@ def split_rows(
     return places[num_test:last], places[:num_test]
 
 
-def filled(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Negative values replaced by the mean of the training rows' non-negative ones, by column."""
-    missing = values < 0
-    known = np.where(missing, np.nan, values)
-    return np.where(missing, np.nanmean(known[train], axis=0), values)
-
-
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column; 1 for the deviation of a constant one."""
     std = values.std(axis=0)
@@ -228,9 +221,10 @@ def _table(task: str) -> Table:
     return TABLES[task]
 
 
-def _mend(task: str) -> str:
-    if task == "heloc":
-        return "make it with `python data/prepare.py --task heloc --source FILE`"
+def mend(task: str) -> str:
+    """How to get a task's rows."""
+    if task in FROM_FILE:
+        return f"make it with `python data/prepare.py --task {task} --source FILE`"
     path = f"data/{task}/rows.{TABLES[task].suffix}"
     return f"restore it with `git checkout {path}`"
 

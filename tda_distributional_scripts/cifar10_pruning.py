@@ -12,6 +12,8 @@ Reads   data/cifar10/
 Writes  results/distributional_cifar10_pruning/samples.nc
 """
 
+import tda.interruption  # noqa: F401
+
 from dataclasses import asdict, replace
 
 import numpy as np

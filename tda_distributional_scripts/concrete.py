@@ -12,6 +12,8 @@ Writes  results/distributional_concrete/samples.nc
 Takes   51 s of CPU time for 100 runs, on one core
 """
 
+import tda.interruption  # noqa: F401
+
 from dataclasses import asdict
 
 import numpy as np

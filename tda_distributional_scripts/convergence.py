@@ -11,6 +11,8 @@ Writes  results/distributional_convergence/samples.nc
 Takes   25 s of CPU time for 6 runs, on one core
 """
 
+import tda.interruption  # noqa: F401
+
 from dataclasses import asdict, replace
 
 import numpy as np

@@ -11,6 +11,8 @@ Writes  results/distributional_mnist3_groups/samples.nc
 Takes   58 s of CPU time, on one core
 """
 
+import tda.interruption  # noqa: F401
+
 import numpy as np
 import torch
 import xarray as xr

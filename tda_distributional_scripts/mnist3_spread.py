@@ -24,6 +24,8 @@ Writes  results/distributional_mnist3_spread/samples.nc
 Takes   22 minutes of CPU time, on one core
 """
 
+import tda.interruption  # noqa: F401
+
 import numpy as np
 import pandas as pd
 import torch

@@ -12,6 +12,8 @@ Writes  results/distributional_regression_1d/samples.nc
 Takes   36 s on one busy CPU core
 """
 
+import tda.interruption  # noqa: F401
+
 from dataclasses import asdict
 
 import numpy as np

@@ -1,7 +1,7 @@
 """What each method says about further training of a final model without each left-out example.
 
     python tda_fimo_scripts/approximate.py --task energy
-    python tda_fimo_scripts/approximate.py --task heloc --methods grad_dot grad_cos cg datainf trak
+    python tda_fimo_scripts/approximate.py --task adult --methods grad_dot ekfac horizon_ekfac
 
 Reads   data/energy/, models/fimo/energy/
 Writes  results/fimo_energy/approximations/<method>/<train_seed>.nc

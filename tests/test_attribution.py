@@ -398,6 +398,16 @@ def frozen():
     return small().requires_grad_(False)
 
 
+class InfiniteSlope(nn.Module):
+    def forward(self, x):
+        return x + (x - x).sqrt()
+
+
+def of_infinite_slope():
+    """Finite outputs, gradients that are NaN."""
+    return nn.Sequential(nn.Linear(4, 3), InfiniteSlope()).double()
+
+
 WRONG = {
     "no parameter of the network requires a gradient": ({"networks": frozen}, {}),
     "matches none of": ({}, {"parameters": "decoder.*"}),
@@ -407,6 +417,12 @@ WRONG = {
     "horizon is not known": ({}, {"damping": "horizon"}),
     "no running statistics": ({"networks": unnormed}, {}),
     "is not finite": ({"x": X.index_fill(0, torch.tensor([2]), torch.nan)}, {}),
+    "cannot be decomposed": (
+        {"networks": of_infinite_slope}, {"method": "flow", "horizon": 2.0, "damping": None},
+    ),
+    r"is not finite \(seed 0": (
+        {"networks": of_infinite_slope}, {"method": "grad_dot", "damping": None},
+    ),
     "different lengths": ({"y": Y[:-1]}, {}),
     "are empty": ({"x": X[:0], "y": Y[:0]}, {}),
     "reduction='none'": ({"objective": tda.FromLoss(nn.functional.cross_entropy)}, {}),

@@ -1,14 +1,20 @@
 """Bad input: one sentence on stderr that says what is wrong and how to mend it, exit status 2."""
 
 import errno
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from stage_scripts import NUM_PER_CLASS, SMALL, TASK, make_subset, run, score_file
 
-from tda import paths
+from tda import paths, seals, store
+from tda.ensemble import train
+from tda.errors import UserError
+from tda.stages import training
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +173,109 @@ def test_a_checkpoint_is_never_unpickled(capsys, tmp_path):
 
 
 def test_seeds_must_be_whole_numbers_one_a_line(capsys, monkeypatch, tmp_path):
-    for content in ("", "446\n446\n", "446\nx\n", "446\n"):
+    large = f"446\n{2**32}\n"
+    for content in ("", "446\n446\n", "446\nx\n", "446\n", "446\n\n41\n", "-1\n446\n", large):
         (tmp_path / "seeds.txt").write_text(content)
         monkeypatch.setattr(paths, "SEEDS", tmp_path / "seeds.txt")
         assert "seeds.txt" in fails(capsys, "train_cnn")
+
+
+def rewritten(change):
+    """Change a checkpoint's tensors."""
+    tensors = {name: value.clone() for name, value in load_file(checkpoint()).items()}
+    with safe_open(checkpoint(), framework="pt") as file:
+        metadata = file.metadata()
+    checkpoint().write_bytes(save(change(tensors), metadata))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda ts: {n: t.double() for n, t in ts.items()}, "finite float32"),
+        (lambda ts: {n: t * float("nan") for n, t in ts.items()}, "finite float32"),
+        (lambda ts: {n: t + 1e-3 for n, t in ts.items()}, "other numbers than were written"),
+        (lambda ts: dict(list(ts.items())[1:]), "another network"),
+    ],
+    ids=["wrong type", "NaN", "other numbers", "a layer less"],
+)
+def test_a_checkpoint_of_other_numbers(capsys, change, reason):
+    rewritten(change)
+    message = fails(capsys, "grad_dot", "--seed_id", 0)
+    assert str(checkpoint()) in message and reason in message and "run `python train" in message
+
+
+@pytest.mark.parametrize("settings", ["{", "3", "[]", "null"])
+def test_damaged_settings_of_a_checkpoint(capsys, settings):
+    checkpoint().write_bytes(save(load_file(checkpoint()), {"settings": settings}))
+    message = fails(capsys, "grad_dot", "--seed_id", 0)
+    assert str(checkpoint()) in message and "delete it" in message
+
+
+def test_a_run_that_diverges_is_not_saved(capsys, monkeypatch):
+    def diverging(*arguments, **flags):
+        for epochs, theta_CRP in train(*arguments, **flags):
+            yield epochs, theta_CRP * float("inf")
+
+    monkeypatch.setattr(training, "train", diverging)
+    assert "has diverged" in fails(capsys, "train_cnn", "--seed_id", 1)
+    name = SMALL.runs()[1].name
+    assert not list(paths.checkpoint(SMALL, name, 15).parent.glob("*.safetensors"))
+    assert not paths.predictions(SMALL.name, name).exists()
+
+
+def test_one_flipped_bit_of_a_score_file(capsys):
+    file, content = score_file("influence"), bytearray(score_file("influence").read_bytes())
+    for place in range(0, 8 * len(content), len(content) // 3):
+        flipped = content.copy()
+        flipped[place // 8] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        assert f"{file} is damaged" in fails(capsys, "influence", "--seed_id", 0, "--damping", 0.1)
+
+
+def test_a_file_of_an_earlier_version_is_sealed_once_it_can_be_read(capsys, root):
+    file, length = score_file("influence"), len(seals.sealed(b""))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-length])
+    assert "tda.seals" in fails(capsys, "influence", "--seed_id", 0, "--damping", 0.1)
+    before = file.stat().st_mtime_ns
+    seals.add(file)
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == (whole, before)
+    seals.add(file)
+    assert file.read_bytes() == whole
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="is damaged"):
+        seals.add(file)
+    assert root in file.parents
+
+
+def stored(file, change):
+    """Change what a score file holds, and write it as a stage would."""
+    dataset = store.open_scores(file, "test")
+    settings = json.loads(dataset.attrs["settings"])
+    store.write_scores(file, change(dataset), settings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.drop_vars("score"),
+        lambda d: d.assign(score=d["score"].astype(str)),
+        lambda d: d.assign(score=(d["score"] * 1e6).astype("int64")),
+        lambda d: d.isel(train=0, drop=True),
+    ],
+    ids=["no scores", "text", "whole numbers", "a dim less"],
+)
+def test_scores_of_another_kind_are_named_by_analysis(change):
+    shutil.copy(score_file("influence"), score_file("influence", 1))
+    stored(score_file("influence"), change)
+    with pytest.raises(UserError, match=r"446.nc holds .*delete it and run `python tda_cnn"):
+        store.read_scores(SMALL, "influence")
+
+
+def test_a_seed_that_is_missing_in_the_list_and_has_scores_is_named(monkeypatch, tmp_path):
+    lines = paths.SEEDS.read_text().splitlines()
+    shutil.copy(score_file("influence"), score_file("influence", 1))
+    (tmp_path / "seeds.txt").write_text("\n".join(lines[1:]) + "\n")
+    monkeypatch.setattr(paths, "SEEDS", tmp_path / "seeds.txt")
+    with pytest.raises(UserError, match=r"446.nc is of a run that .*seeds.txt does not name"):
+        store.read_scores(SMALL, "influence")

@@ -6,7 +6,7 @@ import xarray as xr
 from scipy import stats
 
 from tda.statistics.cosines import best_damping, cosine, rows, spearman, summary
-from tda.statistics.seed_noise import seed_noise
+from tda.statistics.seed_noise import order_agreement, seed_noise
 
 S, T, D, L, M = 3, 2, 4, 6, 5
 
@@ -48,6 +48,15 @@ def test_the_best_damping_is_chosen_for_each_step(gold, scores):
         assert float(best.sel(step=step)["damping"]) == float(means.idxmax("damping"))
 
 
+def test_a_damping_that_a_final_model_has_no_score_for_is_not_chosen(gold, scores):
+    undefined = scores.copy()
+    best = best_damping(cosine(gold, scores))["damping"].values
+    undefined.loc[{"damping": best[0], "train_seed": undefined["train_seed"][0]}] = np.nan
+    again = best_damping(cosine(gold, undefined))
+    assert again.notnull().all() and again["damping"].values[0] != best[0]
+    assert best_damping(cosine(gold, undefined * np.nan)).isnull().all()
+
+
 def test_rows_name_every_step_and_damping(gold, scores):
     agreement = cosine(gold, scores)
     found = list(rows(agreement, method="m"))
@@ -81,3 +90,22 @@ def test_without_signal_no_number_of_seeds_is_enough():
     values = np.stack([np.ones((4, 3)), -np.ones((4, 3))])
     found = seed_noise(xr.DataArray(values, dims=("seed", "left_out", "test")))
     assert (float(found["signal"]), float(found["seeds_needed"])) == (0, np.inf)
+
+
+def test_orders_agree_by_the_cosine_of_each_pair(gold):
+    scores = gold.rename(train_seed="seed")
+    expected = np.zeros(T)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        both = cosine(scores.isel(seed=first), scores.isel(seed=second))
+        expected += both.mean("test").values / 3
+    np.testing.assert_allclose(order_agreement(scores), expected)
+
+
+def test_test_points_without_a_cosine_are_left_out_and_counted(gold, scores):
+    silent = gold.copy()
+    silent[0, :, :, 2] = 0
+    agreement = cosine(silent, scores).sel(step=5, damping=1)
+    found, others = summary(agreement), agreement.drop_isel(test=2)
+    assert found == pytest.approx(summary(others)) and found["num_tests"] == M - 1
+    nothing = summary(agreement * np.nan)
+    assert np.isnan(nothing["value"]) and nothing["num_tests"] == 0

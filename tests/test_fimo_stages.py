@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 import xarray as xr
 
 import tda
-from tda import checkpoints, final_model, paths, store
+from tda import checkpoints, final_model, final_results, paths, store
 from tda.filters import ridge
 from tda.final_model import FinalModels, evaluated_epochs
 from tda.gradients import SampleGradients
@@ -24,7 +25,7 @@ from tda.tabular import load
 
 MODELS, LEFT_OUT, TESTS = FinalModels("concrete"), 9, 5
 METHODS = ("grad_dot", "influence", "corollary_2", "horizon", "horizon_linearised", "datainf")
-ANALYSES = ("agreement", "damping", "gold", "seeds", "examples")
+ANALYSES = ("agreement", "damping", "gold", "seeds", "examples", "scratch", "ranking")
 FLAGS = ("--task", "concrete", "--jobs", "1", "--chunk", "4")
 
 
@@ -66,6 +67,9 @@ def root(tmp_path_factory):
             own = ("--train_seed", train_seed)
             assert stage("further_train", *own, "--num_seeds", 2) == 0
             assert stage("approximate", *own, "--methods", *METHODS) == 0
+        assert (
+            stage("further_train", "--train_seed", 0, "--start", "scratch", "--num_seeds", 1) == 0
+        )
     return folder
 
 
@@ -179,6 +183,28 @@ def test_parts_of_a_killed_run_are_gone_on_with(root, monkeypatch):
     variant.unlink()
 
 
+@pytest.mark.parametrize("own", [(), ("--leave_out", "delete")])
+def test_jobs_that_share_a_run_give_the_file_of_one(own, tmp_path, root, monkeypatch):
+    """Members are trained four at a time, and their rounding does not depend on the ranges."""
+    flags = ("--train_seed", 1, "--seed_id", 1, *own)
+    variant = paths.further("fimo_concrete", "sgd_delete" if own else "sgd", "1x1")
+    assert stage("further_train", *flags) == 0
+    whole = store.open_scores(variant, "test")
+    shutil.copytree(root / "models", tmp_path / "models")
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
+    for ids in ("6:9", "0:1", "1:6"):
+        assert stage("further_train", *flags, "--loo_ids", ids) == 0
+    shared = store.open_scores(paths.further("fimo_concrete", variant.parent.name, "1x1"), "test")
+    shared.attrs["seconds"] = whole.attrs["seconds"]
+    xr.testing.assert_identical(shared, whole)
+
+
+def test_shares_of_a_run_end_with_the_left_out_examples(capsys):
+    assert stage("further_train", "--train_seed", 0, "--loo_ids", "0:10") == 2
+    expected = f"between 0 and {LEFT_OUT}, the number of examples that are left out in turn"
+    assert expected in capsys.readouterr().err
+
+
 def test_without_a_final_model_the_error_names_its_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TDA_ROOT", str(tmp_path))
     assert stage("further_train", "--train_seed", 7) == 2
@@ -217,7 +243,8 @@ def tables(root):
 
 def test_tables_and_figures_are_written(tables, root):
     assert all(len(table) for table in tables.values())
-    assert (root / "results" / "fimo_concrete" / "figures" / "gold_sorted.png").exists()
+    figures = {path.name for path in (root / "results" / "fimo_concrete" / "figures").iterdir()}
+    assert {"gold_sorted.png", "seeds_sgd_full.png", "scratch.png"} <= figures
     table = tables["agreement"]
     assert set(table["method"]) == set(METHODS)
     assert table.query("metric == 'cosine'")["value"].between(-1, 1).all()
@@ -245,6 +272,45 @@ def test_an_agreement_is_the_cosine_over_left_out_examples(tables):
     assert float(row["se_test"].iloc[0]) == pytest.approx(error, rel=1e-4)
 
 
+def test_training_from_scratch_is_compared_with_further_training_after_each_epoch(tables):
+    def scores(variant, run):
+        stored = store.open_scores(paths.further("fimo_concrete", variant, run), "test")
+        return tda.fully_adjusted(stored.isel(train_seed=0))[0]
+
+    retrained_RM = scores("scratch", "0x0")[-1]
+    gold_TRM = np.mean([scores("sgd", f"0x{seed}") for seed in (0, 1)], axis=0)
+    table = tables["scratch"].query("method == 'further training' and metric == 'cosine'")
+    assert table["epoch"].tolist() == [1, 2]
+    for value, gold_RM in zip(table["value"], gold_TRM[1:], strict=True):
+        norms = np.linalg.norm(gold_RM, axis=0) * np.linalg.norm(retrained_RM, axis=0)
+        cosines = np.asarray(gold_RM * retrained_RM).sum(0) / norms
+        assert value == pytest.approx(cosines.mean(), rel=1e-4)
+
+
+def test_the_ranking_is_the_gain_on_the_best_other_method(tables):
+    table = tables["agreement"].query(
+        "metric == 'cosine' and adjustment == 'full' and variant == 'sgd' and choice != 'all'"
+    )
+    for row in tables["ranking"].itertuples():
+        own = table[table["epoch"] == row.epoch].set_index("method")["value"]
+        others = own.drop([name for name in own.index if name.startswith("horizon")])
+        assert (row.best, row.other) == (others.idxmax(), pytest.approx(others.max(), rel=1e-4))
+        assert row.difference == pytest.approx(own[row.method] - others.max(), abs=1e-5)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_seeds_table_has_the_final_models_with_the_most_orders():
+    extra = paths.further("fimo_concrete", "sgd", "0x1")
+    hidden = extra.rename(extra.with_name(".hidden"))
+    try:
+        models = final_results.read_further(MODELS, "sgd", most_orders=True)
+        assert (models["train_seed"].values.tolist(), models.sizes["seed"]) == ([1], 2)
+        both = final_results.read_further(MODELS, "sgd")
+        assert (both["train_seed"].values.tolist(), both.sizes["seed"]) == ([0, 1], 1)
+    finally:
+        hidden.rename(extra)
+
+
 def test_measured_epochs_are_fine_at_the_start():
     assert evaluated_epochs(500) == [0, 1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200, 300, 500]
     assert evaluated_epochs(25) == [0, 1, 2, 3, 5, 7, 10, 20, 25]
@@ -260,5 +326,6 @@ def test_an_analysis_without_results_names_the_command_and_writes_nothing(
         runpy.run_path(str(paths.REPOSITORY / f"analysis/fimo_{name}.py"), run_name="__main__")
     assert stopped.value.code == 2
     error = capsys.readouterr().err
-    assert "run `python tda_fimo_scripts/further_train.py --task energy`" in error
+    own = " --start scratch" if name == "scratch" else ""
+    assert f"run `python tda_fimo_scripts/further_train.py --task energy{own}`" in error
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from decimal import Decimal, getcontext
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Recipe
 from tda.further_training import Course, GoldStandard, chunk_for
+from tda.objective import confident_loss
 
 N, M, SEEDS = 11, 4, (5, 9)
 SGD = Recipe(epochs=3, batch_size=4, lr=0.05, weight_decay=0.0, optimizer="sgd")
@@ -352,3 +354,20 @@ def test_the_benchmarks_sequential_side_computes_the_same(monkeypatch):
     theirs = sequential.further_losses(network, TRAIN, TEST, full, 0, None)
     measured = further(network, full, left_out=[1], epochs=[1, 2])
     np.testing.assert_allclose(theirs, measured["full"][0], **CLOSE)
+
+
+def test_a_confident_loss_keeps_its_digits():
+    margins = torch.tensor([-50.0, -3.0, 0.5, 30.0, 45.0, 200.0], dtype=torch.float64)
+    output_BK = torch.stack([margins, torch.zeros(6), torch.full((6,), -1e4)], dim=1).double()
+    y_B = torch.zeros(6, dtype=torch.int64)
+    exact = [float(log1p_exp(-value)) for value in margins.tolist()]
+    np.testing.assert_allclose(confident_loss(output_BK, y_B), exact, rtol=1e-14)
+    plain = tda.Classification().loss(output_BK, y_B)
+    torch.testing.assert_close(plain[:3], confident_loss(output_BK, y_B)[:3])
+    assert plain[4] == 0
+
+
+def log1p_exp(value):
+    """log(1 + eˣ) with 60 digits."""
+    getcontext().prec = 60
+    return (1 + Decimal(value).exp()).ln()

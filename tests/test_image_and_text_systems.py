@@ -20,7 +20,9 @@ from tda.final_model import PROTOCOLS, FinalModels
 from tda.memory import bytes_per_member
 from tda.networks import bert, seeded
 from tda.objective import AsCalled
-from tda.stages.final_context import forget
+from tda.stages.approximation import default_methods
+from tda.stages.context import Options
+from tda.stages.final_context import final_context, forget
 from tda.stages.further_training import FurtherTraining
 
 FAST = ("--jobs", "1", "--device", "cpu")
@@ -115,6 +117,38 @@ def test_sst2_runs_to_gold_scores_with_and_without_lora(tmp_path):
         scores = tda.mean_adjusted(measured.isel(train_seed=0))
         assert (scores.isel(step=-1) != 0).all()
     assert name == "fimo_sst2_reduced_tiny_lora"
+
+
+@pytest.mark.usefixtures("grids")
+def test_default_methods_are_those_that_fit_size_and_optimiser(tmp_path):
+    tiny_bert.write_reviews()
+    text = ("--task", "sst2_reduced", "--model", tiny_bert.save(tmp_path / "tiny"))
+    images = ("--task", "cifar10_reduced")
+    cheap = {"grad_dot", "grad_cos", "datainf", "trak", "ekfac"}
+    for flags, expected in ((images, {*cheap, "horizon_ekfac"}), (text, cheap)):
+        assert stage("train_final", *flags) == 0
+        assert stage("approximate", *flags) == 0
+        models = FinalModels(flags[1], flags[3] if len(flags) > 2 else "")
+        assert set(default_methods(models)) == expected
+        for method in expected:
+            found = xr.load_dataset(
+                paths.approximation(models.name, method, "0"), engine="h5netcdf"
+            )
+            assert np.isfinite(found["score"]).all() and (found["score"] != 0).any()
+
+
+@pytest.mark.usefixtures("grids")
+def test_ekfac_is_through_linear_and_convolutional_layers_alone():
+    assert stage("train_final", "--task", "cifar10_reduced") == 0
+    models = FinalModels("cifar10_reduced")
+    context = final_context(models, models.finals()[0], Options(memory_gb=1.0))
+    covered, network = context.layer_gradients.layout.shapes, context.final_network
+    for name in context.layout.shapes:
+        owner = network.get_submodule(name.rpartition(".")[0])
+        assert (name in covered) == isinstance(owner, torch.nn.Linear | torch.nn.Conv2d)
+    assert 0 < len(covered) < len(context.layout.shapes)
+    everything = torch.cat([row.flatten() for row in network.state_dict().values()])
+    assert torch.isin(context.layer_gradients.theta_P, everything).all()
 
 
 @pytest.mark.usefixtures("grids")

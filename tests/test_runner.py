@@ -121,6 +121,56 @@ def test_jobs_with_other_chunks_are_an_error_and_the_whole_command_mends_it():
     assert set(result()["chunk"].values) == {5}
 
 
+def test_a_damaged_part_is_made_again_by_the_job_that_wants_it(capsys):
+    work(Counting(range(10)), chunk=5)
+    damaged = parts_folder() / "0-5.nc"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    second = work(Counting(range(10, COUNT)), chunk=5)
+    assert second.made == list(range(10, COUNT))
+    assert "5 items are left to other jobs" in capsys.readouterr().out
+    assert work(Counting(range(10)), chunk=5).made == list(range(5))
+    assert result()["item"].values.tolist() == list(range(COUNT))
+
+
+def test_a_job_reads_no_part_of_others_before_the_last(monkeypatch):
+    read = []
+    opened = store.open_scores
+    monkeypatch.setattr(
+        store, "open_scores", lambda path, made_by: read.append(path.name) or opened(path, made_by)
+    )
+    for first in range(0, COUNT - 4, 4):
+        work(Counting(range(first, first + 4)), chunk=4)
+    assert read == []
+    work(Counting(range(COUNT - 4, COUNT)), chunk=4)
+    assert {name: read.count(name) for name in read} == {
+        f"{first}-{first + 4}.nc": 1 for first in range(0, COUNT, 4)
+    }
+
+
+def test_a_job_whose_items_another_has_joined_meanwhile_has_nothing_to_complain_of(monkeypatch):
+    """As when a node is lost, but its job goes on beside the one that was sent after it."""
+    job = runner._Job(Counting(), "the command", SMALL, OPTIONS)
+    write = store.write_scores
+
+    def overtaken(path, *_arguments, **_provenance):
+        monkeypatch.setattr(store, "write_scores", write)
+        work(Counting())
+        raise UserError(f"cannot write {path}")
+
+    monkeypatch.setattr(store, "write_scores", overtaken)
+    job.compute(runner.Part(RUN, range(8)))
+    assert result()["item"].values.tolist() == list(range(COUNT))
+
+
+def test_a_part_that_cannot_be_written_is_an_error_while_the_run_is_unfinished(monkeypatch):
+    def full(path, *_arguments, **_provenance):
+        raise UserError(f"cannot write {path}")
+
+    monkeypatch.setattr(store, "write_scores", full)
+    with pytest.raises(UserError, match="cannot write"):
+        work(Counting())
+
+
 def test_a_part_that_comes_after_the_run_was_joined_is_removed():
     work(Counting())
     job = runner._Job(Counting(), "the command", SMALL, OPTIONS)
@@ -134,7 +184,7 @@ def test_a_part_that_comes_after_the_run_was_joined_is_removed():
 def test_wrong_numbers_are_an_error_also_when_all_is_done(capsys):
     for name in ("train_cnn", "loo"):
         assert run(name, "--seed_id", 0) == 0
-    assert run("loo", "--seed_id", 0, "--loo_ids", 3, 2) != 0
+    assert run("loo", "--seed_id", 0, "--loo_ids", "3:2") != 0
     assert "FIRST < LAST" in capsys.readouterr().err
 
 

@@ -3,6 +3,8 @@
 import runpy
 import shutil
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,8 @@ from sklearn.model_selection import train_test_split
 from tda import paths, tabular
 from tda.errors import UserError
 from tda.networks.mlp import mlp
-from tda.tabular import TABLES, clean_heloc, load, read_rows
+from tda.recoding import ACS_COLUMNS, ACS_INCOME, clean_heloc
+from tda.tabular import TABLES, load, read_rows
 
 HELOC = SHARED / "heloc" / "heloc.csv"
 needs_heloc = pytest.mark.skipif(not HELOC.exists(), reason=f"{HELOC} is not on this machine")
@@ -151,7 +154,7 @@ def test_a_damaged_file_names_the_command_that_restores_it(root):
 
 
 def test_an_unknown_task_names_those_that_exist():
-    with pytest.raises(UserError, match="concrete, energy, heloc, adult"):
+    with pytest.raises(UserError, match="concrete, energy, heloc, adult, folktables"):
         load("boston")
 
 
@@ -164,10 +167,90 @@ def test_the_perceptron_has_the_papers_layers():
     assert mlp(23, 2, width=4, depth=1)(torch.zeros(3, 23)).shape == (3, 2)
 
 
-def _prepare(*flags):
+@pytest.fixture
+def few_persons(monkeypatch):
+    """Folktables with 24 persons: a census file has more columns and persons than are used."""
+    table = replace(TABLES["folktables"], num_rows=20, num_test=5)
+    monkeypatch.setitem(TABLES, "folktables", table)
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({name: 1.0 * rng.integers(1, 9, 24) for name in ACS_INCOME})
+    rows = rows.assign(AGEP=30.0, PINCP=4e4, WKHP=40.0, PWGTP=50.0, SERIALNO="2018")
+    rows.loc[:3, ["AGEP", "PINCP", "WKHP", "PWGTP"]] = [
+        [16, 9e4, 40, 50], [30, 100, 40, 50], [30, 9e4, np.nan, 50], [30, 9e4, 40, 0]
+    ]  # fmt: skip
+    rows.loc[10:14, "PINCP"] = 50_001
+    return rows
+
+
+def test_persons_of_a_census_file_are_those_that_folktables_asks(few_persons, root, tmp_path):
+    file = tmp_path / "psam_p25.csv"
+    few_persons.to_csv(file, index=False)
+    assert _prepare("--source", file, task="folktables") == 0
+    assert list(pd.read_csv(root / "data" / "folktables" / "rows.csv")) == list(ACS_COLUMNS)
+    split = load("folktables")
+    assert split.features == list(ACS_INCOME)
+    assert split.rows.index.tolist() == list(range(4, 24))
+    assert split.rows.index[split.rows["high_income"] == 1].tolist() == [10, 11, 12, 13, 14]
+    assert (len(split.train), len(split.test), split.train.y.dtype) == (15, 5, torch.int64)
+
+
+@pytest.mark.usefixtures("root")
+def test_the_package_folktables_is_asked_for_the_same_persons(few_persons, monkeypatch):
+    asked = {}
+
+    class Source:
+        def __init__(self, **how):
+            asked.update(how)
+
+        def get_data(self, **which):
+            asked.update(which)
+            return few_persons
+
+    monkeypatch.setitem(sys.modules, "folktables", SimpleNamespace(ACSDataSource=Source))
+    assert _prepare("--source", "folktables", task="folktables") == 0
+    assert len(load("folktables").rows) == 20
+    assert (asked["states"], asked["survey_year"], asked["survey"]) == (["MA"], "2018", "person")
+
+
+@pytest.mark.usefixtures("root")
+def test_without_package_or_network_the_error_names_the_file_that_will_do(monkeypatch, capsys):
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setitem(sys.modules, "folktables", None)
+    assert _prepare("--source", "folktables", task="folktables") == 2
+    assert "pip install folktables" in capsys.readouterr().err
+    source = SimpleNamespace(get_data=offline)
+    package = SimpleNamespace(ACSDataSource=lambda **_: source)
+    monkeypatch.setitem(sys.modules, "folktables", package)
+    assert _prepare("--source", "folktables", task="folktables") == 2
+    error = capsys.readouterr().err
+    assert "no route to host" in error and "--task folktables --source FILE" in error
+
+
+@pytest.mark.usefixtures("root")
+def test_a_census_file_of_other_persons_is_refused(few_persons, tmp_path, capsys):
+    file = tmp_path / "psam_p25.csv"
+    few_persons.iloc[:-1].to_csv(file, index=False)
+    assert _prepare("--source", file, task="folktables") == 2
+    assert "19 usable rows" in capsys.readouterr().err
+    few_persons.drop(columns="OCCP").to_csv(file, index=False)
+    assert _prepare("--source", file, task="folktables") == 2
+    assert "has no rows of task folktables" in capsys.readouterr().err
+
+
+def test_the_first_examples_of_a_split_are_standardised_as_the_whole():
+    whole = load("concrete")
+    first = whole.first(10, 4)
+    torch.testing.assert_close(first.train.x, whole.train.x[:10])
+    assert (len(first.train), len(first.test)) == (10, 4)
+    assert first.hash != whole.hash == whole.first(None, None).hash
+
+
+def _prepare(*flags, task="heloc"):
     script = str(paths.REPOSITORY / "data" / "prepare.py")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [script, "--task", "heloc", *map(str, flags)])
+        patch.setattr(sys, "argv", [script, "--task", task, *map(str, flags)])
         with pytest.raises(SystemExit) as stopped:
             runpy.run_path(script, run_name="__main__")
     return stopped.value.code

@@ -162,11 +162,11 @@ def test_published_leave_one_out_starts_from_the_checkpoints(tiny):
 
 @pytest.mark.usefixtures("fresh")
 def test_loo_in_two_jobs_gives_the_file_of_one(root, tiny, capsys, monkeypatch):
-    assert run_vit(tiny, "loo", "--seed_id", 0, "--loo_ids", 0, 6) == 0
+    assert run_vit(tiny, "loo", "--seed_id", 0, "--loo_ids", "0:6") == 0
     assert "6 retrainings are left to other jobs" in capsys.readouterr().out
     file = score_file("loo", 0, small(tiny))
     assert not file.exists()
-    assert run_vit(tiny, "loo", "--seed_id", 0, "--loo_ids", 6, 12) == 0
+    assert run_vit(tiny, "loo", "--seed_id", 0, "--loo_ids", "6:12") == 0
     assert "left to other jobs" not in capsys.readouterr().out
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     in_two = read(tiny, "loo")
@@ -178,27 +178,28 @@ def test_loo_in_two_jobs_gives_the_file_of_one(root, tiny, capsys, monkeypatch):
 
 @pytest.mark.usefixtures("fresh")
 def test_jobs_of_loo_may_come_in_any_order(root, tiny, monkeypatch):
-    for part in ((8, 12), (0, 7), (7, 8)):
-        assert run_vit(tiny, "loo", "--seed_id", 1, "--loo_ids", *part) == 0
+    for part in ("8:12", "0:7", "7:8"):
+        assert run_vit(tiny, "loo", "--seed_id", 1, "--loo_ids", part) == 0
     in_parts = read(tiny, "loo", 1)
     monkeypatch.setenv("TDA_ROOT", str(root))
     xr.testing.assert_equal(in_parts, read(tiny, "loo", 1))
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("part", [(0, 13), (-1, 4), (5, 5), (6, 2), (12, 13)])
+@pytest.mark.parametrize("part", ["0:13", "5:5", "6:2", "12:13"])
 def test_wrong_parts_of_loo_are_refused(part, tiny, capsys):
-    message = fails(capsys, tiny, "loo", "--seed_id", 0, "--loo_ids", *part)
+    message = fails(capsys, tiny, "loo", "--seed_id", 0, "--loo_ids", part)
     assert message == (
-        f"error: --loo_ids {part[0]} {part[1]} must be two numbers FIRST < LAST between 0 and 12, "
-        "the number of training examples"
+        f"error: --loo_ids {part} must be FIRST:LAST with FIRST < LAST, between 0 and 12, the "
+        "number of examples that are left out in turn"
     )
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("part", [("x", 4), (3,)])
+@pytest.mark.parametrize("part", ["x:4", "3", "0:", ":4", "-1:4", "0:1.5", "0:4:2", "0-4", ""])
 def test_parts_of_loo_are_two_whole_numbers(part, tiny, capsys):
-    assert "--loo_ids" in fails(capsys, tiny, "loo", "--loo_ids", *part)
+    message = fails(capsys, tiny, "loo", f"--loo_ids={part}")
+    assert f"--loo_ids: must be FIRST:LAST, two whole numbers, and not {part!r}" in message
 
 
 @pytest.mark.usefixtures("fresh")

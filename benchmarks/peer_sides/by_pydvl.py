@@ -47,6 +47,26 @@ def lissa(case: Case) -> Work:
     )  # fmt: skip
 
 
+def arnoldi(case: Case) -> Work:
+    """The leading eigenvectors only, by ARPACK through scipy."""
+    from pydvl.influence.torch import ArnoldiInfluence
+
+    own = settings(case)
+    return _fitted(
+        lambda: ArnoldiInfluence(case.network, F.cross_entropy, own.damping, rank=own.rank), case
+    )
+
+
+def nystroem(case: Case) -> Work:
+    """A random sketch of the Hessian, and the damping."""
+    from pydvl.influence.torch import NystroemSketchInfluence
+
+    own = settings(case)
+    return _fitted(
+        lambda: NystroemSketchInfluence(case.network, F.cross_entropy, own.damping, own.rank), case
+    )
+
+
 def ekfac(case: Case) -> Work:
     """EK-FAC of linear layers, with corrected eigenvalues."""
     from pydvl.influence.torch import EkfacInfluence
@@ -71,5 +91,7 @@ SIDES = {
     "pyDVL: Direct": direct,
     "pyDVL: CG": cg,
     "pyDVL: LiSSA": lissa,
+    "pyDVL: Arnoldi": arnoldi,
+    "pyDVL: Nyström": nystroem,
     "pyDVL: EK-FAC": ekfac,
 }

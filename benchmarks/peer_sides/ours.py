@@ -64,6 +64,24 @@ def lissa(case: Case) -> Work:
     )  # fmt: skip
 
 
+def low_rank(case: Case) -> Work:
+    """The Hessian's leading eigenvectors only."""
+    return _low_rank(case, complement=False)
+
+
+def low_rank_and_rest(case: Case) -> Work:
+    """The Hessian's leading eigenvectors, and 0 as the eigenvalue of all others."""
+    return _low_rank(case, complement=True)
+
+
+def _low_rank(case: Case, *, complement: bool) -> Work:
+    own = settings(case)
+    return lambda: attribute(
+        case, "influence_low_rank", damping=own.damping, rank=own.rank, curvature="hessian",
+        complement=complement,
+    )  # fmt: skip
+
+
 def ekfac(case: Case) -> Work:
     """EK-FAC of the Gauss-Newton matrix."""
     return lambda: attribute(case, "influence_ekfac", damping=settings(case).damping)
@@ -100,6 +118,8 @@ SIDES = {
     "ours: influence_hessian": hessian,
     "ours: influence_cg, Hessian": hessian_cg,
     "ours: influence_lissa": lissa,
+    "ours: influence_low_rank": low_rank,
+    "ours: influence_low_rank, and the rest": low_rank_and_rest,
     "ours: influence_ekfac": ekfac,
     "ours: influence_ekfac, empirical": ekfac_empirical,
     "ours: trak": trak,

@@ -21,6 +21,7 @@ class Settings:
         lissa_steps: of one batch each.
         lissa_batch: examples of a batch.
         projection: k of TRAK, below N.
+        rank: of approximations by few eigenvectors.
     """
 
     damping: float
@@ -31,6 +32,7 @@ class Settings:
     lissa_steps: int
     lissa_batch: int
     projection: int = 64
+    rank: int = 50
 
 
 SETTINGS = {

@@ -1,8 +1,6 @@
 """Figures of final-model-only attribution."""
 
-import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.figure import Figure
 
 from tda.figures.style import REFERENCE, caption, panels, styled
@@ -15,8 +13,19 @@ LINES = {  # method: label, colour (Okabe and Ito), line style
     "ekfac": ("EK-FAC, best λ", "#E69F00", "--"),
     "influence": ("exact GN, best λ", "#56B4E9", "--"),
     "corollary_2": ("Corollary 2, best λ", "#0072B2", "--"),
+    "horizon_ekfac": ("horizon filter, EK-FAC", "#009E73", ":"),
     "horizon": ("horizon filter", "#009E73", "-."),
+    "horizon_generalised": ("horizon, generalised", "#009E73", "-"),
     "horizon_linearised": ("linearised network", "black", "-"),
+}
+
+OTHERS = {
+    "gold": "further training",
+    "cg": "CG (GN), best λ",
+    "lissa": "LiSSA (GN), best λ",
+    "lissa_h": "LiSSA-H, best λ",
+    "proposition_1": "Proposition 1, best λ",
+    "equation_16": "equation 16, best λ",
 }
 
 
@@ -72,40 +81,52 @@ def damping_by_horizon(table: pd.DataFrame, heading: str) -> Figure:
 
 
 @styled
-def noise(table: pd.DataFrame, heading: str) -> Figure:
-    """Signal, seed noise and seeds needed, against epochs, for each way of leaving out.
+def detection(table: pd.DataFrame, heading: str) -> Figure:
+    """Area under the curve of each method, with its interval.
 
     Args:
-        table: columns how, epoch, signal, noise, seeds_needed.
+        table: columns method, value, low, high; one row for each method.
         heading: title of the figure.
     """
-    figure, axes = panels(2, (4.2, 3.4), columns=2)
-    for (how, rows), colour in zip(table.groupby("how"), ("#D55E00", "#0072B2"), strict=False):
-        axes[0].plot(rows["epoch"], rows["signal"], "-", color=colour, label=f"signal, {how}")
-        axes[0].plot(rows["epoch"], rows["noise"], ":", color=colour, label=f"seed noise, {how}")
-        axes[1].plot(rows["epoch"], rows["seeds_needed"], "-", color=colour, label=how)
-    for axis in axes:
-        axis.set(xscale="log", yscale="log", xlabel="epochs of further training")
-        axis.legend()
-    axes[0].set_ylabel("standard deviation of a score")
-    axes[1].set_ylabel("seeds for a reliability of .9")
+    rows = table.sort_values("value")
+    figure, (axis,) = panels(1, (5.6, 0.6 + 0.24 * len(rows)), columns=1)
+    names = OTHERS | {name: label for name, (label, _, _) in LINES.items()}
+    for place, row in enumerate(rows.itertuples()):
+        colour = "black" if row.method == "gold" else "#0072B2"
+        axis.plot([row.low, row.high], [place, place], color=colour, lw=1.2)
+        axis.plot(row.value, place, "o", color=colour, ms=4)
+    axis.set_yticks(range(len(rows)), [names.get(name, name) for name in rows["method"]])
+    axis.axvline(0.5, color=REFERENCE, lw=0.8, ls="--")
+    axis.set_xlabel("area under the curve: flipped labels found by the harm they do")
     figure.suptitle(heading, x=0.01, ha="left", weight="bold")
     return figure
 
 
 @styled
-def sorted_scores(gold: xr.DataArray, heading: str) -> Figure:
-    """Gold scores of a few test points, sorted, one line for each.
+def ranking(table: pd.DataFrame, heading: str) -> Figure:
+    """What each filter of the horizon gains on the best other method, against epochs.
 
     Args:
-        gold: dims (left_out, test).
+        table: columns method, epoch, difference, low, high (missing with few final models).
         heading: title of the figure.
     """
-    figure, (axis,) = panels(1, (5.6, 3.6), columns=1)
-    for column in gold.transpose("test", "left_out").values:
-        axis.plot(np.sort(column)[::-1], color="#0072B2", alpha=0.4, lw=0.8)
+    figure, (axis,) = panels(1, (6.4, 3.6), columns=1)
+    for method, (label, colour, dashes) in LINES.items():
+        rows = table[table["method"] == method].sort_values("epoch")
+        if len(rows):
+            axis.plot(rows["epoch"], rows["difference"], dashes, color=colour, label=label)
+            axis.fill_between(
+                rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.12, lw=0
+            )
     axis.axhline(0, color=REFERENCE, lw=0.8)
-    axis.set_yscale("symlog", linthresh=float(np.abs(gold.values).mean()) / 10)
-    axis.set(xlabel="left-out example, by rank", ylabel="gold score (positive = helpful)")
+    axis.set_xscale("log")
+    axis.set_xlabel("epochs of further training")
+    axis.set_ylabel("gain in cosine")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(heading, x=0.01, ha="left", weight="bold")
+    caption(
+        figure,
+        "Above 0: better than all other methods at all of their dampings. Bands: 95 % jackknife "
+        "intervals over test points and final models.",
+    )
     return figure

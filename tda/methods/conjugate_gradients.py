@@ -10,6 +10,10 @@ from tda.products import Products
 from tda.streams import Blocks, by_blocks, chunks, formed, partners
 
 
+class Indefinite(UserError):
+    """C + λ is not positive definite: the proximal problem has no minimiser."""
+
+
 @by_blocks
 def cg_influence(
     gradients: SampleGradients,
@@ -97,7 +101,7 @@ def _orthonormal(rows_AP: Tensor) -> Tensor:
 def _factor(inner_DD: Tensor) -> Tensor:
     factor_DD, failed = torch.linalg.cholesky_ex((inner_DD + inner_DD.T) / 2)
     if failed:
-        raise UserError(
+        raise Indefinite(
             "the damped curvature is not positive definite: raise the damping, or use the "
             "Gauss-Newton matrix"
         )

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from tda import paths
 from tda.errors import UserError
 from tda.experiments import Lora
 from tda.networks.pretrained import transformers
@@ -116,8 +117,7 @@ def _folder(source: str) -> str:
     """What ``from_pretrained`` is given."""
     if source == MINILM:
         return str(minilm_folder())
-    local = Path(source).expanduser()
-    return str(local.resolve()) if local.is_dir() else source
+    return str(paths.local_folder(source) or source)
 
 
 def _adapted(model: Any) -> Any:

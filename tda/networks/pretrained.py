@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,8 +169,7 @@ def _folder(source: str) -> str:
     """What ``from_pretrained`` is given."""
     if source == "vit_small":
         return str(paths.pretrained(source))
-    local = Path(source).expanduser()
-    return str(local.resolve()) if local.is_dir() else source
+    return str(paths.local_folder(source) or source)
 
 
 def _pretrained(source: str) -> Any:

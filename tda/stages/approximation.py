@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
 from tda import checkpoints, paths
+from tda.curvature import training_products
 from tda.errors import UserError
 from tda.examples import labels
 from tda.experiments import Recipe
 from tda.filters import Filter, ridge, unrolled
+from tda.final_model import FinalModels
 from tda.further_training import Course
 from tda.gradients import SampleGradients
-from tda.methods.conjugate_gradients import cg_influence
+from tda.methods.conjugate_gradients import Indefinite, cg_influence
 from tda.methods.datainf import datainf
 from tda.methods.ekfac import filtered_ekfac_influence
 from tda.methods.generalised import dual_gauss_newton, generalised, near_stationary, proposition_1
@@ -26,6 +29,7 @@ from tda.methods.grad_dot import grad_dot
 from tda.methods.linearised import linearised
 from tda.methods.lissa import lissa
 from tda.methods.trak import trak
+from tda.products import largest_eigenvalue
 from tda.stages.context import Options
 from tda.stages.final_context import FinalContext
 from tda.stages.further_training import FinalStage
@@ -33,8 +37,9 @@ from tda.streams import collected
 
 DAMPINGS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 SOLVED = (0.1, 1.0)  # where each damping costs an iterative solution
+SOLVED_HESSIAN = (*SOLVED, 10.0)  # the true Hessian may have eigenvalues below minus the first
 LISSA_STEPS, LISSA_BATCH = 100, 128
-PROJECTION = 512  # of TRAK: below N
+PROJECTION = 512  # of TRAK
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,16 @@ class Approximation:
             = helpful, for examples of weight 1 and not 1/n.
         dampings: to compute it for; () if it has none.
         filtered: whether it takes the filter of SGD's horizon at each measured epoch instead.
+        thorough: whether it costs (N·K)² numbers, or hundreds of products with a curvature for each
+            test example.
+        layers: whether it covers linear and convolutional layers alone: scores are through these.
     """
 
     score: Callable[[SampleGradients, Any], Tensor]
     dampings: Sequence[float] = ()
     filtered: bool = False
+    thorough: bool = False
+    layers: bool = False
 
 
 def filtered(gradients: SampleGradients, phi: Filter) -> Tensor:
@@ -61,41 +71,81 @@ def filtered(gradients: SampleGradients, phi: Filter) -> Tensor:
 
 def scaled_lissa(gradients: SampleGradients, damping: float, curvature: str) -> Tensor:
     """LiSSA with a scale that makes it converge: twice the largest eigenvalue, and the damping."""
-    largest = float(dual_gauss_newton(gradients).spectrum[0][-1])
+    if "largest" not in gradients.kept:
+        gradients.kept["largest"] = largest_eigenvalue(
+            training_products(gradients, "gauss_newton"), gradients.theta_P
+        )
     return lissa(
-        gradients, damping, scale=2 * largest + damping, steps=LISSA_STEPS,
+        gradients, damping, scale=2 * gradients.kept["largest"] + damping, steps=LISSA_STEPS,
         batch_size=LISSA_BATCH, curvature=curvature,
     )  # fmt: skip
+
+
+def proposition_1_if_defined(gradients: SampleGradients, damping: float) -> Tensor:
+    """Proposition 1; not a number where H + λ is not positive definite and Δ(D) does not exist."""
+    try:
+        return proposition_1(gradients, damping)
+    except Indefinite:
+        size = len(gradients.train_data), len(gradients.test_data)
+        return torch.full(size, torch.nan)
+
+
+def projection(num_train: int) -> int:
+    """Dimensions of TRAK's projection: less than there are examples."""
+    return PROJECTION if num_train > PROJECTION else num_train // 2
+
+
+def default_methods(models: FinalModels) -> tuple[str, ...]:
+    """Methods for a task unless others are asked for: those that fit its size and optimiser."""
+    small, has_horizon = models.protocol.small, "sgd" in models.protocol.further
+    return tuple(
+        name
+        for name, own in APPROXIMATIONS.items()
+        if (small or not own.thorough) and (has_horizon or not own.filtered)
+    )
+
+
+def _ekfac(gradients: SampleGradients, phi: Filter) -> Tensor:
+    return filtered_ekfac_influence(gradients, phi)
 
 
 APPROXIMATIONS = {
     "grad_dot": Approximation(lambda gradients, _: grad_dot(gradients)),
     "grad_cos": Approximation(lambda gradients, _: grad_cos(gradients)),
-    "influence": Approximation(lambda g, damping: filtered(g, ridge(damping)), DAMPINGS),
-    "corollary_2": Approximation(lambda g, damping: generalised(g, ridge(damping)), DAMPINGS),
-    "equation_16": Approximation(near_stationary, DAMPINGS),
-    "horizon": Approximation(filtered, filtered=True),
-    "horizon_generalised": Approximation(generalised, filtered=True),
-    "horizon_linearised": Approximation(linearised, filtered=True),
-    "ekfac": Approximation(
-        lambda g, damping: filtered_ekfac_influence(g, ridge(damping)), DAMPINGS
+    "influence": Approximation(
+        lambda g, damping: filtered(g, ridge(damping)), DAMPINGS, thorough=True
     ),
+    "corollary_2": Approximation(
+        lambda g, damping: generalised(g, ridge(damping)), DAMPINGS, thorough=True
+    ),
+    "equation_16": Approximation(near_stationary, DAMPINGS, thorough=True),
+    "horizon": Approximation(filtered, filtered=True, thorough=True),
+    "horizon_generalised": Approximation(generalised, filtered=True, thorough=True),
+    "horizon_linearised": Approximation(linearised, filtered=True, thorough=True),
+    "horizon_ekfac": Approximation(_ekfac, filtered=True, layers=True),
+    "ekfac": Approximation(lambda g, damping: _ekfac(g, ridge(damping)), DAMPINGS, layers=True),
     "datainf": Approximation(lambda gradients, _: datainf(gradients)),
-    "trak": Approximation(lambda gradients, _: trak(gradients, PROJECTION)),
-    "cg": Approximation(cg_influence, SOLVED),
-    "lissa": Approximation(lambda g, damping: scaled_lissa(g, damping, "gauss_newton"), SOLVED),
-    "lissa_h": Approximation(lambda g, damping: scaled_lissa(g, damping, "hessian"), SOLVED),
-    "proposition_1": Approximation(proposition_1, SOLVED),
+    "trak": Approximation(
+        lambda gradients, _: trak(gradients, projection(len(gradients.train_data)))
+    ),
+    "cg": Approximation(cg_influence, SOLVED, thorough=True),
+    "lissa": Approximation(
+        lambda g, damping: scaled_lissa(g, damping, "gauss_newton"), SOLVED, thorough=True
+    ),
+    "lissa_h": Approximation(
+        lambda g, damping: scaled_lissa(g, damping, "hessian"), SOLVED, thorough=True
+    ),
+    "proposition_1": Approximation(proposition_1_if_defined, SOLVED_HESSIAN, thorough=True),
 }
 
 
 def add_approximation_flags(parser: ArgumentParser) -> None:
     """``--methods``."""
     parser.add_argument(
-        "--methods", nargs="+", choices=tuple(APPROXIMATIONS), default=tuple(APPROXIMATIONS),
-        help="which, from one pass over the gradients; default: all. Those with the exact "
-        "Gauss-Newton matrix (influence, corollary_2, equation_16, all of horizon) "
-        "and LiSSA, which takes its scale from it, need memory for (N K)^2 numbers",
+        "--methods", nargs="+", choices=tuple(APPROXIMATIONS),
+        help="which, from one pass over the gradients; default: all that fit the task's size and "
+        "optimiser. The exact Gauss-Newton matrix (influence, corollary_2, equation_16, horizon, "
+        "horizon_generalised, horizon_linearised) needs memory for (N K)^2 numbers",
     )  # fmt: skip
 
 
@@ -103,6 +153,9 @@ class Approximate(FinalStage):
     """Scores of left-out examples by each method, an output each."""
 
     name = "approximate"
+
+    def resolved(self, models: FinalModels, flags: dict) -> dict:
+        return {**flags, "methods": flags["methods"] or default_methods(models)}
 
     def outputs(self, options: Options) -> tuple[str, ...]:
         return tuple(dict.fromkeys(options["methods"]))
@@ -118,7 +171,7 @@ class Approximate(FinalStage):
         if output.startswith("lissa"):
             own |= {"lissa_steps": LISSA_STEPS, "lissa_batch": LISSA_BATCH}
         if output == "trak":
-            own = {"projection": PROJECTION}
+            own = {"projection": projection(len(context.split.train))}
         final = checkpoints.fingerprint(context.theta_P)
         return {"method": output, "final": final, "num_left_out": len(context.left_out), **own}
 
@@ -134,9 +187,9 @@ def scores(context: FinalContext, name: str) -> xr.Dataset:
     approximation = APPROXIMATIONS[name]
     dim, given, coordinates = _given(context, approximation)
     chosen = list(context.left_out)
+    gradients = context.layer_gradients if approximation.layers else context.gradients
     values = [
-        approximation.score(context.gradients, value)[chosen].double().cpu().numpy()
-        for value in given
+        approximation.score(gradients, value)[chosen].double().cpu().numpy() for value in given
     ]
     array = np.stack(values) / len(context.split.train)
     dims = ([dim] if dim else []) + ["left_out", "test"]

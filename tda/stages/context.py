@@ -202,7 +202,7 @@ def choose_device(requested: str | None, seed_id: int | None) -> str:
         gpus = torch.cuda.device_count()
         return f"cuda:{(seed_id or 0) % gpus}" if gpus else "cpu"
     try:
-        torch.empty(0, device=requested)
+        torch.ones(1, device=requested).item()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {requested!r} cannot be used here: leave out --device") from error
     return requested

@@ -3,7 +3,7 @@
 Everything is a mean over a run's checkpoints, and positive = helpful.
 """
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +47,7 @@ SUBSET_SEED = 0  # of the random halves, the same for all runs
 def add_flags(parser: ArgumentParser) -> None:
     """``--subsets``, ``--ablations``."""
     parser.add_argument(
-        "--subsets", type=int, default=0,
+        "--subsets", type=_subsets, default=0,
         help="models trained again, each on a random half, for the linear datamodelling score",
     )  # fmt: skip
     parser.add_argument(
@@ -92,6 +92,12 @@ class Estimators(Stage):
             dataset["loss"] = context.labelled(loss_AM, ("subset", "test"))
             dataset["included"] = (("subset", "train"), included_AN)
         return {"estimators": dataset}
+
+
+def _subsets(text: str) -> int:
+    if not 0 <= int(text) < 10**6:
+        raise ArgumentTypeError(f"must be a number from 0 on, below a million, not {text}")
+    return int(text)
 
 
 def followed_paces(context: Context) -> list[Pace]:

@@ -1,5 +1,6 @@
 """What the stages of final-model-only attribution need: data, network, and the final model."""
 
+import copy
 from functools import cached_property, lru_cache
 
 import torch
@@ -105,8 +106,23 @@ class FinalContext(RunContext):
     @cached_property
     def gradients(self) -> SampleGradients:
         """Gradients of the final model, each computed once for all methods."""
+        return self._gradients(self.final_network)
+
+    @cached_property
+    def layer_gradients(self) -> SampleGradients:
+        """The same through linear and convolutional layers alone: without norms, embeddings."""
+        network = copy.deepcopy(self.final_network)
+        for module in network.modules():
+            if not isinstance(module, nn.Linear | nn.Conv2d):
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(False)
+        everything = len(Parameters(network).shapes) == len(self.layout.shapes)
+        return self.gradients if everything else self._gradients(network)
+
+    def _gradients(self, network: nn.Module) -> SampleGradients:
+        theta_P = Parameters(network).read(network)
         return SampleGradients(
-            self.final_network, self.objective, self.theta_P,
+            network, self.objective, theta_P,
             train=self.split.train, test=self.evaluated, memory_bytes=self.memory_bytes,
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Stages of final-model-only attribution: the final model, and its further training."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -17,13 +18,15 @@ from tda.members import Members, data_order
 from tda.posterior import has_dropout
 from tda.stages.context import Options
 from tda.stages.final_context import FinalContext, final_context, forget
+from tda.stages.left_out import add_loo_ids, wanted_items
 from tda.stages.runner import Stage
 
 STARTS = ("final", "scratch")
 
 
 def add_further_flags(parser: ArgumentParser) -> None:
-    """``--optimizer``, ``--leave_out``, ``--start``."""
+    """``--loo_ids``, ``--optimizer``, ``--leave_out``, ``--start``."""
+    add_loo_ids(parser)
     parser.add_argument(
         "--optimizer", choices=OPTIMIZERS,
         help="of further training; default: the task's first, mostly sgd",
@@ -49,6 +52,15 @@ class FinalStage(Stage[FinalContext]):
     def forget(self) -> None:
         forget()
 
+    def train_seeds(self, flags: Namespace) -> Sequence[int] | None:
+        """Of which final models unless one is asked for; None: those of the task's protocol."""
+        return None
+
+    def resolved(self, models: FinalModels, flags: dict) -> dict:
+        """The stage's own flags, with a task's defaults in the place of None."""
+        del models
+        return flags
+
 
 class TrainFinal(FinalStage):
     """The final model of a training seed, and its outputs on all examples."""
@@ -69,13 +81,7 @@ class TrainFinal(FinalStage):
         return checkpoints.is_saved(context.experiment, context.run, context.training_settings)
 
     def compute(self, context: FinalContext, items: range, chunk: int) -> dict[str, xr.Dataset]:
-        split, recipe = context.split, context.experiment.recipe
-        initial_1P = context.layout.read(context.network)[None]
-        order = data_order(context.run.order, len(split.train), recipe.epochs)
-        weight_1N = initial_1P.new_ones(1, len(split.train))
-        dropout_seed = context.run.order if has_dropout(context.network) else None
-        members = Members(initial_1P, order.to(context.device), weight_1N, dropout_seed)
-        theta_CP, epoch = _trained(context, members)
+        split, (theta_CP, epoch) = context.split, trained(context)
         checkpoints.save(
             context.experiment, context.run, theta_CP, context.layout, context.training_settings
         )
@@ -94,6 +100,9 @@ class FurtherTraining(FinalStage):
     """Test losses after further training with all data, and without each left-out example."""
 
     name, unit = "further_train", "training"
+
+    def resolved(self, models: FinalModels, flags: dict) -> dict:
+        return {**flags, "optimizer": models.protocol.optimizer(flags["optimizer"])}
 
     def outputs(self, options: Options) -> tuple[str, ...]:
         parts = {
@@ -118,6 +127,10 @@ class FurtherTraining(FinalStage):
     def num_items(self, context: FinalContext) -> int:
         """The full run and one training for each left-out example."""
         return 1 + len(context.left_out)
+
+    def wanted_items(self, context: FinalContext) -> range:
+        """Those of ``--loo_ids``; the full run is with example 0."""
+        return wanted_items(context.options, len(context.left_out))
 
     def part_size(self, context: FinalContext) -> int:
         return max(8, context.chunk) if context.chunk > 1 else 1
@@ -148,9 +161,10 @@ def _from_final(context: FinalContext) -> bool:
     return context.options["start"] == "final"
 
 
-def _trained(context: FinalContext, members: Members) -> tuple[Tensor, int]:
-    """θ [1 P] of the final model, and the epoch that it is of."""
+def trained(context: FinalContext) -> tuple[Tensor, int]:
+    """θ [1 P] of the final model, trained now, and the epoch that it is of."""
     train_data, recipe = context.split.train, context.experiment.recipe
+    members = _member(context)
     if not context.experiment.protocol.best:
         trained = train(context.network, context.objective, train_data, recipe, members)
         return next(trained)[1][:, 0], recipe.epochs
@@ -162,6 +176,15 @@ def _trained(context: FinalContext, members: Members) -> tuple[Tensor, int]:
             if share > best[0]:
                 best = share, copies.vector(), step // per_epoch
     return best[1], best[2]
+
+
+def _member(context: FinalContext) -> Members:
+    """The final model before its training."""
+    num_train, recipe = len(context.split.train), context.experiment.recipe
+    initial_1P = context.layout.read(context.network)[None]
+    order = data_order(context.run.order, num_train, recipe.epochs).to(context.device)
+    dropout_seed = context.run.order if has_dropout(context.network) else None
+    return Members(initial_1P, order, initial_1P.new_ones(1, num_train), dropout_seed)
 
 
 def _further(context: FinalContext) -> tuple[Recipe, Course]:

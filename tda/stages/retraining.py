@@ -9,11 +9,11 @@ from torch import Tensor
 
 from tda import checkpoints
 from tda.ensemble import losses
-from tda.errors import UserError
 from tda.experiments import helpful_sign
 from tda.methods.ats import additional_training_step, step_recipe
 from tda.methods.loo import removals, retrained_losses
 from tda.stages.context import Context, Options
+from tda.stages.left_out import add_loo_ids, wanted_items
 from tda.stages.runner import Stage
 
 MIN_PART = 8  # items; a part takes seconds, and what is lost when the stage is killed is one part
@@ -23,11 +23,7 @@ OPTIMIZERS = ("adam", "sgd")
 
 def add_loo_flags(parser: ArgumentParser) -> None:
     """``--variant``, ``--loo_ids``."""
-    parser.add_argument(
-        "--loo_ids", type=int, nargs=2, metavar=("FIRST", "LAST"),
-        help="retrain without training examples FIRST to LAST - 1 only (counted from 0 in the "
-        "index list), to spread a run over several jobs; the last of them joins the parts",
-    )  # fmt: skip
+    add_loo_ids(parser)
     parser.add_argument(
         "--variant", choices=VARIANTS, default="scratch",
         help="scratch: retrain from the run's own initialisation; published: train on from each "
@@ -70,14 +66,7 @@ class LeaveOneOut(_InParts):
 
     def wanted_items(self, context: Context) -> range:
         """Those of ``--loo_ids``; the base run is with example 0."""
-        num_train = len(context.split.train.y)
-        first, last = context.options["loo_ids"] or (0, num_train)
-        if not 0 <= first < last <= num_train:
-            raise UserError(
-                f"--loo_ids {first} {last} must be two numbers FIRST < LAST between 0 and "
-                f"{num_train}, the number of training examples"
-            )
-        return range(first + 1 if first else 0, last + 1)
+        return wanted_items(context.options, len(context.split.train.y))
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         weight_RN = removals(len(context.split.train.y), items).to(context.device)

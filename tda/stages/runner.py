@@ -153,6 +153,11 @@ def _items(parts: Iterable[Part]) -> list[int]:
     return [item for part in parts for item in part.items]
 
 
+def _overlap(one: range, other: range) -> bool:
+    """Whether two ranges have a number in common."""
+    return one.start < other.stop and other.start < one.stop
+
+
 def ranges(items: list[int], size: int) -> list[range]:
     """Ascending numbers as ranges without gaps, of at most ``size``."""
     found: list[range] = []
@@ -193,14 +198,14 @@ class _Job:
         file = next(iter(self.files(run).values()))
         return [Part(run, items) for items in paths.parts(file)]
 
-    def usable_parts(self, run: Run) -> list[Part]:
-        """Parts that are there and whole, of these settings."""
-        return [part for part in self.parts(run) if self.part_is_done(part)]
-
     def todo(self, run: Run) -> list[Part]:
-        """What is wanted of a run and not there, in parts."""
-        of_run, there = self.context(run), set(_items(self.usable_parts(run)))
-        missing = [item for item in self.stage.wanted_items(of_run) if item not in there]
+        """What is wanted of a run and not there, in parts; only parts with such items are read."""
+        of_run = self.context(run)
+        wanted = self.stage.wanted_items(of_run)
+        concerned = [part for part in self.parts(run) if _overlap(part.items, wanted)]
+        usable = [part for part in concerned if self.can_be_used(run, self.opened(part))]
+        there = set(_items(usable))
+        missing = [item for item in wanted if item not in there]
         return [Part(run, items) for items in ranges(missing, self.stage.part_size(of_run))]
 
     def part_files(self, part: Part) -> dict[str, Path]:
@@ -215,15 +220,22 @@ class _Job:
         members = {"device": of_run.device.type, "chunk": of_run.chunk}
         return {**self.settings(run, output), "members": members}
 
-    def part_is_done(self, part: Part) -> bool:
-        """Whether the part can be used; one that is damaged or of other settings is made again."""
+    def opened(self, part: Part) -> dict[str, xr.Dataset]:
+        """Results of a part that is there, by output; none if it is missing or damaged."""
         try:
-            return all(
-                store.is_done(file, self.part_settings(part.run, output), self.command)
+            return {
+                output: store.open_scores(file, self.command)
                 for output, file in self.part_files(part).items()
-            )
+            }
         except UserError:
-            return False
+            return {}
+
+    def can_be_used(self, run: Run, results: dict[str, xr.Dataset]) -> bool:
+        """Whether a part is whole and of these settings; one that is not is made again."""
+        return bool(results) and all(
+            store.has_settings(dataset, self.part_settings(run, output))
+            for output, dataset in results.items()
+        )
 
     def _all_done(self, run: Run, files: dict[str, Path]) -> bool:
         done = [
@@ -239,7 +251,13 @@ class _Job:
         seconds = time.perf_counter() - start
         for output, file in self.part_files(part).items():
             settings = self.part_settings(part.run, output)
-            store.write_scores(file, results[output], settings, seconds=seconds)
+            try:
+                store.write_scores(file, results[output], settings, seconds=seconds)
+            except (
+                UserError
+            ):  # another job with these items has joined them, and removed the folder
+                if not self.is_done(part.run):
+                    raise
         return part
 
     def join(self, run: Run) -> None:
@@ -248,33 +266,39 @@ class _Job:
         Raises:
             UserError: all are there, but other jobs have made some in another way.
         """
+        everything, there = set(range(self.stage.num_items(self.context(run)))), self.parts(run)
+        absent = everything.difference(_items(there))  # by their names: most jobs end here
+        if absent and not self.is_done(run):
+            return self.leave(run, len(absent))
         if self.is_done(run):  # by another job, while this one was at its last part
             return self.remove_parts(run)
-        usable = self.usable_parts(run)
-        missing = set(range(self.stage.num_items(self.context(run)))).difference(_items(usable))
-        absent = missing.difference(_items(self.parts(run)))
-        if absent:
-            return tqdm.write(
-                f"run {run.name}: {len(missing)} {self.stage.unit}s are left to other jobs"
-            )
-        if missing:
+        opened = {part: results for part in there if (results := self.opened(part))}
+        usable = {part: own for part, own in opened.items() if self.can_be_used(run, own)}
+        missing = everything.difference(_items(usable))
+        foreign = missing.intersection(_items(opened))
+        if missing - foreign:  # damaged
+            return self.leave(run, len(missing - foreign))
+        if foreign:
             raise UserError(
-                f"run {run.name}: {len(missing)} {self.stage.unit}s were made by jobs with another "
+                f"run {run.name}: {len(foreign)} {self.stage.unit}s were made by jobs with another "
                 "number of members trained together or another kind of device, and are not mixed "
                 "with these: run the command without --loo_ids to make them again, and give all "
                 f"jobs of a run one --chunk (here {self.context(run).chunk})"
             )
         try:
-            self.finish(run, usable)
+            self.finish(run, list(usable.values()))
         except UserError:
             if not self.is_done(run):  # else another job has joined them at the same moment
                 raise
 
-    def finish(self, run: Run, parts: list[Part]) -> None:
-        """Join a run's parts to its score files, then remove the parts."""
+    def leave(self, run: Run, count: int) -> None:
+        """Say that other jobs have to finish a run."""
+        tqdm.write(f"run {run.name}: {count} {self.stage.unit}s are left to other jobs")
+
+    def finish(self, run: Run, parts: list[dict[str, xr.Dataset]]) -> None:
+        """Join a run's parts, in their order, to its score files; then remove them."""
         for output, file in self.files(run).items():
-            part_files = [self.part_files(part)[output] for part in parts]
-            loaded = [store.open_scores(part_file, self.command) for part_file in part_files]
+            loaded = [results[output] for results in parts]
             seconds = sum(part.attrs["seconds"] for part in loaded)
             gathered = self.stage.gather(self.context(run), loaded)
             gathered.attrs = {

@@ -11,7 +11,7 @@ from tda.final_model import FinalModels
 from tda.networks import bert
 from tda.networks.mlp import mlp
 from tda.networks.resnet9 import resnet9
-from tda.objective import Classification, Objective, Regression
+from tda.objective import Classification, Objective, Regression, confident_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +41,13 @@ def system(models: FinalModels, device: str) -> System:
 
 
 def _tabular(models: FinalModels, device: str) -> System:
-    table, split = tabular.TABLES[models.task], tabular.load(models.task, device)
+    table, split = tabular.TABLES[models.rows], tabular.load(models.rows, device)
+    split = split.first(models.protocol.num_train, models.protocol.num_test)
     sizes = split.train.x.shape[1], table.num_outputs
     return System(
-        split, Regression() if table.regression else Classification(), lambda: mlp(*sizes)
+        split,
+        Regression() if table.regression else Classification(confident_loss),
+        lambda: mlp(*sizes),
     )
 
 
@@ -54,7 +57,9 @@ def _images(models: FinalModels, device: str) -> System:
     name = "cifar10full" if protocol.num_train is None else "cifar10"
     split = data.load_shuffled(name, protocol.num_train, protocol.num_test, device)
     width = protocol.width
-    return System(split, Classification(), lambda: resnet9(width=width), {"width": width})
+    return System(
+        split, Classification(confident_loss), lambda: resnet9(width=width), {"width": width}
+    )
 
 
 def _text(models: FinalModels, device: str) -> System:
@@ -62,13 +67,15 @@ def _text(models: FinalModels, device: str) -> System:
     tokens = bert.tokenizer(source)
     split = sentences.load(tokens, protocol.num_train, protocol.num_test, device)
     return System(
-        split, Classification(), lambda: bert.text_classifier(source, lora=models.lora),
+        split,
+        Classification(confident_loss),
+        lambda: bert.text_classifier(source, lora=models.lora),
         {"pretrained": bert.fingerprint(source)},
-    )  # fmt: skip
+    )
 
 
 SYSTEMS: dict[str, Callable[[FinalModels, str], System]] = {
-    **dict.fromkeys(tabular.TABLES, _tabular),
+    **dict.fromkeys((*tabular.TABLES, "heloc_reduced", "adult_reduced"), _tabular),
     **dict.fromkeys(("cifar10", "cifar10_reduced"), _images),
     **dict.fromkeys(("sst2", "sst2_reduced"), _text),
 }

@@ -36,14 +36,19 @@ def summary(agreement: xr.DataArray) -> dict[str, float]:
     """Mean over final models and test points, and how sure it is.
 
     Args:
-        agreement: dims (train_seed, test).
+        agreement: dims (train_seed, test). Test points without one for all final models, of which
+            a vector is 0, are left out.
 
     Returns:
         value; se_test, the standard error over test points (as Wei et al. 2025 give it) of the
         mean over final models; low and high, a 95 % jackknife interval over test points and final
-        models, not a number with less than three of either; num_models.
+        models, not a number with less than three of either; num_models, num_tests.
     """
     values_SM = agreement.transpose("train_seed", "test").values
+    values_SM = values_SM[:, ~np.isnan(values_SM).any(0)]
+    if values_SM.shape[1] < 2:
+        nothing = dict.fromkeys(("value", "se_test", "low", "high"), float("nan"))
+        return {**nothing, "num_models": len(values_SM), "num_tests": values_SM.shape[1]}
     by_test_M = values_SM.mean(0)
     left_out = [_delete_one(values_SM.mean(1)), _delete_one(by_test_M)]
     interval = jackknife_interval(values_SM.mean(), left_out)
@@ -53,15 +58,19 @@ def summary(agreement: xr.DataArray) -> dict[str, float]:
         "low": float(interval.low),
         "high": float(interval.high),
         "num_models": len(values_SM),
+        "num_tests": values_SM.shape[1],
     }
 
 
 def best_damping(agreement: xr.DataArray) -> xr.DataArray:
-    """The damping of the largest mean agreement, for each step: chosen by looking."""
+    """The damping of the largest mean agreement, for each step: chosen by looking.
+
+    One that is not defined for all final models is not chosen if there are others.
+    """
     if "damping" not in agreement.dims:
         return agreement
-    mean = agreement.mean(("train_seed", "test"))
-    return agreement.isel(damping=mean.argmax("damping"))
+    mean = agreement.mean("test").mean("train_seed", skipna=False)
+    return agreement.isel(damping=mean.fillna(-np.inf).argmax("damping"))
 
 
 def rows(agreement: xr.DataArray, **named: object) -> Iterator[dict[str, object]]:

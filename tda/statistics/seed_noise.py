@@ -31,3 +31,14 @@ def seed_noise(scores: xr.DataArray) -> xr.Dataset:
             "seeds_needed": np.ceil(needed.clip(min=1).fillna(np.inf)),
         }
     )
+
+
+def order_agreement(scores: xr.DataArray) -> xr.DataArray:
+    """Cosine over left-out examples between scores of two seeds, mean over pairs and test points.
+
+    Args:
+        scores: dims (seed, ..., left_out, test); at least two seeds.
+    """
+    unit = scores / np.sqrt((scores**2).sum("left_out"))
+    count, total = scores.sizes["seed"], (unit.sum("seed") ** 2).sum("left_out")
+    return ((total - count) / (count * (count - 1))).mean("test")

@@ -16,6 +16,7 @@ from planted_scores import write_scores
 from tda import paths
 from tda.experiments import Experiment
 from tda.figures import exemplars
+from tda.figures.rows import variance_rows
 
 TABLES = ("p_values", "correlations", "variance", "reliability")
 SMALL = Experiment("cnn2", "mnist3", 10)
@@ -101,10 +102,9 @@ def test_figures_of_one_experiment(capsys, name):
 
 @pytest.mark.parametrize("experiment", [SMALL, CROSSED, BATCH])
 def test_every_component_of_the_variance_is_drawn_under_a_name_of_its_own(experiment):
-    script = runpy.run_path(str(paths.REPOSITORY / "analysis" / "figure_variance.py"))
     table = pd.read_csv(paths.table(experiment.name, "variance"))
     parts = table[table["component"] != "all_pairs_published"]
-    drawn = script["components"](experiment, table)
+    drawn = variance_rows(experiment.randomness, table)
     assert drawn["component"].tolist() == parts["component"].tolist()
     assert drawn["category"].nunique() == parts["component"].nunique() >= 3
 

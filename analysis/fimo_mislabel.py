@@ -1,0 +1,82 @@
+"""Who finds the mislabelled examples?
+
+    python analysis/fimo_mislabel.py [--task NAME ...]
+
+Reads   results/fimo_<task>/mislabelled/    from tda_fimo_scripts/mislabel.py
+Writes  results/fimo_<task>/mislabel.csv, figures/mislabel.png
+
+A row per method, damping and epoch: the area under the curve with which the harm that an example
+does on average to test points tells flipped labels from right ones, a mean over trials with a 95 %
+interval. ``choice`` = best marks each method's largest mean, chosen by looking.
+"""
+
+import tda.interruption  # noqa: F401
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from tda import paths, store
+from tda.errors import UserError
+from tda.figures import fimo, style
+from tda.final_model import FinalModels
+from tda.final_results import main, write_table
+from tda.statistics.detection import area_under_curve
+from tda.statistics.intervals import t_interval
+
+SETTING = ["method", "damping", "epoch"]
+
+
+def analyse(models: FinalModels) -> Iterator[Path]:
+    """Write the table and the figure of one task."""
+    trials = read(models)
+    table = areas(trials)
+    best = table.groupby("method")["value"].idxmax()
+    table["choice"] = table.index.isin(best).astype(object)
+    table["choice"] = table["choice"].map({True: "best", False: "all"})
+    yield write_table(models, "mislabel", table)
+    heading = f"{models.task} · {trials.sizes['seed']} trials, 20 % of the labels flipped"
+    figure = fimo.detection(table[table["choice"] == "best"], heading)
+    yield style.save(paths.figure(models.name, "mislabel"), figure)
+
+
+def read(models: FinalModels) -> xr.Dataset:
+    """All trials along a dim ``seed``.
+
+    Raises:
+        UserError: there are none.
+    """
+    made_by = command(models)
+    files = sorted(paths.mislabelled(models.name, "x").parent.glob("[!.]*.nc"))
+    if not files:
+        raise UserError(f"{models.name} has no mislabelled examples yet: run `{made_by}`")
+    trials = [store.open_scores(file, made_by).isel(train_seed=0) for file in files]
+    return xr.concat(trials, dim="seed", join="exact")
+
+
+def command(models: FinalModels) -> str:
+    """That makes the trials."""
+    return f"python {models.script('mislabel')} {models.flags}"
+
+
+def areas(trials: xr.Dataset) -> pd.DataFrame:
+    """A row for each method in each setting."""
+    harm = -trials["score"].transpose("seed", "row", "left_out")
+    area = xr.DataArray(
+        area_under_curve(harm.values, trials["flipped"].values), dims=("seed", "row")
+    )
+    interval = t_interval(area)
+    table = trials[SETTING].to_dataframe().reset_index()[SETTING]
+    ends = {"value": interval["mean"], "low": interval["low"], "high": interval["high"]}
+    return table.assign(**ends, num_trials=trials.sizes["seed"])
+
+
+def has_results(models: FinalModels) -> bool:
+    """Whether there is a trial."""
+    return any(paths.mislabelled(models.name, "x").parent.glob("[!.]*.nc"))
+
+
+if __name__ == "__main__":
+    main(__doc__, analyse, has_results, command)

@@ -1,0 +1,86 @@
+"""Is the horizon filter better than every method of the paper, at every horizon?
+
+    python analysis/fimo_ranking.py [--task NAME ...]
+
+Reads   results/fimo_<task>/further/sgd/, results/fimo_<task>/approximations/
+Writes  results/fimo_<task>/ranking.csv, figures/ranking.png
+
+A row per epoch of further training (SGD, full adjustment) and filter of its horizon: the cosine's
+difference to that of the best method of the paper at that epoch, with the best of its dampings,
+both chosen by looking. Intervals: 95 % jackknife over test points and final models, of the paired
+difference.
+"""
+
+import tda.interruption  # noqa: F401
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from tda import paths
+from tda.errors import UserError
+from tda.figures import fimo, style
+from tda.final_model import FinalModels
+from tda.final_results import (
+    adjusted,
+    main,
+    methods,
+    read_approximation,
+    read_further,
+    variants,
+    write_table,
+)
+from tda.statistics.cosines import best_damping, cosine, summary
+
+
+def analyse(models: FinalModels) -> Iterator[Path]:
+    """Write the table and the figure of one task."""
+    table = pd.DataFrame(rows(models))
+    yield write_table(models, "ranking", table)
+    figure = fimo.ranking(table, f"{models.task} · against the paper's best method at each epoch")
+    yield style.save(paths.figure(models.name, "ranking"), figure)
+
+
+def rows(models: FinalModels) -> Iterator[dict]:
+    """A row for each filter and step."""
+    further = read_further(models)
+    further = further.sel(step=further["step"] > 0)
+    gold = adjusted(further, "full").mean("seed")
+    agreements = {
+        name: best_damping(cosine(gold, read_approximation(models, name, further)))
+        for name in methods(models)
+    }
+    filters = [name for name in agreements if name.startswith("horizon")]
+    if not filters or len(filters) == len(agreements):
+        raise UserError(
+            f"{models.name} has no filter of the horizon to compare with other methods: run "
+            f"`python {models.script('approximate')} {models.flags}`"
+        )
+    for place, epoch in enumerate(further["epoch"].values):
+        others = {
+            name: own.isel(step=place) for name, own in agreements.items() if name not in filters
+        }
+        best = max(others, key=lambda name: float(others[name].mean()))
+        for name in filters:
+            own = agreements[name].isel(step=place)
+            yield {"epoch": epoch, **compared(own, others[best]), "method": name, "best": best}
+
+
+def compared(own: xr.DataArray, other: xr.DataArray) -> dict:
+    """Both cosines, and their difference with its interval."""
+    difference = summary(own.drop_vars("damping", errors="ignore") - other)
+    values = {"own": float(own.mean()), "other": float(other.mean())}
+    damping = {"damping": float(other["damping"])} if "damping" in other.coords else {}
+    known = {key: difference[key] for key in ("low", "high", "se_test", "num_models")}
+    return {**values, **damping, "difference": difference["value"], **known}
+
+
+def has_results(models: FinalModels) -> bool:
+    """Whether there is further training with SGD."""
+    return "sgd" in variants(models)
+
+
+if __name__ == "__main__":
+    main(__doc__, analyse, has_results)

@@ -1,0 +1,75 @@
+"""Does further training say what training again from the start would say?
+
+    python analysis/fimo_scratch.py [--task NAME ...]
+
+Reads   results/fimo_<task>/further/{sgd,scratch}/, results/fimo_<task>/approximations/
+Writes  results/fimo_<task>/scratch.csv, figures/scratch.png
+
+The final model trained again from its initial parameters without each example (full adjustment),
+and its agreement with further training and with each method, against the epochs of further
+training. Methods with a damping have the best one, chosen by looking.
+"""
+
+import tda.interruption  # noqa: F401
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from tda import paths
+from tda.figures import fimo_gold, style
+from tda.final_model import FinalModels
+from tda.final_results import (
+    adjusted,
+    command,
+    main,
+    methods,
+    read_approximation,
+    read_further,
+    variants,
+    write_table,
+)
+from tda.statistics import cosines
+
+FURTHER = "further training"
+
+
+def analyse(models: FinalModels) -> Iterator[Path]:
+    """Write the table and the figure of one task."""
+    scratch = read_further(models, "scratch")
+    retrained = adjusted(scratch, "full").mean("seed").isel(step=-1, drop=True)
+    table = pd.DataFrame(rows(models, retrained))
+    yield write_table(models, "scratch", table.assign(num_seeds=scratch.sizes["seed"]))
+    figure = fimo_gold.scratch(table[table["metric"] == "cosine"], models.task)
+    yield style.save(paths.figure(models.name, "scratch"), figure)
+
+
+def rows(models: FinalModels, retrained: xr.DataArray) -> Iterator[dict]:
+    """A row for further training and each method, and each epoch."""
+    further = read_further(models).sel(train_seed=retrained["train_seed"])
+    further = further.sel(step=further["step"] > 0)
+    epochs = further["epoch"].to_series()
+    gold = adjusted(further, "full").mean("seed")
+    compared = {FURTHER: gold}
+    compared |= {name: read_approximation(models, name, retrained) for name in methods(models)}
+    for method, scores in compared.items():
+        for metric, measure in cosines.METRICS.items():
+            agreement = cosines.best_damping(measure(retrained, scores))
+            for row in cosines.rows(agreement, method=method, metric=metric):
+                yield {**row, "epoch": epochs.get(row.get("step"))}
+
+
+def command_of(models: FinalModels) -> str:
+    """That trains from scratch."""
+    return command(models, "scratch")
+
+
+def has_results(models: FinalModels) -> bool:
+    """Whether something was trained again from scratch."""
+    return "scratch" in variants(models)
+
+
+if __name__ == "__main__":
+    main(__doc__, analyse, has_results, command_of)

@@ -1,0 +1,76 @@
+"""A page to look at: everything about an experiment in one HTML file that needs no network.
+
+    python analysis/report.py [--experiment NAME ...] [--max_mb 9]
+
+Reads   results/<experiment>/, data/<task>/
+Writes  results/<experiment>/report.html
+
+NAME is that of an image experiment, cnn2_mnist3_10pc, or of final-model-only attribution,
+fimo_energy. Tables and methods that have not been made yet are left out, and the page says how to
+make them. Where scores would take more than --max_mb megabytes, single scores are kept for the most
+extreme training examples only, then test examples are left out; the page says so.
+"""
+
+import tda.interruption  # noqa: F401
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tda import paths
+from tda.analysis import report
+from tda.errors import UserError, guarded
+from tda.experiments import Experiment
+from tda.report import final, images, page
+from tda.store import experiments_with_scores
+
+
+def main() -> None:
+    """Write the page of every experiment that is asked for, or that has results."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all with results")
+    parser.add_argument(
+        "--max_mb", type=float, default=page.MAX_MB,
+        help="room for examples and scores, in 10^6 bytes; default: %(default)g",
+    )  # fmt: skip
+    flags = parser.parse_args()
+    guarded(lambda: report(written(flags.experiment, flags.max_mb)))
+
+
+def written(names: list[str] | None, max_mb: float) -> Iterator[Path]:
+    """The pages, as they are written.
+
+    Raises:
+        UserError: there is no room, or after all others for those that have no results.
+    """
+    if not max_mb > 0:
+        raise UserError(f"--max_mb {max_mb:g} leaves no room: give some megabytes, for example 9")
+    errors = []
+    for name in names or with_results():
+        try:
+            found = (
+                final.report_of(name)
+                if final.is_final(name)
+                else images.report_of(Experiment.parse(name))
+            )
+            yield page.write(paths.results(name) / "report.html", found, max_mb)
+        except UserError as error:
+            errors.append(str(error))
+    if errors:
+        raise UserError("\nerror: ".join(errors))
+
+
+def with_results() -> list[str]:
+    """Names of all experiments that a page can be made of.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = [experiment.name for experiment in experiments_with_scores()] + final.with_results()
+    if not found:
+        raise UserError(f"{paths.root() / 'results'} has no scores yet: run `make reproduce`")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What work will cost before it starts: measured costs, jobs, and their schedule."""
