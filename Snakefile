@@ -39,7 +39,7 @@ from tda.experiments import (
     Experiment,
 )
 from tda.final_model import TRAIN_SEEDS, FinalModels
-from tda.jobs import MEMORY_MB, OWN_MB, Work, minutes, num_train, shares
+from tda.jobs import MEMORY_MB, OWN_MB, Work, num_train, shares
 from tda.tabular import TABLES as TABLES_OF_ROWS
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
@@ -146,7 +146,6 @@ def work_of(experiment, name, makes, script, own="", **more):
         runs=runs,
         makes=makes,
         chosen=lambda wildcards: f"--seed_id {runs.index(wildcards.run)}",
-        minutes=None if own.startswith("--variant") else minutes(experiment, script),
         **more,
     )
 
@@ -258,17 +257,18 @@ def further_command(models, kind):
 
 def resources_of(work):
     """What a job asks for; more when it is tried again."""
-    limit = work.time_limit(SPLIT)
     return {
         "mem_mb": lambda wildcards, attempt: MEMORY_MB * attempt,
         "memory_gb": lambda wildcards, attempt: (MEMORY_MB * attempt - OWN_MB) // 1000,
+        "runtime": lambda wildcards, attempt: work.time_limit(SPLIT, bool(GPU)) * attempt,
         **({"gpu": GPU} if GPU else {}),
-        **({} if limit is None else {"runtime": lambda wildcards, attempt: limit * attempt}),
     }
 
 
-def share_files(work, runs, ids):
-    return [paths.share(work.makes(run)[0], *which) for run in runs for which in ids]
+def share_files(work, ids):
+    """Markers of the shares of a run."""
+    (scores,) = work.makes(work.pattern) if ids else (None,)
+    return [paths.share(scores, first, last) for first, last in ids]
 
 
 def drawn(experiment):
@@ -315,7 +315,7 @@ for work in WORK:
             input:
                 work.inputs(per_run=True),
             output:
-                temp(touch(share_files(work, [work.pattern], [("{first}", "{last}")]))),
+                temp(touch(share_files(work, [("{first}", "{last}")]))),
             params:
                 command=work.command,
                 run=work.chosen,
@@ -329,13 +329,13 @@ for work in WORK:
     rule:
         name: work.name
         input:
-            work.inputs(per_run=SPLIT and not ids),
-            share_files(work, work.runs, ids),
+            work.inputs(per_run=SPLIT),
+            share_files(work, ids),
         output:
-            update(work.outputs(per_run=SPLIT and not ids)),
+            update(work.outputs(per_run=SPLIT)),
         params:
             command=work.command,
-            run=work.chosen if SPLIT and not ids else "",
+            run=work.chosen if SPLIT else "",
         threads: THREADS
         resources:
             **resources_of(work),

@@ -10,6 +10,8 @@ does on average to test points tells flipped labels from right ones, a mean over
 interval. ``choice`` = best marks each method's largest mean, chosen by looking.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

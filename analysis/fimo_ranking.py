@@ -11,6 +11,8 @@ both chosen by looking. Intervals: 95 % jackknife over test points and final mod
 difference.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -10,6 +10,8 @@ and its agreement with further training and with each method, against the epochs
 training. Methods with a damping have the best one, chosen by looking.
 """
 
+import tda.interruption  # noqa: F401
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -6,39 +6,41 @@ A job does all runs of a stage, or one run, or (leaving examples out in turn) a 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tda.experiments import Experiment, task
+from tda.planning.costs import Cost, Key, read
+from tda.planning.dry_run import Job
+from tda.planning.gpus import Gpu
+from tda.planning.plan import priced
 
 Files = Callable[[str], Sequence[Path]]
 
 MEMORY_MB = 4000  # of a job on a CPU; the largest seen is 2.0 GB (docs/cluster.md)
 OWN_MB = 1000  # of that for the process itself, 0.5 GB seen, and not for what it computes
 START_MINUTES, SAFETY = 10, 4.0  # of a time limit: a slow start, and a slower machine
-REFERENCE = Experiment("cnn2", "mnist3", 10)
-RUN_SECONDS = {  # of a run on one core, of 10 images per class of mnist3; README
-    "cnn": {"train": 2.0, "loo": 18.0, "ats": 16.0, "influence": 5.4},
-    "vit_small": {"train": 4.8, "loo": 48.0, "ats": 48.0, "influence": 8.0},
-}
+UNKNOWN_MINUTES = 24 * 60  # the limit where no cost was measured
 
 
-def minutes(experiment: Experiment, stage: str) -> float | None:
-    """Minutes of one run on one core, from :data:`RUN_SECONDS`; None: not measured.
+def run_minutes(command: str, gpu: bool = False) -> float | None:
+    """Minutes of one run of a command by its cost in ``benchmarks/costs.csv``; None: not known.
 
-    In proportion to the training examples and, where it trains, to the epochs; leave-one-out
-    trains once more for each example.
+    Args:
+        command: a stage script and its flags.
+        gpu: whether what is only known in FLOPs may be an estimate for a GPU; else one core.
     """
-    family = "cnn" if experiment.family == "cnn" else experiment.model
-    seconds = RUN_SECONDS.get(family, {}).get(stage)
-    if seconds is None:
+    job = Job("", command, (), ())
+    (found,) = priced([job], _costs(), Gpu(), "" if gpu else "cpu")
+    if found.work is None or found.seconds != found.seconds:
         return None
-    factor = num_train(experiment) / num_train(REFERENCE)
-    if stage == "loo":
-        factor *= (1 + num_train(experiment)) / (1 + num_train(REFERENCE))
-    if stage in ("train", "loo"):
-        factor *= experiment.recipe.epochs / REFERENCE.recipe.epochs
-    return factor * seconds / 60
+    return found.seconds / len(found.work.items) / 60
+
+
+@cache
+def _costs() -> dict[Key, Cost]:
+    return read()
 
 
 def num_train(experiment: Experiment) -> int:
@@ -71,7 +73,6 @@ class Work:
         chosen: flags by which the command does one run only, by the job's wildcards.
         needs_always: files that all runs read.
         num_left_out: examples that a run is trained without in turn; 0: it cannot be shared.
-        minutes: of one run on one core, measured or scaled from what was; None: not known.
     """
 
     name: str
@@ -83,7 +84,6 @@ class Work:
     chosen: Callable[[Any], str] = lambda _wildcards: ""
     needs_always: Sequence[Path] = ()
     num_left_out: int = 0
-    minutes: float | None = None
 
     def inputs(self, per_run: bool) -> list[Path]:
         """What a job reads."""
@@ -97,14 +97,16 @@ class Work:
         runs = [self.pattern] if per_run else self.runs
         return list(dict.fromkeys(file for run in runs for file in files(run)))
 
-    def time_limit(self, num_jobs: int) -> int | None:
+    def time_limit(self, num_jobs: int, gpu: bool = False) -> int:
         """Minutes that a job may take, of the ``num_jobs`` that each run is done by.
 
         Args:
             num_jobs: 0: one job does all runs.
+            gpu: as in :func:`run_minutes`.
         """
-        if self.minutes is None:
-            return None
+        minutes = run_minutes(self.command, gpu)
+        if minutes is None:
+            return UNKNOWN_MINUTES
         runs = len(self.runs) if num_jobs == 0 else 1
         fraction = 1 / num_jobs if num_jobs and self.num_left_out else 1
-        return math.ceil(START_MINUTES + SAFETY * self.minutes * runs * fraction)
+        return math.ceil(START_MINUTES + SAFETY * minutes * runs * fraction)

@@ -210,13 +210,13 @@ def train_posterior(
     Raises:
         UserError: the network has batch norm, whose statistics are no parameters.
     """
-    networks = {seed: _seeded(build, seeds[0] if same_init else seed) for seed in seeds}
-    template = networks[seeds[0]]
+    template = _seeded(build, seeds[0])
     _refuse_batch_norm(template)
     layout, sample = Parameters(template), next(template.parameters())
+    starts = {seed: seeds[0] if same_init else seed for seed in seeds}
+    initial = {seed: layout.read(_seeded(build, start)) for seed, start in starts.items()}
     held = in_memory(data, sample.device, sample.dtype)
     orders = {seed: data_order(seed, len(held), recipe.epochs) for seed in seeds}
-    initial = {seed: layout.read(network) for seed, network in networks.items()}
     training = Training(recipe, initial, orders, has_dropout(template))
     samples: dict[int, list[State]] = {}
     weight_1N = torch.ones(1, len(held), dtype=sample.dtype)

@@ -1,6 +1,6 @@
 """MNIST3: margins without a class, without near-duplicates, and without as many random images.
 
-    python tda_distributional_scripts/mnist3_groups.py [--runs 100]
+    python tda_distributional_scripts/mnist3_groups.py [--runs 30]
 
 CNN2 on 30 images. A cluster of near-duplicates is an image and its three nearest neighbours in
 pixels within its class, the tightest of each class. Predicted by summed shifts of the horizon
@@ -8,7 +8,7 @@ filter, and retrained with the same seeds.
 
 Reads   data/mnist3/
 Writes  results/distributional_mnist3_groups/samples.nc
-Takes   22 s of CPU time for 8 runs, on one core
+Takes   58 s of CPU time, on one core
 """
 
 import tda.interruption  # noqa: F401
@@ -77,4 +77,4 @@ SETTINGS = {**margins.SETTINGS, "cluster": CLUSTER, "random": NUM_RANDOM}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run_script(__doc__, "mnist3_groups", SETTINGS, make, runs=100)
+    run_script(__doc__, "mnist3_groups", SETTINGS, make, runs=30)

@@ -105,7 +105,7 @@ def test_images_are_chosen_for_the_spread_by_some_runs_and_confirmed_by_others(r
 
 
 def test_margins_fall_without_their_class(root):
-    """With 4 runs of 100: more without it than without random images; the prediction says so."""
+    """With 4 runs of 30: more without it than without random images; the prediction says so."""
     script("tda_distributional_scripts/mnist3_groups.py", "--runs", "4", root=root)
     script("analysis/distributional_mnist3_groups.py", root=root)
     means = pd.read_csv(paths.table("distributional_mnist3_groups", "groups"))

@@ -5,8 +5,8 @@ import pytest
 from stage_scripts import make_subset, run, score_file
 
 from tda import jobs, paths, store
-from tda.experiments import Experiment
-from tda.jobs import Work, minutes, shares
+from tda.jobs import Work, run_minutes, shares
+from tda.planning.costs import read
 
 
 @pytest.mark.parametrize(("count", "num_jobs"), [(30, 1), (30, 4), (12, 5), (7, 7), (3, 9), (1, 1)])
@@ -36,25 +36,27 @@ def test_a_job_of_all_runs_has_their_files_and_one_of_a_run_a_pattern():
     assert [path.name for path in work(pattern="{a}x{b}").outputs(per_run=True)] == ["{a}x{b}.nc"]
 
 
-def test_time_limits_follow_the_runs_and_shares_of_a_job():
+def test_a_run_takes_what_its_command_was_measured_to_cost():
+    cost = read()[("loo", "cnn2_mnist3_10pc", "", "cpu")].seconds
+    command = "tda_cnn_scripts/loo.py --task mnist3 --num_per_class 10"
+    assert run_minutes(command) == pytest.approx(31 * cost / 60)
+    assert run_minutes(f"{command} --seed_id 3") == pytest.approx(31 * cost / 60)
+    assert run_minutes("tda_cnn_scripts/loo.py --task mnist3s7 --num_per_class 3") is None
+    vit = "tda_vit_scripts/loo.py --task mnist3 --num_per_class 50"  # of ViT-B/16: FLOPs alone
+    assert run_minutes(vit) is None
+    assert run_minutes(vit, gpu=True) > 0
+
+
+def test_time_limits_follow_the_runs_and_shares_of_a_job(monkeypatch):
     start, safety = jobs.START_MINUTES, jobs.SAFETY
-    known = work(minutes=10, num_left_out=30)
-    assert known.time_limit(0) == start + safety * 20
-    assert known.time_limit(1) == start + safety * 10
-    assert known.time_limit(4) == start + safety * 10 / 4
-    assert work(minutes=10).time_limit(4) == start + safety * 10
-    assert work().time_limit(4) is None
-
-
-def test_minutes_grow_with_retrainings_examples_and_epochs():
-    small, large = (Experiment("cnn2", "mnist3", size) for size in (10, 50))
-    assert minutes(small, "loo") == pytest.approx(18 / 60)
-    assert minutes(large, "loo") == pytest.approx(18 / 60 * 5 * 151 / 31)
-    assert minutes(large, "ats") == pytest.approx(5 * 16 / 60)
-    cifar10 = Experiment("cnn2", "cifar10", 10)  # 100 images, 30 epochs
-    assert minutes(cifar10, "train") == pytest.approx(2 / 60 * 100 / 30 * 2)
-    assert minutes(Experiment("vit_small", "mnist3", 10), "loo") == pytest.approx(48 / 60)
-    assert minutes(Experiment("someones_vit", "mnist3", 10), "loo") is None
+    monkeypatch.setattr(jobs, "run_minutes", lambda _command, _gpu: 10.0)
+    left_out = work(num_left_out=30)
+    assert left_out.time_limit(0) == start + safety * 20
+    assert left_out.time_limit(1) == start + safety * 10
+    assert left_out.time_limit(4) == start + safety * 10 / 4
+    assert work().time_limit(4) == start + safety * 10
+    monkeypatch.setattr(jobs, "run_minutes", lambda _command, _gpu: None)
+    assert work().time_limit(4) == jobs.UNKNOWN_MINUTES
 
 
 def test_shares_of_a_run_make_the_file_of_one_job_bit_for_bit(tmp_path, monkeypatch):

@@ -53,8 +53,8 @@ def test_a_part_is_that_of_the_stages():
     [
         (LOO, "loo", "cnn2_mnist3_10pc", "", 310),
         (f"{LOO} --seed_id 3", "loo", "cnn2_mnist3_10pc", "", 31),
-        (f"{LOO} --seed_id 3 --loo_ids 0 10", "loo", "cnn2_mnist3_10pc", "", 11),
-        (f"{LOO} --seed_id 3 --loo_ids 10 30", "loo", "cnn2_mnist3_10pc", "", 20),
+        (f"{LOO} --seed_id 3 --loo_ids 0:10 --jobs 1", "loo", "cnn2_mnist3_10pc", "", 11),
+        (f"{LOO} --seed_id 3 && touch -c a.nc b.nc", "loo", "cnn2_mnist3_10pc", "", 31),
         (f"{LOO} --seed_id 3 --loo_ids 10:30", "loo", "cnn2_mnist3_10pc", "", 20),
         (f"{LOO} --variant published", "loo", "cnn2_mnist3_10pc", "--variant published", 310),
         (f"{LOO} --randomness crossed", "loo", "cnn2_mnist3_10pc", "", 16 * 31),
@@ -65,13 +65,13 @@ def test_a_part_is_that_of_the_stages():
         ("python tda_vit_scripts/influence.py --also grad_dot grad_cos --task mnist3", "influence",
          "google--vit-base-patch16-224-in21k_mnist3_10pc", "--also grad_dot grad_cos", 10),
         ("python tda_fimo_scripts/further_train.py --task energy --num_seeds 3", "further_train",
-         "fimo_energy", "", 3 * 3 * 101),
+         "fimo_energy", "", 6 * 3 * 101),
         ("python tda_fimo_scripts/further_train.py --task energy --optimizer adam --train_seed 0",
          "further_train", "fimo_energy", "--optimizer adam", 10 * 101),
         ("python tda_fimo_scripts/further_train.py --task energy --train_seed 0 --seed_id 2 "
          "--loo_ids 0:50", "further_train", "fimo_energy", "", 51),
         ("python tda_fimo_scripts/train_final.py --task energy", "train_final", "fimo_energy", "",
-         3),
+         6),
         ("python tda_distributional_scripts/concrete.py --runs 9", "samples",
          "distributional_concrete", "--runs 9", 1),
         ("python analysis/p_values.py --experiment cnn2_mnist3_10pc_batch", "p_values",
@@ -323,6 +323,7 @@ def test_the_command_plans_a_target_of_the_snakefile():
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
     assert "186" in lines["loo"]  # 6 of 10 seeds
+    assert "unknown" not in lines["loo"]
     assert "core-hours, 0 GPU-hours" in done.stdout
     assert "hours on 4 cores" in done.stdout
 

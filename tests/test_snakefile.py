@@ -114,9 +114,9 @@ def test_split_work_is_a_job_for_each_run_and_for_each_share_of_its_retrainings(
     plan = snakemake("--dry-run", "--printshellcmds", "--quiet", "host", "--config", "split=3",
                      f"experiment={name}", "--", name)  # fmt: skip
     found = counts(plan)
-    assert found.pop("total") == sum(found.values()) == 6 * runs + 14
+    assert found.pop("total") == sum(found.values()) == 7 * runs + 13
     assert found == {
-        f"train_{name}": runs, f"loo_{name}_share": 3 * runs, f"loo_{name}": 1,
+        f"train_{name}": runs, f"loo_{name}_share": 3 * runs, f"loo_{name}": runs,
         f"ats_{name}": runs, f"gradients_{name}": runs,
         f"tables_{name}": 6, "figure": 5, f"summary_{name}": 1, name: 1,
     }  # fmt: skip
@@ -127,6 +127,53 @@ def test_split_work_is_a_job_for_each_run_and_for_each_share_of_its_retrainings(
         for ids in ("0:4", "4:8", "8:12"):
             assert f"{loo} --seed_id {seed_id} --loo_ids {ids} {machine}" in plan
     assert plan.count("--loo_ids") == 3 * runs
+
+
+STAND_IN = """#!/bin/bash
+# Logs its command and makes the files of the stage, empty.
+echo "$@" >> "$TDA_ROOT/log"
+results=$TDA_ROOT/results/NAME models=$TDA_ROOT/models/cnn2/SHORT
+seed_id=$(sed -nE 's/.*--seed_id ([0-9]+).*/\\1/p' <<< "$*")
+run=$(sed -n "$((seed_id + 1))p" SEEDS)
+make() { for file; do mkdir -p "$(dirname "$file")"; touch "$file"; done; }
+case "$*" in
+    train_cnn*) make $results/predictions/$run.nc $models/$run/epoch_1{1..5}.safetensors ;;
+    *--loo_ids*) ;;
+    *influence.py*) make $results/scores/{influence,grad_dot,grad_cos}/$run.nc ;;
+    tda_cnn*) make $results/scores/$(basename $1 .py)/$run.nc ;;
+    *summary*) make $results/summary.md ;;
+    analysis*) make $results/$(basename $1 .py).csv ;;
+esac
+"""
+
+
+def test_what_is_missing_is_made_by_the_jobs_of_its_run_alone(root):
+    make_subset()
+    name, (first, second, *_) = SMALL.name, [run.name for run in SMALL.runs()]
+    python = root / "python"
+    script = STAND_IN.replace("NAME", name).replace("SHORT", name.removeprefix("cnn2_"))
+    python.write_text(script.replace("SEEDS", str(paths.SEEDS)))
+    python.chmod(0o755)
+    asked = ("--config", "split=2", f"experiment={name}", f"python={python}", "--", name)
+    snakemake(*asked)
+    assert len((root / "log").read_text().splitlines()) == 6 * 10 + 12
+    assert not list(root.rglob("*.share"))
+    assert "Nothing to be done" in snakemake(*asked)
+    (root / "log").unlink()
+    lost = (
+        paths.checkpoint(SMALL, first, 15), paths.scores(name, "ats", first),
+        paths.scores(name, "loo", second), *paths.results(name).glob("*.csv"),
+    )  # fmt: skip
+    for file in lost:
+        file.unlink()
+    (paths.results(name) / "summary.md").unlink()
+    snakemake(*asked)
+    stages = [line for line in (root / "log").read_text().splitlines() if "--seed_id" in line]
+    assert sorted((line.split()[0].split("/")[-1], "--seed_id 0" in line) for line in stages) == [
+        ("ats.py", True), ("influence.py", True),
+        ("loo.py", False), ("loo.py", False), ("loo.py", False), ("train_cnn.py", True),
+    ]  # fmt: skip
+    assert "Nothing to be done" in snakemake(*asked)
 
 
 def test_with_gpus_each_job_has_one_and_takes_as_many_members_as_fit():

@@ -104,7 +104,7 @@ def work_of(command: str, outputs: Iterable[Path] | None = None) -> Work | None:
     Raises:
         UserError: its flags make no sense.
     """
-    words = shlex.split(command)
+    words = shlex.split(command.partition(" && ")[0])  # after it the files are touched
     at = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
     if at is None:
         return None

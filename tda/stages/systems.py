@@ -67,9 +67,11 @@ def _text(models: FinalModels, device: str) -> System:
     tokens = bert.tokenizer(source)
     split = sentences.load(tokens, protocol.num_train, protocol.num_test, device)
     return System(
-        split, CLASSES, lambda: bert.text_classifier(source, lora=models.lora),
+        split,
+        CLASSES,
+        lambda: bert.text_classifier(source, lora=models.lora),
         {"pretrained": bert.fingerprint(source)},
-    )  # fmt: skip
+    )
 
 
 SYSTEMS: dict[str, Callable[[FinalModels, str], System]] = {

@@ -26,8 +26,11 @@ def flipped(content):
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
+DAMAGES = [cut, *(pytest.param(own, marks=pytest.mark.heavy) for own in (empty, foreign, flipped))]
+
+
 @each([("cnn", "grad_dot")], READING)
-@pytest.mark.parametrize("damage", [empty, cut, foreign, flipped])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_named_with_what_mends_it_or_not_needed(system, name, damage, tmp_path):
     """Mended as the message says (deleted, and its stage run again), the stage succeeds."""
     whole = reference(system, name)

@@ -9,8 +9,6 @@ from commands import run
 from hindrances import small_files, without_privileges
 from stages import SOME, command, each, leftovers, reference, visible
 
-LIGHT = [("cnn", "prepare"), ("cnn", "train"), ("analysis", "p_values")]
-
 
 def assert_refused(ended, reason):
     assert ended.status == 2, ended.err
@@ -42,7 +40,7 @@ def used_kilobytes(disk):
     return shutil.disk_usage(disk).used // 1024
 
 
-@each(LIGHT[1:])
+@each([("analysis", "p_values")])
 def test_a_full_disk(system, name, tmp_path):
     whole = reference(system, name)
     with small_disk(tmp_path / "disk") as disk:
@@ -60,7 +58,7 @@ def test_a_full_disk(system, name, tmp_path):
         whole.assert_finished(root, name)
 
 
-@each(LIGHT[:2], SOME)
+@each([("cnn", "train")], SOME)
 def test_files_that_may_not_grow(system, name, tmp_path):
     whole = reference(system, name)
     if all((whole.root / file).stat().st_size <= 3000 for file in whole.made[name]):
@@ -74,7 +72,7 @@ def test_files_that_may_not_grow(system, name, tmp_path):
     whole.assert_finished(root, name)
 
 
-@each(LIGHT[1:])
+@each([("analysis", "p_values")])
 def test_a_read_only_folder(system, name, tmp_path):
     whole = reference(system, name)
     root = whole.before(name, tmp_path / "root")
