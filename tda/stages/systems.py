@@ -48,7 +48,7 @@ def _tabular(models: FinalModels, device: str) -> System:
     sizes = split.train.x.shape[1], table.num_outputs
     return System(
         split,
-        Regression() if table.regression else Classification(confident_loss),
+        Regression() if table.regression else CLASSES,
         lambda: mlp(*sizes),
     )
 
