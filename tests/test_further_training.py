@@ -368,6 +368,6 @@ def test_a_confident_loss_keeps_its_digits():
 
 
 def log1p_exp(value):
-    """log(1 + eˣ) with 60 digits."""
-    getcontext().prec = 60
+    """log(1 + eˣ) with 120 digits."""
+    getcontext().prec = 120
     return (1 + Decimal(value).exp()).ln()

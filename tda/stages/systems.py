@@ -13,6 +13,8 @@ from tda.networks.mlp import mlp
 from tda.networks.resnet9 import resnet9
 from tda.objective import Classification, Objective, Regression, confident_loss
 
+CLASSES = Classification(confident_loss)
+
 
 @dataclass(frozen=True, eq=False)
 class System:
@@ -46,7 +48,7 @@ def _tabular(models: FinalModels, device: str) -> System:
     sizes = split.train.x.shape[1], table.num_outputs
     return System(
         split,
-        Regression() if table.regression else Classification(confident_loss),
+        Regression() if table.regression else CLASSES,
         lambda: mlp(*sizes),
     )
 
@@ -57,9 +59,7 @@ def _images(models: FinalModels, device: str) -> System:
     name = "cifar10full" if protocol.num_train is None else "cifar10"
     split = data.load_shuffled(name, protocol.num_train, protocol.num_test, device)
     width = protocol.width
-    return System(
-        split, Classification(confident_loss), lambda: resnet9(width=width), {"width": width}
-    )
+    return System(split, CLASSES, lambda: resnet9(width=width), {"width": width})
 
 
 def _text(models: FinalModels, device: str) -> System:
@@ -68,7 +68,7 @@ def _text(models: FinalModels, device: str) -> System:
     split = sentences.load(tokens, protocol.num_train, protocol.num_test, device)
     return System(
         split,
-        Classification(confident_loss),
+        CLASSES,
         lambda: bert.text_classifier(source, lora=models.lora),
         {"pretrained": bert.fingerprint(source)},
     )
