@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stage_scripts import run_path
 
-from tda import paths, preparation, sentences, sources, tabular
+from tda import adoption, paths, preparation, sentences, sources
 from tda.errors import UserError
 from tda.networks import bert, pretrained
 from tda.stages import distributional, runner
@@ -100,7 +100,8 @@ def no_work(monkeypatch, tmp_path):
     monkeypatch.setattr(bert, "tokenizer", refused)
     monkeypatch.setattr(sentences, "_from_source", refused)
     monkeypatch.setattr(preparation, "_write", lambda *_: None)
-    monkeypatch.setattr(tabular, "adopt", refused)
+    for name in ("adopt", "adopt_census"):
+        monkeypatch.setattr(adoption, name, refused)
 
 
 @pytest.mark.usefixtures("no_work")
