@@ -131,7 +131,12 @@ def _complete(job: "_Job", runs: list[Run]) -> None:
     settle_process()
     job.stage.forget()
     job.stage.wanted_items(job.context(runs[0]))  # a wrong flag is an error, done or not
-    todo = {run: job.todo(run) for run in runs if not job.is_done(run)}
+    todo = {}
+    for run in runs:
+        if job.is_done(run):
+            job.remove_parts(run)  # if a job was killed before it had removed them
+        else:
+            todo[run] = job.todo(run)
     title = f"{job.stage.name} {job.experiment.name}"
     if not todo:
         print(f"{title}: nothing to do, all {len(runs)} runs are there")
