@@ -224,7 +224,7 @@ def final_data(models):
 
 def approximated(models, run):
     """One of the files that approximations of a final model write."""
-    method = "proposition_1" if models in FINAL else "datainf"
+    method = "proposition_1" if models in FINAL else "grad_cos"
     return paths.approximation(models.name, method, run)
 
 

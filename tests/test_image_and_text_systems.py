@@ -125,7 +125,11 @@ def test_default_methods_are_those_that_fit_size_and_optimiser(tmp_path):
     text = ("--task", "sst2_reduced", "--model", tiny_bert.save(tmp_path / "tiny"))
     images = ("--task", "cifar10_reduced")
     cheap = {"grad_dot", "grad_cos", "datainf", "trak", "ekfac"}
-    for flags, expected in ((images, {*cheap, "horizon_ekfac"}), (text, cheap)):
+    assert set(default_methods(FinalModels("sst2", lora=True))) == cheap
+    for flags, expected in (
+        (images, {*cheap, "horizon_ekfac"}),
+        (text, {"grad_dot", "grad_cos"}),
+    ):
         assert stage("train_final", *flags) == 0
         assert stage("approximate", *flags) == 0
         models = FinalModels(flags[1], flags[3] if len(flags) > 2 else "")

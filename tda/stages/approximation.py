@@ -98,6 +98,8 @@ def projection(num_train: int) -> int:
 def default_methods(models: FinalModels) -> tuple[str, ...]:
     """Methods for a task unless others are asked for: those that fit its size and optimiser."""
     small, has_horizon = models.protocol.small, "sgd" in models.protocol.further
+    if models.pretrained and not models.lora:  # others take minutes and 10 GB even of MiniLM
+        return "grad_dot", "grad_cos"
     return tuple(
         name
         for name, own in APPROXIMATIONS.items()
