@@ -49,7 +49,6 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 def compared(models: FinalModels, variant: str) -> pd.DataFrame:
     """Rows of one kind of further training."""
     further = read_further(models, variant)
-    further = further.sel(step=further["step"] > 0)
     epochs = further["epoch"].to_series()
     found: list[dict] = []
     for adjustment in ADJUSTMENTS:

@@ -53,7 +53,6 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 def rows(models: FinalModels, variant: str) -> pd.DataFrame:
     """Noise and signal of one variant; none where there is only one order of the data."""
     further = read_further(models, variant, most_orders=True)
-    further = further.sel(step=further["step"] > 0)
     if further.sizes["seed"] < 2:
         return pd.DataFrame()
     found = []

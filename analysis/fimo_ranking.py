@@ -46,7 +46,6 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 def rows(models: FinalModels) -> Iterator[dict]:
     """A row for each filter and step."""
     further = read_further(models)
-    further = further.sel(step=further["step"] > 0)
     gold = adjusted(further, "full").mean("seed")
     agreements = {
         name: best_damping(cosine(gold, read_approximation(models, name, further)))

@@ -49,7 +49,6 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 def rows(models: FinalModels, retrained: xr.DataArray) -> Iterator[dict]:
     """A row for further training and each method, and each epoch."""
     further = read_further(models).sel(train_seed=retrained["train_seed"])
-    further = further.sel(step=further["step"] > 0)
     epochs = further["epoch"].to_series()
     gold = adjusted(further, "full").mean("seed")
     compared = {FURTHER: gold}

@@ -62,7 +62,7 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 def rows(models: FinalModels, variant: str, adjustment: str) -> Iterator[dict]:
     """A row for each method and size of a group."""
     further = read_further(models, variant, most_orders=True)
-    gold = adjusted(further.sel(step=further["step"] > 0), adjustment)
+    gold = adjusted(further, adjustment)
     for method in methods(models):
         scores = read_approximation(models, method, further)
         if "step" in scores.dims and not variant.startswith("sgd"):

@@ -68,6 +68,8 @@ def read_further(
 ) -> xr.Dataset:
     """Measurements of all final models in the orders of the data that all of them have.
 
+    Those of step 0, where nothing is trained yet and all gold scores are 0, are left out.
+
     Args:
         models, variant: of which task, which kind of further training.
         most_orders: only of the final models that have the most orders.
@@ -96,7 +98,8 @@ def read_further(
         xr.concat([store.open_scores(own[seed], made_by) for seed in common], dim="seed")
         for own in found.values()
     ]
-    return xr.concat(by_model, dim="train_seed", join="exact")
+    further = xr.concat(by_model, dim="train_seed", join="exact")
+    return further.sel(step=further["step"] > 0)
 
 
 def read_approximation(models: FinalModels, method: str, further: xr.Dataset) -> xr.DataArray:

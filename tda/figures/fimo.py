@@ -1,6 +1,7 @@
 """Figures of final-model-only attribution."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tda.figures.style import REFERENCE, caption, panels, styled
@@ -29,6 +30,21 @@ OTHERS = {
 }
 
 
+def line(axis: Axes, rows: pd.DataFrame, label: str, colour: str, dashes: str) -> None:
+    """Values by epoch, with their standard error over test points as a band."""
+    axis.plot(rows["epoch"], rows["value"], dashes, color=colour, label=label)
+    band = rows["value"] - rows["se_test"], rows["value"] + rows["se_test"]
+    axis.fill_between(rows["epoch"], *band, color=colour, alpha=0.15, lw=0)
+
+
+def explained(figure: Figure, heading: str, words: str) -> Figure:
+    """The figure with its legend beside its only panel, a title, and a caption."""
+    figure.axes[0].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
+    caption(figure, words)
+    return figure
+
+
 @styled
 def agreement(table: pd.DataFrame, heading: str, metric: str) -> Figure:
     """Agreement with further training against its epochs, a line for each method.
@@ -42,21 +58,16 @@ def agreement(table: pd.DataFrame, heading: str, metric: str) -> Figure:
     for method, (label, colour, dashes) in LINES.items():
         rows = table[table["method"] == method].sort_values("epoch")
         if len(rows):
-            axis.plot(rows["epoch"], rows["value"], dashes, color=colour, label=label)
-            band = rows["value"] - rows["se_test"], rows["value"] + rows["se_test"]
-            axis.fill_between(rows["epoch"], *band, color=colour, alpha=0.15, lw=0)
+            line(axis, rows, label, colour, dashes)
     axis.axhline(0, color=REFERENCE, lw=0.8)
     axis.set_xscale("log")
     axis.set_xlabel("epochs of further training")
     axis.set_ylabel(f"{metric} with further training")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
-    caption(
-        figure,
+    return explained(
+        figure, heading,
         "Mean over test points and final models; bands: standard error over test points. "
         "Best λ: chosen at each epoch by looking.",
-    )
-    return figure
+    )  # fmt: skip
 
 
 @styled
@@ -122,11 +133,8 @@ def ranking(table: pd.DataFrame, heading: str) -> Figure:
     axis.set_xscale("log")
     axis.set_xlabel("epochs of further training")
     axis.set_ylabel("gain in cosine")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
-    caption(
-        figure,
+    return explained(
+        figure, heading,
         "Above 0: better than all other methods at all of their dampings. Bands: 95 % jackknife "
         "intervals over test points and final models.",
-    )
-    return figure
+    )  # fmt: skip

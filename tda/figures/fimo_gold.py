@@ -5,8 +5,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from tda.figures.fimo import LINES
-from tda.figures.style import REFERENCE, caption, panels, styled
+from tda.figures.fimo import LINES, explained, line
+from tda.figures.style import REFERENCE, panels, styled
 
 
 @styled
@@ -72,14 +72,11 @@ def by_seeds(table: pd.DataFrame, heading: str) -> Figure:
     axis.minorticks_off()
     axis.set_xlabel("orders of the data that gold scores average")
     axis.set_ylabel("largest cosine over epochs")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
-    caption(
-        figure,
+    return explained(
+        figure, heading,
         "Means over disjoint groups of orders, test points and final models; bands: 95 % jackknife "
         "intervals over those of the three that have at least three levels.",
-    )
-    return figure
+    )  # fmt: skip
 
 
 @styled
@@ -100,17 +97,12 @@ def scratch(table: pd.DataFrame, heading: str) -> Figure:
         if rows["epoch"].isna().all():
             axis.axhline(float(rows["value"].iloc[0]), ls=dashes, color=colour, label=label, lw=1.2)
             continue
-        axis.plot(rows["epoch"], rows["value"], dashes, color=colour, label=label)
-        band = rows["value"] - rows["se_test"], rows["value"] + rows["se_test"]
-        axis.fill_between(rows["epoch"], *band, color=colour, alpha=0.15, lw=0)
+        line(axis, rows, label, colour, dashes)
     axis.set_xscale("log")
     axis.set_xlabel("epochs of further training")
     axis.set_ylabel("cosine with training from scratch")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
-    caption(
-        figure,
+    return explained(
+        figure, heading,
         "Mean over test points; bands: standard error over them. Horizontal lines: methods that "
         "know no horizon; best λ: chosen by looking.",
-    )
-    return figure
+    )  # fmt: skip
