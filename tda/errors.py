@@ -27,7 +27,7 @@ def guarded(main: Callable[[], None]) -> None:
         _end(f"error: {error}", 2)
     except KeyboardInterrupt:
         _end(INTERRUPTED, 130)
-    except (MemoryError, RuntimeError, OSError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         _end(
@@ -58,9 +58,8 @@ def _interruptions_kept() -> Iterator[None]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether there was no memory; torch says so in words only, pyarrow of its threads' stacks."""
-    words = ("can't allocate memory", "Cannot allocate memory", "temporarily unavailable")
-    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
+    """Whether there was no memory; torch says so of a CPU in words only."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _end(message: str, status: int) -> None:
