@@ -1,3 +1,4 @@
+# make install:   the virtual environment alone
 # make reproduce: CNN2 on MNIST3 with 10 images per class, ten seeds, all methods, tables, figures
 # make reproduce_vit: the same with the small ViT that comes with the project, and LoRA
 # make test:       the whole test suite
@@ -15,7 +16,9 @@ BIN := .venv/bin
 TOOLS := uv==0.13.9 pip-audit==2.10.1
 SEED ?= 0
 
-.PHONY: reproduce reproduce_vit test test-slurm test-report check benchmark faults fuzz verify lock
+.PHONY: install reproduce reproduce_vit test test-slurm test-report check benchmark faults fuzz verify lock
+install: .venv/installed
+
 reproduce reproduce_vit: .venv/installed
 	$(BIN)/snakemake --cores $(CORES) $@
 	@$(BIN)/python analysis/summary.py --experiment $(if $(filter %_vit,$@),vit_small,cnn2)_mnist3_10pc

@@ -166,8 +166,9 @@ def stages(experiment):
     yield work_of(experiment, f"train_{name}", trained, "train", **of_data)
     yield work_of(experiment, f"loo_{name}", makes("loo"), "loo", **of_data, **left_out)
     yield work_of(experiment, f"ats_{name}", makes("ats"), "ats", **of_posterior)
-    yield work_of(experiment, f"gradients_{name}", makes("influence", "grad_dot", "grad_cos"),
-                  "influence", "--also grad_dot grad_cos", **of_posterior)
+    others = [method for method in METHODS if method not in ("loo", "ats", "influence")]
+    yield work_of(experiment, f"gradients_{name}", makes("influence", *others),
+                  "influence", f"--also {' '.join(others)}", **of_posterior)
     if experiment == SMALL:
         for variant, script_and_flag in VARIANTS.items():
             yield work_of(experiment, variant, makes(variant),

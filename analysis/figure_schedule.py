@@ -25,6 +25,7 @@ from tda.analysis import report
 from tda.errors import UserError, guarded
 from tda.experiments import VIT_GRID, Experiment, task
 from tda.figures import schedule, style
+from tda.flag_types import count
 from tda.planning.costs import read
 from tda.planning.gpus import ACHIEVED, PEAK_TFLOPS, Gpu
 from tda.planning.schedule import Cluster, Task
@@ -106,8 +107,8 @@ def _parse() -> Namespace:
     parser.add_argument("--spread", type=float, default=0.3, help="default: 0.3")
     parser.add_argument("--hours_to_failure", type=float, default=50.0, help="GPU-hours")
     parser.add_argument("--repair", type=float, default=600.0, help="seconds; default: 600")
-    parser.add_argument("--part", type=int, default=8, help="retrainings kept at a time")
-    parser.add_argument("--repetitions", type=int, default=50)
+    parser.add_argument("--part", type=count, default=8, help="retrainings kept at a time")
+    parser.add_argument("--repetitions", type=count, default=50)
     return parser.parse_args()
 
 

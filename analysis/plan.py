@@ -21,7 +21,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from tda.errors import UserError, guarded
+from tda.errors import guarded
+from tda.flag_types import count
 from tda.planning import costs
 from tda.planning.dry_run import jobs_to_do
 from tda.planning.gpus import ACHIEVED, PEAK_TFLOPS, Gpu
@@ -66,8 +67,8 @@ def _unknown(plan: Sequence[Priced]) -> list[str]:
 
 def _parse() -> tuple[Namespace, list[str]]:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--cores", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--gpus", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--cores", type=count, default=2, help="default: %(default)s")
+    parser.add_argument("--gpus", type=count, default=1, help="default: %(default)s")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="", help="default: the CPU "
                         "where its cost was measured, else a GPU")  # fmt: skip
     parser.add_argument("--gpu", choices=tuple(PEAK_TFLOPS), default="A100")
@@ -78,8 +79,6 @@ def _parse() -> tuple[Namespace, list[str]]:
 
 def _main() -> None:
     flags, for_snakemake = _parse()
-    if min(flags.cores, flags.gpus) < 1:
-        raise UserError("--cores and --gpus must be at least 1")
     gpu = Gpu(flags.gpu, flags.achieved)
     jobs = jobs_to_do(["--cores", str(flags.cores), *for_snakemake])
     print(report(priced(jobs, costs.read(), gpu, flags.device), flags.cores, flags.gpus))

@@ -2,9 +2,9 @@
 
     python data/prepare.py --task mnist3 --source hub
     python data/prepare.py --task cifar10 --source torchvision      original images for JPEG ones
-    python data/prepare.py --task mnist --source ../shared/mnist    full MNIST, for the appendix
+    python data/prepare.py --task mnist --source FOLDER             full MNIST, for the appendix
     python data/prepare.py --task mnist3 --source data/mnist3 --new_subset 7 --num_per_class 5 10
-    python data/prepare.py --task heloc --source ../shared/heloc.csv      FICO's rows, from a file
+    python data/prepare.py --task heloc --source heloc_dataset_v1.csv      FICO's rows, from a file
     python data/prepare.py --task folktables --source folktables    by the package of that name
     python data/prepare.py --task folktables --source psam_p25.csv  the same persons, from a file
     python data/prepare.py --task cifar10full --source hub          all of CIFAR-10

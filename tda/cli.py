@@ -4,7 +4,7 @@ import tda.interruption  # noqa: F401
 
 import shlex
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,13 @@ from tda import paths
 from tda.errors import UserError, guarded
 from tda.experiments import RANDOMNESS, VIT, Experiment, Run, task, vit_name
 from tda.final_model import PROTOCOLS, FinalModels
+from tda.flag_types import count, index, size
 from tda.stages.context import Options, choose_device
 from tda.stages.further_training import FinalStage
 from tda.stages.runner import Stage, run_stage
 
 COMMON = ("task", "num_per_class", "randomness", "seed_id", "layers", "model", "augment",
           "device", "jobs", "memory_gb", "chunk", "tf32")  # fmt: skip
-LARGEST = 2**32  # of seeds, as generators take them
 FINAL_COMMON = (
     "task",
     "train_seed",
@@ -121,7 +121,7 @@ def _command() -> str:
 def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="mnist3", help="mnist3, cifar10, or a new subset's name")
-    parser.add_argument("--num_per_class", type=_count, default=10, help="size per class")
+    parser.add_argument("--num_per_class", type=count, default=10, help="size per class")
     add_family(parser)
     parser.add_argument(
         "--randomness", choices=RANDOMNESS, default="init",
@@ -139,7 +139,7 @@ def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tuple(PROTOCOLS), default="energy")
     parser.add_argument(
-        "--train_seed", type=_index, nargs="+", help="final models; default: the task's"
+        "--train_seed", type=index, nargs="+", help="final models; default: the task's"
     )
     parser.add_argument(
         "--model", default="",
@@ -148,9 +148,9 @@ def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
     )  # fmt: skip
     parser.add_argument("--lora", action="store_true", help="train adapters of --model, not all")
     if ordered:
-        parser.add_argument("--seed_id", type=_index, help="one order of the data; default: all")
+        parser.add_argument("--seed_id", type=index, help="one order of the data; default: all")
         parser.add_argument(
-            "--num_seeds", type=_count,
+            "--num_seeds", type=count,
             help="orders of the data, without --seed_id; default: the task's, mostly 10",
         )  # fmt: skip
     _add_machine(parser)
@@ -160,9 +160,9 @@ def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
 
 def _add_machine(parser: ArgumentParser) -> None:
     parser.add_argument("--device", help="default: cuda:{seed_id mod GPUs} if any, else cpu")
-    parser.add_argument("--jobs", type=_count, help="worker processes on a CPU; default: all cores")
-    parser.add_argument("--memory_gb", type=_size, help="bound on memory; default: what is free")
-    parser.add_argument("--chunk", type=_count, help="members trained together; default: what fits")
+    parser.add_argument("--jobs", type=count, help="worker processes on a CPU; default: all cores")
+    parser.add_argument("--memory_gb", type=size, help="bound on memory; default: what is free")
+    parser.add_argument("--chunk", type=count, help="members trained together; default: what fits")
 
 
 def _add_cnn(parser: ArgumentParser) -> None:
@@ -200,22 +200,3 @@ def _chosen_runs(experiment: Experiment, seed_id: int | None) -> list[Run]:
             f"--seed_id {seed_id} does not exist: {experiment.name} has runs 0 to {len(runs) - 1}"
         )
     return [runs[seed_id]]
-
-
-def _index(text: str) -> int:
-    if not 0 <= int(text) < LARGEST:
-        raise ArgumentTypeError(f"is counted from 0 on, below 2^32, and cannot be {text}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not 1 <= int(text) < LARGEST:
-        raise ArgumentTypeError(f"must be a positive number below 2^32, not {text}")
-    return int(text)
-
-
-def _size(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"must be a positive number, not {text}")
-    return value

@@ -78,12 +78,18 @@ def read_table(files: list[Path], mend: str) -> pa.Table:
     """
     name = " and ".join(map(str, files))
     try:
-        table = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+        table = pa.concat_tables([_whole(file) for file in files])
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{name} is damaged or no parquet file ({type(error).__name__}): {mend}"
         ) from error
     return with_columns(table, f"{name} ({mend})")
+
+
+def _whole(file: Path) -> pa.Table:
+    """One file's table, without pyarrow's data sets: they are imported late and take memory."""
+    with pq.ParquetFile(file) as opened:
+        return opened.read()
 
 
 def with_columns(table: pa.Table, where: str) -> pa.Table:

@@ -77,6 +77,7 @@ def test_areas_are_those_of_scikit_learn():
 
 
 def test_trials_train_on_flipped_labels_and_become_a_table(root):
+    assert stage("--num_trials", 0) == 2
     assert stage("--num_trials", 3) == 0
     stored = store.open_scores(paths.mislabelled("fimo_adult_reduced", "1"), "test")
     flipped = stored["flipped"].squeeze().values

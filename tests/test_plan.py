@@ -68,6 +68,8 @@ def test_a_part_is_that_of_the_stages():
          "fimo_energy", "", 6 * 3 * 101),
         ("python tda_fimo_scripts/further_train.py --task energy --optimizer adam --train_seed 0",
          "further_train", "fimo_energy", "--optimizer adam", 10 * 101),
+        ("python tda_fimo_scripts/further_train.py --task energy --train_seed 0 1 2 --seed_id 0",
+         "further_train", "fimo_energy", "", 3 * 101),
         ("python tda_fimo_scripts/further_train.py --task energy --train_seed 0 --seed_id 2 "
          "--loo_ids 0:50", "further_train", "fimo_energy", "", 51),
         ("python tda_fimo_scripts/train_final.py --task energy", "train_final", "fimo_energy", "",

@@ -135,8 +135,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--model", default=VIT)
     parser.add_argument("--randomness", default="init")
     parser.add_argument("--num_per_class", type=int, default=10)
-    for name in ("seed_id", "jobs", "train_seed", "num_seeds"):
+    for name in ("seed_id", "jobs", "num_seeds"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--train_seed", type=int, nargs="+")
     for name in ("device", "memory_gb", "chunk"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--loo_ids", nargs="+")
@@ -165,7 +166,7 @@ def _image(stage: str, model: str, flags: Namespace, own: str, outputs: list[Pat
 def _final(stage: str, flags: Namespace, own: str, outputs: list[Path] | None) -> Work:
     source = "" if flags.model == VIT else flags.model
     models = FinalModels(flags.task, source, "--lora" in shlex.split(own))
-    train_seeds = None if flags.train_seed is None else [flags.train_seed]
+    train_seeds = flags.train_seed
     runs, items = models.finals(train_seeds), range(1)
     if stage == "further_train":
         orders = range(flags.num_seeds or models.protocol.num_seeds)

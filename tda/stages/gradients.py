@@ -3,7 +3,7 @@
 Gradients of a sample of θ are computed once for all methods that one command asks for.
 """
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Callable
 
 import numpy as np
@@ -12,8 +12,9 @@ import xarray as xr
 from torch import Tensor
 
 from tda import checkpoints
-from tda.experiments import helpful_sign
+from tda.experiments import METHODS, helpful_sign
 from tda.filters import ridge
+from tda.flag_types import count, size
 from tda.gradients import SampleGradients
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
@@ -36,7 +37,7 @@ SCORES: dict[str, Callable[[SampleGradients, Options], Tensor]] = {
 def add_flags(parser: ArgumentParser) -> None:
     """``--damping``, ``--solver``, ``--also``."""
     parser.add_argument(
-        "--damping", nargs="+", type=_positive, default=DAMPINGS, metavar="LAMBDA",
+        "--damping", nargs="+", type=size, default=DAMPINGS, metavar="LAMBDA",
         help="dampings of the influence function, all from one eigendecomposition "
         f"(analysis uses {DEFAULT_DAMPING} if it is among them, else the first)",
     )  # fmt: skip
@@ -45,14 +46,21 @@ def add_flags(parser: ArgumentParser) -> None:
         help="of the influence function. exact: Gauss-Newton by its dual; lissa: the recursion "
         "on the Hessian; without further flags with the published constants",
     )  # fmt: skip
-    parser.add_argument("--lissa_damping", type=_positive, default=PUBLISHED.damping, help="d")
-    parser.add_argument("--lissa_scale", type=_positive, default=PUBLISHED.scale, help="c")
-    parser.add_argument("--lissa_batch", type=_count, default=PUBLISHED.batch_size, help="size")
     parser.add_argument(
-        "--lissa_steps", type=_count, help="default: one pass over the training data"
+        "--lissa_damping", type=size, default=PUBLISHED.damping, help="LiSSA's damping"
+    )
+    parser.add_argument("--lissa_scale", type=size, default=PUBLISHED.scale, help="LiSSA's scale")
+    parser.add_argument(
+        "--lissa_batch",
+        type=count,
+        default=PUBLISHED.batch_size,
+        help="examples of a batch of LiSSA",
     )
     parser.add_argument(
-        "--also", nargs="+", choices=tuple(SCORES)[:3], default=(),
+        "--lissa_steps", type=count, help="default: one pass over the training data"
+    )
+    parser.add_argument(
+        "--also", nargs="+", choices=tuple(name for name in SCORES if name in METHODS), default=(),
         help="score these methods too, from the same pass over the gradients",
     )  # fmt: skip
 
@@ -125,16 +133,3 @@ def _lissa(options: Options) -> Lissa:
         batch_size=options["lissa_batch"],
         steps=options["lissa_steps"],
     )
-
-
-def _count(text: str) -> int:
-    if int(text) < 1:
-        raise ArgumentTypeError(f"must be at least 1, not {text}")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"a damping is a positive number, not {text}")
-    return value

@@ -18,6 +18,7 @@ from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Run
 from tda.final_model import FinalModels
+from tda.flag_types import count
 from tda.further_training import Course, GoldStandard
 from tda.stages.approximation import add_approximation_flags, default_methods, scores
 from tda.stages.context import Options
@@ -31,7 +32,7 @@ GOLD = "gold"
 def add_mislabel_flags(parser: ArgumentParser) -> None:
     """``--num_trials`` and ``--methods``."""
     parser.add_argument(
-        "--num_trials", type=int, default=NUM_TRIALS,
+        "--num_trials", type=count, default=NUM_TRIALS,
         help="final models, each with labels of its own flipped; default: %(default)s",
     )  # fmt: skip
     add_approximation_flags(parser)
