@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from score_files import write_experiment
 from test_analysis_tables import METHODS
 
@@ -24,7 +25,10 @@ def test_its_python_for_stored_scores_runs(tmp_path, monkeypatch):
     assert set(names["pairs"]["p"].dims) == {"train", "test"}
 
 
-def test_its_python_for_your_own_model_runs():
+def test_its_python_for_your_own_model_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for epoch in (19, 20):
+        save_file(torch.nn.Linear(3, 2).state_dict(), f"epoch{epoch}.safetensors")
     x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     names: dict = {
@@ -34,8 +38,9 @@ def test_its_python_for_your_own_model_runs():
         "test": (x[8:], y[8:]),
     }
     exec(LIBRARY, names)
-    assert dict(names["scores"].sizes) == {"seed": 10, "checkpoint": 1, "train": 8, "test": 4}
+    assert dict(names["loo"].sizes) == {"seed": 10, "checkpoint": 1, "train": 8, "test": 4}
     assert set(names["pairs"]["q"].dims) == {"train", "test"}
+    assert dict(names["scores"].sizes) == {"seed": 1, "checkpoint": 2, "train": 8, "test": 4}
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
