@@ -87,9 +87,9 @@ def read_table(files: list[Path], mend: str) -> pa.Table:
 
 
 def _whole(file: Path) -> pa.Table:
-    """One file's table, without pyarrow's data sets: they are imported late and take memory."""
+    """One file's table, without pyarrow's data sets and threads, which take memory late."""
     with pq.ParquetFile(file) as opened:
-        return opened.read()
+        return opened.read(use_threads=False)
 
 
 def with_columns(table: pa.Table, where: str) -> pa.Table:
