@@ -67,8 +67,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="hub (default), torchvision, a folder; for heloc and folktables a file",
     )
     add("--new_subset", type=_whole_number(0), metavar="SEED", help="draw a fresh subset")
-    add("--num_per_class", type=_whole_number(1), nargs="+", metavar="N", help="as in the paper")
-    add("--num_test_per_class", type=_whole_number(1), metavar="N", help="as in the paper")
+    add(
+        "--num_per_class",
+        type=_whole_number(1),
+        nargs="+",
+        metavar="N",
+        help="training images per class; default: the paper's sizes",
+    )
+    add(
+        "--num_test_per_class",
+        type=_whole_number(1),
+        metavar="N",
+        help="test images per class; default: as many as the paper's",
+    )
     args = parser.parse_args(argv)
     if args.new_subset is None and (args.num_per_class or args.num_test_per_class):
         parser.error("--num_per_class and --num_test_per_class need --new_subset SEED")

@@ -121,7 +121,7 @@ def _command() -> str:
 def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="mnist3", help="mnist3, cifar10, or a new subset's name")
-    parser.add_argument("--num_per_class", type=count, default=10, help="size per class")
+    parser.add_argument("--num_per_class", type=count, default=10, help="training images per class")
     add_family(parser)
     parser.add_argument(
         "--randomness", choices=RANDOMNESS, default="init",
