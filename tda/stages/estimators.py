@@ -122,7 +122,7 @@ def of_gradients(context: Context, followed: list[Pace]) -> dict[str, Tensor]:
             train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
         )  # fmt: skip
         for name, scores_NM in _of_sample(gradients, followed[place], place == last):
-            found.setdefault(name, []).append(scores_NM)
+            found.setdefault(name, []).append(scores_NM.cpu())
     means = {name: torch.stack(scores).double().mean(0) for name, scores in found.items()}
     of_last = {f"{name} of the last checkpoint": found[name][-1].double() for name in AVERAGED}
     return means | of_last
