@@ -119,6 +119,7 @@ class Context(RunContext):
         return {
             **self.experiment.settings(),
             "run": self.run.name,
+            **self.experiment.held_fixed(self.run),
             "data_hash": self.split.hash,
             "tf32": self.options.tf32,
             **self._pretrained_settings,
