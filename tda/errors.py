@@ -8,10 +8,19 @@ from typing import Any
 
 INTERRUPTED = "interrupted: run the same command again to go on"
 _SOON = 0.01  # seconds
+_NO_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 class UserError(Exception):
     """Something the user can mend; the message says what is wrong, where, and how to mend it."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether there was no memory: by type, by torch's type, which is not imported here, or by
+    words, as torch says it of a CPU and libraries of a GPU.
+    """
+    is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_named or any(words in str(error) for words in _NO_MEMORY)
 
 
 def guarded(main: Callable[[], None]) -> None:
@@ -28,12 +37,12 @@ def guarded(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _end(INTERRUPTED, 130)
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         _end(
             "error: there is not enough memory: run the same command again with a smaller "
-            "--memory_gb, --chunk or --jobs if it has them, or on a larger machine; what is "
-            "finished is kept",
+            "--memory_gb, --chunk or --jobs, or another --device, if it has them, or on a larger "
+            "machine; what is finished is kept",
             2,
         )
 
@@ -55,11 +64,6 @@ def _interruptions_kept() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether there was no memory; torch says so of a CPU in words only."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _end(message: str, status: int) -> None:

@@ -264,6 +264,12 @@ class Experiment:
         ]
 
 
+    def held_fixed(self, run: Run) -> dict[str, int]:
+        """The seed that all runs share, whatever their names: ``init`` or ``order``, or none."""
+        shared = {"batch": {"init": run.init}, "init_only": {"order": run.order}}
+        return shared.get(self.randomness, {})
+
+
 class Grid(Protocol):
     """What the runner, checkpoints and errors must know of a system: its names and its runs."""
 
@@ -290,7 +296,7 @@ class Grid(Protocol):
         """What its training depends on."""
 
 
-ORIGIN = ("data_hash", "tf32", "pretrained", "augment")
+ORIGIN = ("data_hash", "tf32", "pretrained", "augment", "init", "order")
 """What a run's training depends on beside :meth:`Experiment.settings`."""
 
 

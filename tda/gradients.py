@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import vjp, vmap
 
 from tda.ensemble import blocks, output
-from tda.errors import UserError
+from tda.errors import UserError, out_of_memory
 from tda.examples import Data, Examples, rows_of
 from tda.objective import Measurement, Objective, output_at
 from tda.parameters import Parameters, channels_last_copy
@@ -385,6 +385,8 @@ def _other_rows(
         with torch.no_grad():  # of the parameters that are not differentiated here
             gradients = vmap(one_example)(x_B, cotangents_LBK.transpose(0, 1))
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         warnings.warn(
             f"gradients of {', '.join(named)} are taken one by one, which is slow: vmap does not "
             f"go through this network ({str(error).splitlines()[0]})",

@@ -63,7 +63,7 @@ def paces(
         horizon += rates[count - 1] * float(mean_rate(gradient_P, scale))
         theta_P = copies.vector()[0]
         if count in kept_steps:
-            scale_P = torch.as_tensor(scale).expand_as(theta_P)
+            scale_P = torch.as_tensor(scale).to(theta_P).expand_as(theta_P)
             found.append(Pace(horizon, sum(rates[:count]), scale_P))
     return found
 

@@ -28,7 +28,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tda.ensemble import blocks
+from tda.ensemble import blocks, matmul_precision
 from tda.errors import UserError
 from tda.examples import Data, labels, rows_of
 from tda.experiments import Recipe
@@ -45,6 +45,7 @@ DRIFT = 0.05  # of the distance travelled: how far a repeated run may end from i
 TEST_BLOCK = 64  # test examples whose gradients are held at a time
 
 
+@matmul_precision(tf32=False)
 def replay(
     posterior: Posterior,
     objective: Objective,

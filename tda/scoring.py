@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from tda.ensemble import matmul_precision
 from tda.errors import UserError
 from tda.examples import Examples, examples, labels
 from tda.gradients import SampleGradients
@@ -68,8 +69,9 @@ class Scoring:
         sizes = [len(coords[dim]) for dim in names]
         return xr.DataArray(np.broadcast_to(zero, sizes), coords, names, name, attrs)
 
+    @matmul_precision(tf32=False)
     def write(self, output: Output) -> None:
-        """Score by all samples.
+        """Score by all samples, in full float32.
 
         Raises:
             UserError: as :func:`tda.attribute`.

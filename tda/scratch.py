@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,7 +29,7 @@ class Scratch:
             self._folder = Path(mkdtemp(dir=folder, prefix="tda-"))
         except OSError as error:
             raise UserError(f"scratch={str(folder)!r} must be a folder to write into") from error
-        self._numbers = count()
+        self._numbers, self._device = count(), "cpu"
         self.close = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def name(self) -> str:
@@ -43,10 +44,21 @@ class Scratch:
         return self._folder / f"{name}.safetensors"
 
     def tensors(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Tensors of a shard: made and written the first time, read then."""
+        """Tensors of a shard: made and written the first time, then read to the same device.
+
+        Raises:
+            UserError: the shard cannot be written.
+        """
         path = self._path(name)
         if path.exists():
-            return load_file(path)
+            return load_file(path, device=self._device)
         tensors = make()
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+        self._device = str(next(iter(tensors.values())).device)
+        try:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"scratch={str(self._folder.parent)!r} cannot be written ({error}): free some "
+                "space, give a folder with more, or leave scratch out"
+            ) from error
         return tensors

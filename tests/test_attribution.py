@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tda
+from tda.ensemble import matmul_precision
 from tda.errors import UserError
 from tda.examples import Data
 from tda.gradients import SampleGradients, capture, output_cotangents
@@ -307,6 +308,40 @@ def test_what_vmap_cannot_do_is_done_one_by_one():
         found = tda.attribute(posterior, tda.Classification(), data, data, method="grad_dot")
     gradients = reference.loss_gradients(network, data)
     np.testing.assert_allclose(found.values[0, 0], gradients @ gradients.T, rtol=1e-9)
+
+
+def test_a_want_of_memory_is_not_taken_for_something_that_vmap_cannot_do():
+    class Full(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(4).double())
+
+        def forward(self, x):
+            if torch._C._functorch.is_functorch_wrapped_tensor(x):
+                raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
+            return x * self.scale
+
+    data = Data(normal((N, 4), 1), torch.arange(N) % 4, np.arange(N))
+    posterior = tda.Posterior.of_networks({0: [Full()]})
+    with pytest.raises(torch.OutOfMemoryError):
+        tda.attribute(posterior, tda.Classification(), data, data, method="grad_dot")
+
+
+@pytest.mark.parametrize("score", ["attribute", "self_influence"])
+def test_scores_are_taken_in_full_precision_whatever_torch_is_set_to(score, monkeypatch):
+    seen, capture = set(), tda.gradients.capture
+
+    def looked(*arguments):
+        seen.add((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return capture(*arguments)
+
+    monkeypatch.setattr(tda.gradients, "capture", looked)
+    data = [Data(X, Y, np.arange(N))] * (2 if score == "attribute" else 1)
+    posterior = tda.Posterior.of_networks({0: [small()]})
+    with matmul_precision(tf32=True):
+        getattr(tda, score)(posterior, tda.Classification(), *data, method="grad_dot")
+        assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+    assert seen == {(False, False)}
 
 
 def small():

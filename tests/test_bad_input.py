@@ -92,6 +92,19 @@ def test_results_of_other_settings_are_refused_and_named(capsys):
     assert "damping: file [0.1], asked [0.2]" in message
 
 
+@pytest.mark.parametrize(("randomness", "shared"), [("batch", "init"), ("init_only", "order")])
+def test_runs_that_share_the_first_seed_are_refused_after_it_changed(
+    capsys, monkeypatch, tmp_path, randomness, shared
+):
+    flags = ("--seed_id", 1, "--randomness", randomness)
+    assert run("train_cnn", *flags) == 0
+    first, *others = paths.SEEDS.read_text().split()
+    (tmp_path / "seeds.txt").write_text("\n".join(["7", *others]) + "\n")
+    monkeypatch.setattr(paths, "SEEDS", tmp_path / "seeds.txt")
+    assert f"({shared}: file {first}, asked 7)" in fails(capsys, "train_cnn", *flags)
+    assert f"({shared}: file {first}, asked 7)" in fails(capsys, "grad_dot", *flags)
+
+
 def test_scores_of_other_checkpoints_are_refused(capsys):
     for path in checkpoint().parent.glob("*.safetensors"):
         path.unlink()

@@ -1,14 +1,19 @@
 """Every estimator of a run as a stage, and the table of what predicts retraining."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from score_files import NAME, NUM_TEST, NUM_TRAIN, call, coordinates, read, write_experiment
 from stage_scripts import SMALL, make_subset, run, score_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tda import paths, store
 from tda.ablations import ABLATIONS
 from tda.experiments import Experiment
+from tda.stages import estimators
 from tda.stages.estimators import APPROXIMATE, DAMPINGS, random_halves
 
 SIGNAL = np.random.default_rng(0).normal(size=(NUM_TRAIN, NUM_TEST))
@@ -29,6 +34,22 @@ def ran(tmp_path_factory):
         names = ("loo", "influence", "grad_dot")
         stages = {name: store.open_scores(score_file(name), "test") for name in names}
         yield stages, store.open_scores(paths.estimators(SMALL.name, SMALL.runs()[0].name), "test")
+
+
+def test_scores_of_gradients_come_from_a_gpu_to_where_those_of_replays_are(monkeypatch):
+    def of_sample(*_arguments):
+        for name in estimators.AVERAGED:
+            yield name, torch.zeros(3, 2, device="cuda:0")
+
+    monkeypatch.setattr(estimators, "_of_sample", of_sample)
+    monkeypatch.setattr(estimators, "SampleGradients", lambda *_arguments, **_named: None)
+    with FakeTensorMode():
+        context = SimpleNamespace(
+            posterior=torch.zeros(2, 5), network=None, objective=None, memory_bytes=1,
+            split=SimpleNamespace(train=None, test=None),
+        )  # fmt: skip
+        found = estimators.of_gradients(context, [None, None])
+    assert {scores.device.type for scores in found.values()} == {"cpu"}
 
 
 def test_every_estimator_is_there_and_finite(ran):

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from tda import memory, networks
+from tda.errors import guarded, out_of_memory
 from tda.experiments import Recipe
+from tda.stages import context
 
 CPU = torch.device("cpu")
 
@@ -42,3 +44,52 @@ def test_a_full_gpu_says_how_many_members_were_too_many():
 def test_a_gpu_too_small_for_one_member_is_an_error_that_says_so():
     with pytest.raises(memory.UserError, match="--device cpu"), memory.full_gpu_noticed(1):
         raise torch.OutOfMemoryError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("Tried to allocate 20.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        MemoryError(),
+    ],
+)
+def test_a_want_of_memory_anywhere_in_a_script_is_one_sentence(error, capsys):
+    def script():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(script)
+    assert ended.value.code == 2
+    assert "there is not enough memory" in capsys.readouterr().err
+
+
+def test_other_errors_are_no_want_of_memory():
+    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def unusable(monkeypatch):
+    """A GPU that is there, and fails at its first use."""
+
+    def ones(*_sizes, device):
+        if device != "cpu":
+            raise RuntimeError("CUDA error: no kernel image is available\nfurther lines")
+        return torch.zeros(1)
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "ones", ones)
+
+
+def test_a_gpu_that_cannot_be_used_is_named_and_the_cpu_taken(monkeypatch, capsys):
+    unusable(monkeypatch)
+    assert context.choose_device(None, 3) == "cpu"
+    expected = "cuda:1 cannot be used (CUDA error: no kernel image is available): going on"
+    assert expected in capsys.readouterr().err
+
+
+def test_a_gpu_that_was_asked_for_and_cannot_be_used_is_an_error(monkeypatch):
+    unusable(monkeypatch)
+    with pytest.raises(memory.UserError, match="'cuda:0' cannot be used here"):
+        context.choose_device("cuda:0", None)

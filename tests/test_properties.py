@@ -1,5 +1,6 @@
 """What must hold for every estimator, whatever the network and the data."""
 
+import resource
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tda
+from tda.scratch import Scratch
 
 N, M = 9, 4
 SETTINGS = {
@@ -160,6 +163,28 @@ def test_shards_are_written_once_and_read_again(tmp_path, monkeypatch):
     own, train, test = network(1), data(N, 1), data(M, 2)
     scores(own, train, test, "grad_cos", memory_gb=1e-6, scratch=tmp_path)
     assert sum(captured) == N + M + 2  # and the first example of both, to measure it
+
+
+def test_a_scratch_that_is_full_is_one_sentence(tmp_path):
+    shard, limits = {"x": torch.zeros(10_000)}, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(tda.errors.UserError, match="free some space, give a folder with more"):
+            Scratch(tmp_path).tensors("one", lambda: shard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_shards_come_back_to_the_device_that_they_are_of(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(tda.scratch, "save_file", lambda _tensors, path: path.touch())
+    monkeypatch.setattr(tda.scratch, "load_file", lambda _path, **where: read.append(where))
+    with FakeTensorMode():
+        shard = {"x": torch.zeros(3, device="cuda:0")}
+        folder = Scratch(tmp_path)
+        for _ in range(2):
+            folder.tensors("one", lambda: shard)
+    assert read == [{"device": "cuda:0"}]
 
 
 def test_scratch_must_be_a_folder(tmp_path):

@@ -25,7 +25,7 @@ FILE = "loo"
 class Counting(Stage):
     """Its scores are the size of the chunk that each item was made with."""
 
-    name, unit = FILE, "item"
+    name, unit, stacks = FILE, "item", True
 
     def __init__(self, wanted=range(COUNT), largest_chunk=8):
         self.wanted, self.largest_chunk = wanted, largest_chunk
@@ -91,6 +91,14 @@ def test_a_full_gpu_half_way_makes_the_whole_run_again_with_half_the_members(cap
     assert set(result()["chunk"].values) == {4}
     assert "going on with 4 members a time" in capsys.readouterr().err
     assert not parts_folder().exists()
+
+
+def test_a_stage_that_stacks_nothing_says_at_once_that_the_gpu_is_full(capsys):
+    stage = Counting(largest_chunk=4)
+    stage.stacks = False
+    with pytest.raises(UserError, match="the GPU has not enough free memory"):
+        work(stage)
+    assert "going on" not in capsys.readouterr().err
 
 
 def test_jobs_make_what_no_other_job_has_made(capsys):

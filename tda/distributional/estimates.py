@@ -16,7 +16,7 @@ from torch import Tensor
 from tda.attribution import attribute
 from tda.distributional.scales import SIGN, as_shifts, scale_of
 from tda.distributional.unrolling import Unrolled, in_blocks
-from tda.ensemble import losses
+from tda.ensemble import losses, matmul_precision
 from tda.errors import UserError
 from tda.examples import Data, labels
 from tda.groups import group_scores
@@ -120,6 +120,7 @@ def shifts(
     )
 
 
+@matmul_precision(tf32=False)
 def _unrolled(
     posterior: Posterior,
     objective: Objective,

@@ -1,6 +1,7 @@
 """What the computation of one run needs, each made when first asked for."""
 
 import os
+import sys
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -118,6 +119,7 @@ class Context(RunContext):
         return {
             **self.experiment.settings(),
             "run": self.run.name,
+            **self.experiment.held_fixed(self.run),
             "data_hash": self.split.hash,
             "tf32": self.options.tf32,
             **self._pretrained_settings,
@@ -195,17 +197,22 @@ def forget() -> None:
 def choose_device(requested: str | None, seed_id: int | None) -> str:
     """``cuda:{seed_id mod GPUs}`` if there is a GPU, else the CPU, or what was asked for.
 
+    A GPU that is there and cannot be used is named on stderr, and the CPU taken.
+
     Raises:
-        UserError: the device that was asked for is not there.
+        UserError: the device that was asked for cannot be used.
     """
-    if requested is None:
-        gpus = torch.cuda.device_count()
-        return f"cuda:{(seed_id or 0) % gpus}" if gpus else "cpu"
+    gpus = torch.cuda.device_count()
+    device = requested or (f"cuda:{(seed_id or 0) % gpus}" if gpus else "cpu")
     try:
-        torch.ones(1, device=requested).item()
+        torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {requested!r} cannot be used here: leave out --device") from error
-    return requested
+        if requested:
+            raise UserError(f"device {device!r} cannot be used here: leave out --device") from error
+        reason = str(error).partition("\n")[0]
+        print(f"{device} cannot be used ({reason}): going on on the CPU", file=sys.stderr)
+        return "cpu"
+    return device
 
 
 def default_jobs(device: str, num_parts: int) -> int:

@@ -60,7 +60,7 @@ def add_flags(parser: ArgumentParser) -> None:
 class Estimators(Stage):
     """Scores of all estimators; losses of models trained on random halves."""
 
-    name, unit = "estimators", "run"
+    name, unit, stacks = "estimators", "run", True
 
     def outputs(self, options: Options) -> tuple[str, ...]:
         return ("estimators",)
@@ -113,7 +113,7 @@ def followed_paces(context: Context) -> list[Pace]:
 
 
 def of_gradients(context: Context, followed: list[Pace]) -> dict[str, Tensor]:
-    """Scores [N M] by estimator, from the gradients of each checkpoint."""
+    """Scores [N M] by estimator, on the CPU, from the gradients of each checkpoint."""
     found: dict[str, list[Tensor]] = {}
     last = len(context.posterior) - 1
     for place, theta_P in enumerate(context.posterior):
@@ -122,7 +122,7 @@ def of_gradients(context: Context, followed: list[Pace]) -> dict[str, Tensor]:
             train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
         )  # fmt: skip
         for name, scores_NM in _of_sample(gradients, followed[place], place == last):
-            found.setdefault(name, []).append(scores_NM)
+            found.setdefault(name, []).append(scores_NM.cpu())
     means = {name: torch.stack(scores).double().mean(0) for name, scores in found.items()}
     of_last = {f"{name} of the last checkpoint": found[name][-1].double() for name in AVERAGED}
     return means | of_last

@@ -99,7 +99,7 @@ class TrainFinal(FinalStage):
 class FurtherTraining(FinalStage):
     """Test losses after further training with all data, and without each left-out example."""
 
-    name, unit = "further_train", "training"
+    name, unit, stacks = "further_train", "training", True
 
     def resolved(self, models: FinalModels, flags: dict) -> dict:
         return {**flags, "optimizer": models.protocol.optimizer(flags["optimizer"])}

@@ -92,7 +92,7 @@ class Mislabel(FinalStage):
     each method.
     """
 
-    name, unit = "mislabel", "trial"
+    name, unit, stacks = "mislabel", "trial", True
 
     def train_seeds(self, flags: Namespace) -> range:
         return range(flags.num_trials)

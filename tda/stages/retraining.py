@@ -43,6 +43,8 @@ def add_ats_flags(parser: ArgumentParser) -> None:
 class _InParts(Stage):
     """A stage whose work is a range of retrainings or steps."""
 
+    stacks = True
+
     def part_size(self, context: Context) -> int:
         return max(MIN_PART, context.chunk)
 

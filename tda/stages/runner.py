@@ -42,10 +42,12 @@ class Stage(Generic[Known]):
     Attributes:
         name: name of the script.
         unit: what an item of the work is, for the progress bar.
+        stacks: whether members are trained together, so that fewer of them take less memory.
     """
 
     name = ""
     unit = "run"
+    stacks = False
 
     def context(self, experiment: Any, run: Run, options: Options) -> Known:
         """The context of a run, kept while its parts are computed."""
@@ -251,7 +253,7 @@ class _Job:
 
     def compute(self, part: Part) -> Part:
         start, of_run = time.perf_counter(), self.context(part.run)
-        with full_gpu_noticed(of_run.chunk):
+        with full_gpu_noticed(of_run.chunk if self.stage.stacks else 1):
             results = self.stage.compute(of_run, part.items, of_run.chunk)
         seconds = time.perf_counter() - start
         for output, file in self.part_files(part).items():
