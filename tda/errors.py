@@ -8,19 +8,29 @@ from typing import Any
 
 INTERRUPTED = "interrupted: run the same command again to go on"
 _SOON = 0.01  # seconds
-_NO_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+_NO_MEMORY = (
+    "can't allocate memory",
+    "annot allocate memory",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+    "failed to map segment",
+    "can't start new thread",
+)
 
 
 class UserError(Exception):
     """Something the user can mend; the message says what is wrong, where, and how to mend it."""
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether there was no memory: by type, by torch's type, which is not imported here, or by
-    words, as torch says it of a CPU and libraries of a GPU.
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether there was no memory, for this or for what it comes from: by type, by torch's type,
+    which is not imported here, or by words, as torch, the system and libraries of a GPU say it.
     """
+    if error is None:
+        return False
     is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return is_named or any(words in str(error) for words in _NO_MEMORY)
+    is_said = any(words in str(error) for words in _NO_MEMORY)
+    return is_named or is_said or out_of_memory(error.__cause__ or error.__context__)
 
 
 def guarded(main: Callable[[], None]) -> None:
@@ -36,7 +46,7 @@ def guarded(main: Callable[[], None]) -> None:
         _end(f"error: {error}", 2)
     except KeyboardInterrupt:
         _end(INTERRUPTED, 130)
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         if not out_of_memory(error):
             raise
         _end(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from tda import experiments
-from tda.errors import UserError
+from tda.errors import UserError, out_of_memory
 
 _UNDECODABLE = (
     OSError,
@@ -80,6 +80,8 @@ def read_table(files: list[Path], mend: str) -> pa.Table:
     try:
         table = pa.concat_tables([_whole(file) for file in files])
     except (OSError, pa.ArrowException) as error:
+        if out_of_memory(error):
+            raise
         raise UserError(
             f"{name} is damaged or no parquet file ({type(error).__name__}): {mend}"
         ) from error

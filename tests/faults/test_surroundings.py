@@ -47,7 +47,7 @@ def test_odd_names_of_folders(system, name, tmp_path):
 
 @each([], [*SOME, ("cnn", "grad_dot")])
 def test_little_memory_is_enough_or_one_sentence(system, name, tmp_path):
-    """What is left is 2 to 64 MB beyond what torch and its libraries take."""
+    """What is left is 2, 12 or 64 MB beyond what torch and its libraries take."""
     whole = reference(system, name)
     refusals = 0
     for megabytes in (2, 12, 64):
