@@ -263,7 +263,6 @@ class Experiment:
             for seed in all_seeds
         ]
 
-
     def held_fixed(self, run: Run) -> dict[str, int]:
         """The seed that all runs share, whatever their names: ``init`` or ``order``, or none."""
         shared = {"batch": {"init": run.init}, "init_only": {"order": run.order}}
