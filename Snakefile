@@ -67,8 +67,14 @@ COMPARISONS = (  # figures of all experiments that exist
     "figure_04_p_value_by_size",
     "figure_06_p_value_by_checkpoints",
 )
-DISTRIBUTIONAL = ("regression_1d", "convergence", "concrete", "mnist3_spread", "mnist3_groups",
-                  "cifar10_pruning")
+DISTRIBUTIONAL = {  # what is read: a table or an experiment's images
+    "regression_1d": None,
+    "convergence": "concrete",
+    "concrete": "concrete",
+    "mnist3_spread": SMALL,
+    "mnist3_groups": SMALL,
+    "cifar10_pruning": Experiment("cnn2", "cifar10", 10),
+}
 FINAL = [FinalModels(task) for task in ("concrete", "energy")]
 REDUCED = [
     FinalModels(f"{task}_reduced") for task in ("adult", "heloc", "cifar10", "sst2")
@@ -221,6 +227,13 @@ def final_data(models):
     if models.pretrained:
         return [paths.sentences(split) for split in ("train", "validation")]
     return [paths.images(models.rows, split) for split in ("train", "test")]
+
+
+def distributional_data(read):
+    """What the data of a distributional experiment are read from."""
+    if isinstance(read, Experiment):
+        return [file for file in images(read) if file != paths.SEEDS]
+    return [paths.rows(read, TABLES_OF_ROWS[read].suffix)] if read else []
 
 
 def approximated(models, run):
@@ -429,16 +442,18 @@ rule distributional:
         [paths.figure(f"distributional_{name}", name) for name in DISTRIBUTIONAL],
 
 
-for distributional in DISTRIBUTIONAL:
+for distributional, read in DISTRIBUTIONAL.items():
 
     rule:
         name: f"distributional_{distributional}_samples"
+        input:
+            distributional_data(read),
         output:
             update(paths.distributional(distributional)),
         params:
             name=distributional,
         shell:
-            "{PYTHON} tda_distributional_scripts/{params.name}.py"
+            "{PYTHON} tda_distributional_scripts/{params.name}.py && touch -c {output:q}"
 
     rule:
         name: f"distributional_{distributional}"

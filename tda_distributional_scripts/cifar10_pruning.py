@@ -101,5 +101,6 @@ SETTINGS = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run_script(__doc__, "cifar10_pruning", SETTINGS, make, runs=10)
+    run_script(
+        __doc__, "cifar10_pruning", SETTINGS, make, runs=10, data=lambda: data.load(EXPERIMENT)
+    )

@@ -17,7 +17,6 @@ import tda.interruption  # noqa: F401
 from dataclasses import asdict
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor, nn
 
@@ -102,5 +101,4 @@ SETTINGS = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run_script(__doc__, "concrete", SETTINGS, make, runs=100)
+    run_script(__doc__, "concrete", SETTINGS, make, runs=100, data=lambda: tabular.load("concrete"))

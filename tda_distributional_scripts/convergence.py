@@ -91,5 +91,6 @@ SETTINGS = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run_script(__doc__, "convergence", SETTINGS, make, runs=6)
+    run_script(
+        __doc__, "convergence", SETTINGS, make, runs=6, data=lambda: tabular.load("concrete")
+    )

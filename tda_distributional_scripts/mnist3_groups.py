@@ -76,5 +76,4 @@ def _mask(members: Tensor, num_train: int) -> np.ndarray:
 SETTINGS = {**margins.SETTINGS, "cluster": CLUSTER, "random": NUM_RANDOM}
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run_script(__doc__, "mnist3_groups", SETTINGS, make, runs=30)
+    run_script(__doc__, "mnist3_groups", SETTINGS, make, runs=30, data=margins.split)

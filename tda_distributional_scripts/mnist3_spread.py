@@ -28,7 +28,6 @@ import tda.interruption  # noqa: F401
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 
 import tda
@@ -119,5 +118,6 @@ SETTINGS = {
 }
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run_script(__doc__, "mnist3_spread", SETTINGS, make, runs=150, retrained=500)
+    run_script(
+        __doc__, "mnist3_spread", SETTINGS, make, runs=150, retrained=500, data=margins.split
+    )

@@ -1,14 +1,21 @@
 """Scripts of distributional experiments end to end, with few runs, twice, from a foreign folder."""
 
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
+import xarray as xr
 
 from tda import paths, store
+from tda.stages import distributional
+from tda.stages.distributional import run_script
 
 
 def script(*arguments, root, ok=True):
@@ -52,6 +59,47 @@ def test_what_is_missing_is_named_with_its_command(root):
     assert "make it with `python tda_distributional_scripts/concrete.py`" in said
     few = script("tda_distributional_scripts/concrete.py", "--runs", "2", root=root, ok=False)
     assert "--runs 2 are too few to compare distributions: 4 or more" in few
+
+
+@pytest.mark.usefixtures("root")
+def test_samples_of_other_data_are_refused(monkeypatch, capsys):
+    """As when data/prepare.py has replaced JPEG images by the original ones."""
+    monkeypatch.setattr(sys, "argv", ["concrete.py", "--runs", "4"])
+    made = []
+
+    def run(data_hash):
+        def make(num_runs):
+            made.append((num_runs, torch.get_num_threads()))
+            return xr.Dataset()
+
+        data = SimpleNamespace(hash=data_hash)
+        run_script("", "concrete", {"a": 1}, make, runs=100, data=lambda: data)
+
+    torch.set_num_threads(2)
+    for _ in range(2):
+        run("one")
+    assert made == [(4, 1)]
+    with pytest.raises(SystemExit):
+        run("other")
+    assert "(data_hash: file 'one', asked 'other')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["concrete", "convergence", "mnist3_spread", "mnist3_groups",
+                                  "cifar10_pruning"])  # fmt: skip
+@pytest.mark.usefixtures("root")
+def test_scripts_that_read_data_record_which(monkeypatch, name):
+    """Instead of making samples they are asked for their data."""
+    found = []
+
+    def asked(*_arguments, data=None, **_named):
+        found.append(data().hash)
+
+    monkeypatch.setattr(distributional, "run_script", asked)
+    runpy.run_path(
+        str(paths.REPOSITORY / f"tda_distributional_scripts/{name}.py"), None, "__main__"
+    )
+    (data_hash,) = found
+    assert len(data_hash) == 16
 
 
 def test_concrete_ranks_removals_by_the_number_of_runs(root):

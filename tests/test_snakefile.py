@@ -1,6 +1,7 @@
 """The graph of the work: it plans the paper's grid, and carries out a small experiment."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from stage_scripts import SMALL, STAGES, make_subset
 
 from tda import paths
 from tda.experiments import PAPER_GRID, VIT_GRID, VIT_SMALL_GRID, Experiment
+from tda.tabular import TABLES
 
 
 def snakemake(*arguments):
@@ -224,3 +226,16 @@ def test_distributional_experiments_are_made_and_drawn():
     rules = {line.split()[0] for line in plan.splitlines() if line.strip()}
     for name in DISTRIBUTIONAL:
         assert {f"distributional_{name}_samples", f"distributional_{name}"} <= rules
+
+
+def test_samples_are_looked_at_again_after_their_data_changed():
+    for name in DISTRIBUTIONAL:
+        samples = paths.distributional(name)
+        samples.parent.mkdir(parents=True, exist_ok=True)
+        samples.touch()
+    data = paths.root() / "data" / "concrete"
+    shutil.copytree(paths.REPOSITORY / "data" / "concrete", data)
+    os.utime(data / f"rows.{TABLES['concrete'].suffix}", (2**32, 2**32))
+    plan = counts(snakemake("--dry-run", "--quiet", "host", "--", "distributional"))
+    again = {name for name in DISTRIBUTIONAL if f"distributional_{name}_samples" in plan}
+    assert again == {"concrete", "convergence"}

@@ -6,6 +6,7 @@ import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -26,18 +27,26 @@ def run_script(
     *,
     runs: int,
     retrained: int | None = None,
+    data: Callable[[], Any] | None = None,
 ) -> None:
-    """Parse the flags and make the samples, unless they are there with equal settings.
+    """Parse the flags; make the samples, on one thread, unless those of equal settings are there.
 
     Args:
         doc: the script's docstring, shown by ``--help``.
         name: of the experiment; the result is :func:`tda.paths.distributional` of it.
-        settings: what the result depends on, besides the number of runs.
+        settings: what the result depends on, besides the number of runs and the data.
         make: from the number of runs (and of retrained ones) to the samples.
         runs: the default number.
         retrained: likewise of ``--retrained``; None: there is no such flag.
+        data: loads what is read, with its ``hash``; None: nothing is read.
     """
-    guarded(lambda: _run(name, settings, make, _counts(doc, runs, retrained)))
+
+    def run() -> None:
+        counts = _counts(doc, runs, retrained)
+        own = {"data_hash": data().hash} if data else {}
+        _run(name, {**settings, **own, "experiment": name, **counts}, make, list(counts.values()))
+
+    guarded(run)
 
 
 def _counts(doc: str, runs: int, retrained: int | None) -> dict[str, int]:
@@ -57,17 +66,17 @@ def _counts(doc: str, runs: int, retrained: int | None) -> dict[str, int]:
     return counts
 
 
-def _run(
-    name: str, settings: dict, make: Callable[..., xr.Dataset], counts: dict[str, int]
-) -> None:
-    path, wanted = paths.distributional(name), {**settings, "experiment": name, **counts}
+def _run(name: str, settings: dict, make: Callable[..., xr.Dataset], counts: list[int]) -> None:
+    from tda.stages.runner import settle_process  # torch, which analyses start without
+
+    path = paths.distributional(name)
     command = shlex.join(["python", f"tda_distributional_scripts/{name}.py", *sys.argv[1:]])
-    if not store.is_done(path, wanted, command):
+    if not store.is_done(path, settings, command):
+        settle_process()
         start = time.perf_counter()
-        samples = make(*counts.values())
+        samples = make(*counts)
         seconds = time.perf_counter() - start
-        threads = sys.modules["torch"].get_num_threads()  # imported by what makes samples
-        store.write_scores(path, samples, wanted, seconds=seconds, threads=threads, flags=command)
+        store.write_scores(path, samples, settings, seconds=seconds, flags=command)
     print(path)
 
 

@@ -23,12 +23,17 @@ SETTINGS = {"model": EXPERIMENT.model, "task": EXPERIMENT.task, **asdict(RECIPE)
             "queries": NUM_QUERIES}  # fmt: skip
 
 
+def split() -> data.Split:
+    """The data, with their hash."""
+    return data.load(EXPERIMENT)
+
+
 def images(num_queries: int = NUM_QUERIES) -> tuple[Data, Data]:
     """The training images and the queries, of all classes alike."""
-    split = data.load(EXPERIMENT)
-    label = split.test.y.numpy()
+    both = split()
+    label = both.test.y.numpy()
     by_class = [np.flatnonzero(label == c)[: num_queries // 3] for c in np.unique(label)]
-    return split.train, split.test.take(torch.from_numpy(np.concatenate(by_class)))
+    return both.train, both.test.take(torch.from_numpy(np.concatenate(by_class)))
 
 
 def trained(train: Data, seeds: Sequence[int]) -> Posterior:
