@@ -15,6 +15,7 @@ import pandas as pd
 
 from tda import paths, store
 from tda.analysis import main
+from tda.errors import UserError
 from tda.experiments import METHODS, Experiment
 from tda.figures.sources import read_table
 
@@ -26,15 +27,27 @@ HEADER = (
 
 def analyse(experiment: Experiment) -> list[Path]:
     """Write and print the table of one experiment."""
+    folder = paths.results(experiment.name)
+    try:
+        text = summary(experiment)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(
+            f"a table in {folder} is not as it was written ({error!r}): delete its *.csv and run "
+            f"`snakemake --cores all {experiment.name}`"
+        ) from error
+    path = folder / "summary.md"
+    store.write_whole(path, lambda file: file.write_text(text))
+    print(f"\n{text}")
+    return [path, *sorted(paths.figure(experiment.name, "x").parent.glob("*.png"))]
+
+
+def summary(experiment: Experiment) -> str:
+    """The table in markdown, and what it is about."""
     tests = read_table(experiment, "p_values")
     tests = tests[tests["num_checkpoints"] == tests["num_checkpoints"].max()]
     tests = tests[tests["method"].isin(METHODS)]
     rows = [row(experiment, test) for _, test in tests.iterrows()]
-    text = "\n".join([introduction(experiment, tests.iloc[0]), "", *markdown(rows)]) + "\n"
-    path = paths.results(experiment.name) / "summary.md"
-    store.write_whole(path, lambda file: file.write_text(text))
-    print(f"\n{text}")
-    return [path, *sorted(paths.figure(experiment.name, "x").parent.glob("*.png"))]
+    return "\n".join([introduction(experiment, tests.iloc[0]), "", *markdown(rows)]) + "\n"
 
 
 def introduction(experiment: Experiment, test: pd.Series) -> str:

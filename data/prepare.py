@@ -21,37 +21,30 @@ Takes   1 s (mnist: 3 s) from a local folder on 2 CPU cores; from elsewhere the 
 import tda.interruption  # noqa: F401
 
 import argparse
-import sys
 from pathlib import Path
 
 from tda import adoption, experiments, preparation, sentences, tabular
-from tda.errors import INTERRUPTED, UserError
+from tda.errors import guarded
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 (with one line of error) or 130 (Ctrl-C)."""
-    args = parse(argv)
-    try:
-        if args.task == "heloc":
-            folder = adoption.adopt(args.task, Path(args.source))
-        elif args.task == "folktables":
-            folder = adoption.adopt_census(args.source)
-        elif args.task == "sst2":
-            folder = sentences.adopt(args.source)
-        elif args.new_subset is None:
-            folder = preparation.rebuild(args.task, args.source)
-        else:
-            folder = preparation.new_subset(
-                args.task, args.source, args.new_subset, args.num_per_class, args.num_test_per_class
-            )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return 130
-    print(f"written: {folder}")
-    return 0
+def main(argv: list[str] | None = None) -> None:
+    """Run one command; the process ends with 0, 2 (with one line of error) or 130 (Ctrl-C)."""
+    guarded(lambda: print(f"written: {made(parse(argv))}"))
+
+
+def made(args: argparse.Namespace) -> Path:
+    """The folder that was asked for."""
+    if args.task == "heloc":
+        return adoption.adopt(args.task, Path(args.source))
+    if args.task == "folktables":
+        return adoption.adopt_census(args.source)
+    if args.task == "sst2":
+        return sentences.adopt(args.source)
+    if args.new_subset is None:
+        return preparation.rebuild(args.task, args.source)
+    return preparation.new_subset(
+        args.task, args.source, args.new_subset, args.num_per_class, args.num_test_per_class
+    )
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -115,4 +108,4 @@ def _whole_number(smallest: int):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,11 +4,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import Any
 
 INTERRUPTED = "interrupted: run the same command again to go on"
+NO_MEMORY = (
+    "there is not enough memory: run the same command again with a smaller --memory_gb, --chunk or "
+    "--jobs, or another --device, if it has them, or on a larger machine; what is finished is kept"
+)
 _SOON = 0.01  # seconds
-_NO_MEMORY = (
+_SAID = (
     "can't allocate memory",
     "annot allocate memory",
     "out of memory",
@@ -29,7 +34,7 @@ def out_of_memory(error: BaseException | None) -> bool:
     if error is None:
         return False
     is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    is_said = any(words in str(error) for words in _NO_MEMORY)
+    is_said = any(words in str(error) for words in _SAID)
     return is_named or is_said or out_of_memory(error.__cause__ or error.__context__)
 
 
@@ -42,19 +47,16 @@ def guarded(main: Callable[[], None]) -> None:
     try:
         with _interruptions_kept():
             main()
-    except UserError as error:
-        _end(f"error: {error}", 2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        _finalise(error)
         _end(INTERRUPTED, 130)
     except Exception as error:
-        if not out_of_memory(error):
+        is_told = isinstance(error, UserError)
+        if out_of_memory(error.__cause__ if is_told else error):
+            _end(f"error: {NO_MEMORY}", 2)
+        if not is_told:
             raise
-        _end(
-            "error: there is not enough memory: run the same command again with a smaller "
-            "--memory_gb, --chunk or --jobs, or another --device, if it has them, or on a larger "
-            "machine; what is finished is kept",
-            2,
-        )
+        _end(f"error: {error}", 2)
 
 
 @contextmanager
@@ -74,6 +76,13 @@ def _interruptions_kept() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def _finalise(error: KeyboardInterrupt) -> None:
+    """Let go of what was interrupted half-made: what its finalisers say of that, nobody needs."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    clear_frames(error.__traceback__)
+    sys.unraisablehook = before
 
 
 def _end(message: str, status: int) -> None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from tda import experiments
-from tda.errors import UserError, out_of_memory
+from tda.errors import UserError
 
 _UNDECODABLE = (
     OSError,
@@ -79,9 +79,7 @@ def read_table(files: list[Path], mend: str) -> pa.Table:
     name = " and ".join(map(str, files))
     try:
         table = pa.concat_tables([_whole(file) for file in files])
-    except (OSError, pa.ArrowException) as error:
-        if out_of_memory(error):
-            raise
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(
             f"{name} is damaged or no parquet file ({type(error).__name__}): {mend}"
         ) from error

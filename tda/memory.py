@@ -73,4 +73,4 @@ def full_gpu_noticed(chunk: int) -> Iterator[None]:
         raise UserError(
             "the GPU has not enough free memory: end what else runs on it, choose another "
             "with --device, lower --memory_gb, or use --device cpu"
-        ) from error
+        ) from None

@@ -147,7 +147,8 @@ def _from_source(source: str, split: str) -> pd.DataFrame:
 
 
 def _checked(rows: pd.DataFrame, where: str) -> pd.DataFrame:
-    whole = len(rows) and rows["sentence"].map(lambda text: isinstance(text, str)).all()
+    there = len(rows) and {"sentence", "label"} <= set(rows)
+    whole = there and rows["sentence"].map(lambda text: isinstance(text, str)).all()
     if not whole or not np.isin(rows["label"], (0, 1)).all():
         raise UserError(f"{where} needs sentences with a label of 0 or 1 each: {MEND}")
     return rows

@@ -58,7 +58,11 @@ def prepare(*flags) -> int:
     spec = importlib.util.spec_from_file_location("prepare", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main([str(flag) for flag in flags])
+    try:
+        module.main([str(flag) for flag in flags])
+    except SystemExit as ended:
+        return int(ended.code)
+    return 0
 
 
 def error_of(capsys, *flags) -> str:

@@ -105,5 +105,6 @@ def _work(command: Command, root: Path, log: Path, begun) -> None:
     if command.script:
         try:
             runpy.run_path(sys.argv[0], run_name="__main__")
-        except KeyboardInterrupt:  # as Python itself would end
+        except (Exception, KeyboardInterrupt):  # as Python itself would end
             sys.excepthook(*sys.exc_info())
+            os._exit(1)
