@@ -22,7 +22,7 @@ from tda import paths, store
 from tda.errors import UserError
 from tda.figures import fimo, style
 from tda.final_model import FinalModels
-from tda.final_results import main, write_table
+from tda.final_results import check_alike, main, write_table
 from tda.statistics.detection import area_under_curve
 from tda.statistics.intervals import t_interval
 
@@ -46,13 +46,17 @@ def read(models: FinalModels) -> xr.Dataset:
     """All trials along a dim ``seed``.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or they do not belong together.
     """
     made_by = command(models)
     files = sorted(paths.mislabelled(models.name, "x").parent.glob("[!.]*.nc"))
     if not files:
         raise UserError(f"{models.name} has no mislabelled examples yet: run `{made_by}`")
     trials = [store.open_scores(file, made_by).isel(train_seed=0) for file in files]
+    made = [store.settings_of(trial) for trial in trials]
+    for own in made:  # of each trial: its labels are flipped after the data were read
+        own["data_hash"] = own.get("data_hash", "").partition("-flipped-")[0]
+    check_alike(dict(zip(files, made, strict=True)), made_by, "train_seed")
     return xr.concat(trials, dim="seed", join="exact")
 
 

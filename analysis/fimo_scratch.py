@@ -23,6 +23,7 @@ from tda.figures import fimo_gold, style
 from tda.final_model import FinalModels
 from tda.final_results import (
     adjusted,
+    check_same_models,
     command,
     main,
     methods,
@@ -39,20 +40,22 @@ FURTHER = "further training"
 def analyse(models: FinalModels) -> Iterator[Path]:
     """Write the table and the figure of one task."""
     scratch = read_further(models, "scratch")
-    retrained = adjusted(scratch, "full").mean("seed").isel(step=-1, drop=True)
-    table = pd.DataFrame(rows(models, retrained))
+    table = pd.DataFrame(rows(models, scratch))
     yield write_table(models, "scratch", table.assign(num_seeds=scratch.sizes["seed"]))
     figure = fimo_gold.scratch(table[table["metric"] == "cosine"], models.task)
     yield style.save(paths.figure(models.name, "scratch"), figure)
 
 
-def rows(models: FinalModels, retrained: xr.DataArray) -> Iterator[dict]:
+def rows(models: FinalModels, scratch: xr.Dataset) -> Iterator[dict]:
     """A row for further training and each method, and each epoch."""
-    further = read_further(models).sel(train_seed=retrained["train_seed"])
+    retrained = adjusted(scratch, "full").mean("seed").isel(step=-1, drop=True)
+    further = read_further(models)
+    check_same_models(scratch, further)
+    further = further.sel(train_seed=retrained["train_seed"])
     epochs = further["epoch"].to_series()
     gold = adjusted(further, "full").mean("seed")
     compared = {FURTHER: gold}
-    compared |= {name: read_approximation(models, name, retrained) for name in methods(models)}
+    compared |= {name: read_approximation(models, name, scratch) for name in methods(models)}
     for method, scores in compared.items():
         for metric, measure in cosines.METRICS.items():
             agreement = cosines.best_damping(measure(retrained, scores))

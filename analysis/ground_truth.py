@@ -22,7 +22,6 @@ Takes 3 minutes on one busy core for 10 seeds, 38 estimators and 30 x 900 pairs.
 
 import tda.interruption  # noqa: F401
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -33,7 +32,7 @@ import xarray as xr
 
 import tda
 from tda import paths, statistics, store
-from tda.analysis import independent_scores, main, write_table
+from tda.analysis import check_same_checkpoints, independent_scores, main, write_table
 from tda.errors import UserError
 from tda.experiments import ORIGIN, Experiment, helpful_sign
 from tda.figures import style
@@ -49,8 +48,9 @@ def analyse(experiment: Experiment) -> list[Path]:
         for name in found["estimator"].values
     }
     if "ats" in store.methods_with_scores(experiment.name):
-        ats = statistics.run_means(independent_scores(experiment, "ats")["score"])
-        scores["ats"] = helpful_sign("ats") * ats
+        ats = independent_scores(experiment, "ats")
+        check_same_checkpoints(experiment, {"estimators": found, "ats": ats})
+        scores["ats"] = helpful_sign("ats") * statistics.run_means(ats["score"])
     truths = {"": loo}
     if "loss" in found:
         truths["lds"] = found[["loss"]].assign(included=found["included"])
@@ -77,18 +77,22 @@ def estimators(experiment: Experiment, retrained: xr.Dataset) -> xr.Dataset:
         UserError: a run's file is missing or damaged, or of another training than LOO.
     """
     command = store.Command(experiment, "estimators")
-    shared, truth = (*experiment.settings(), *ORIGIN), json.loads(retrained.attrs["settings"])
-    runs = []
+    shared, truth = (*experiment.settings(), *ORIGIN), store.settings_of(retrained)
+    runs, posteriors = [], {}
     for seed in retrained["seed"].values:
         file = paths.estimators(experiment.name, str(seed))
         runs.append(store.open_scores(file, command))
-        settings = json.loads(runs[-1].attrs["settings"])
+        settings = store.settings_of(runs[-1])
         if any(settings.get(key) != truth.get(key) for key in shared):
             raise UserError(
                 f"{file} and the scores of loo are of other data or another training: delete the "
                 "older ones and run their stages again"
             )
-    return xr.concat(runs, dim="seed", combine_attrs="override", join="exact", data_vars="minimal")
+        posteriors[str(seed)] = settings.get("posterior")
+    joined = xr.concat(
+        runs, dim="seed", combine_attrs="override", join="exact", data_vars="minimal"
+    )
+    return joined.assign_attrs(posteriors=posteriors)
 
 
 def held_out(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.DataFrame:

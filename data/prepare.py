@@ -79,8 +79,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.task == "heloc" and (args.new_subset is not None or not _is_file(args.source)):
         parser.error("--task heloc needs --source FILE, FICO's CSV file, and no --new_subset")
     if args.task == "folktables" and (
-        args.new_subset is not None
-        or not (args.source == "folktables" or Path(args.source).is_file())
+        args.new_subset is not None or not (args.source == "folktables" or _is_file(args.source))
     ):
         parser.error(
             "--task folktables needs --source folktables, the package, or --source FILE, the "

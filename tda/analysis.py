@@ -1,8 +1,7 @@
 """What every script under ``analysis/`` shares: flags, errors, and which runs are a sample."""
 
 import argparse
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -99,28 +98,48 @@ def comparable_scores(experiment: Experiment, names: Iterable[str]) -> dict[str,
     """Independent scores of several methods that are about the same models and images.
 
     Raises:
-        UserError: a method has none, or was computed with other data or another training.
+        UserError: a method has none, or was computed with other data, another training or other
+            checkpoints.
     """
     datasets = {name: independent_scores(experiment, name) for name in names}
     shared = (*experiment.settings(), *ORIGIN)
     found = {
-        name: {key: json.loads(dataset.attrs["settings"]).get(key) for key in shared}
+        name: {key: store.settings_of(dataset).get(key) for key in shared}
         for name, dataset in datasets.items()
     }
     first = next(iter(found), "")
     for name, settings in found.items():
-        if settings != found[first]:
-            differing = {
-                key: (value, found[first][key])
-                for key, value in settings.items()
-                if value != found[first][key]
-            }
+        differing = store.differences(settings, found[first], name, first)
+        if differing:
             raise UserError(
                 f"scores of {name} and {first} in {paths.results(experiment.name)} are of other "
                 f"data or another training ({differing}): delete the older ones and run their "
                 "stages again"
             )
+    check_same_checkpoints(experiment, datasets)
     return datasets
+
+
+def check_same_checkpoints(experiment: Experiment, datasets: Mapping[str, xr.Dataset]) -> None:
+    """Refuse scores of one run that are of other checkpoints; retraining is of none.
+
+    Args:
+        experiment: whose.
+        datasets: by method; their attribute ``posteriors`` as in :func:`tda.store.read_scores`.
+
+    Raises:
+        UserError: they are.
+    """
+    known: dict[str, tuple[str, str]] = {}
+    for name, dataset in datasets.items():
+        for run, posterior in dataset.attrs["posteriors"].items():
+            expected, other = known.setdefault(run, (posterior, name))
+            if posterior != expected:
+                raise UserError(
+                    f"{paths.scores(experiment.name, name, run)} is of other checkpoints than the "
+                    f"scores of {other}: delete the older of the two and run "
+                    f"`{store.Command(experiment, name)}`, or the same of {other}, again"
+                )
 
 
 def independent_predictions(experiment: Experiment) -> xr.Dataset:

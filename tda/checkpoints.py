@@ -47,7 +47,7 @@ def is_saved(experiment: Grid, run: Run, settings: dict, made_by: str | store.Co
         UserError: one is damaged or was made with other settings.
     """
     made_by = made_by or store.Command(experiment, "predictions")
-    existing = [path for path in files(experiment, run) if path.exists()]
+    existing = [path for path in files(experiment, run) if store.exists(path)]
     for path in existing:
         with _open(path, made_by) as checkpoint:
             metadata = checkpoint.metadata() or {}
@@ -74,7 +74,7 @@ def load(
         UserError: a checkpoint is missing, damaged, of other settings or of another network.
     """
     made_by = made_by or store.Command(experiment, "predictions")
-    missing = [path for path in files(experiment, run) if not path.exists()]
+    missing = [path for path in files(experiment, run) if not store.exists(path)]
     if missing:
         raise UserError(f"{missing[0]} is missing: train it first with `{made_by}`")
     is_saved(experiment, run, settings, made_by)
@@ -119,8 +119,8 @@ def _settings(path: Path, metadata: dict[str, str], made_by: str | store.Command
 
 def _open(path: Path, made_by: str | store.Command):
     try:
+        path.open("rb").close()  # safetensors' own errors do not tell a machine's faults apart
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{path} is damaged or no checkpoint ({error}): delete it and run `{made_by}`"
-        ) from error
+        what = f"damaged or no checkpoint ({error})"
+        raise store.unreadable(path, error, what, made_by) from error

@@ -1,7 +1,7 @@
 """Results of final-model-only attribution, as the analysis scripts read and write them."""
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,11 @@ from tda.analysis import report
 from tda.errors import UserError, guarded
 from tda.final_model import PROTOCOLS, FinalModels
 
-GOLD = ("sgd", "adam", "adamw", "sgd_delete", "scratch")  # variants of further_train.py
+GOLD = (  # variants of further_train.py
+    "sgd", "adam", "adamw", "sgd_delete", "adam_delete", "adamw_delete", "scratch",
+)  # fmt: skip
+ORIGIN = ("width", "pretrained", "data_hash", "train_seed", "final")
+"""What says which final model it is, beside :meth:`FinalModels.settings`."""
 ADJUSTMENTS = ("full", "mean", "centred")
 
 
@@ -24,8 +28,9 @@ def variants(models: FinalModels) -> list[str]:
 
 def command(models: FinalModels, variant: str = "sgd") -> str:
     """The command that makes a variant of the gold standard."""
-    flags = {"sgd": "", "sgd_delete": " --leave_out delete", "scratch": " --start scratch"}
-    own = flags.get(variant, f" --optimizer {variant}")
+    further, _, deleted = variant.partition("_")
+    flags = {"sgd": "", "scratch": " --start scratch"}
+    own = flags.get(further, f" --optimizer {further}") + (" --leave_out delete" if deleted else "")
     return f"python {models.script('further_train')} {models.flags}{own}"
 
 
@@ -75,10 +80,12 @@ def read_further(
         most_orders: only of the final models that have the most orders.
 
     Returns:
-        ``loss`` (train_seed, seed, step, left_out, test) and ``full`` (without left_out).
+        ``loss`` (train_seed, seed, step, left_out, test) and ``full`` (without left_out); the
+        attribute ``finals`` has by training seed a file and what says of which final model.
 
     Raises:
-        UserError: there are none, or no order that all final models have.
+        UserError: there are none, or no order that all final models have, or they are of different
+            data, recipes or, for one training seed, final models.
     """
     made_by = command(models, variant)
     found: dict[int, dict[int, Path]] = {}
@@ -94,26 +101,83 @@ def read_further(
             f"{_folder(models, variant)} has no order of the data that all final models have: "
             f"run `{made_by}`"
         )
-    by_model = [
-        xr.concat([store.open_scores(own[seed], made_by) for seed in common], dim="seed")
-        for own in found.values()
-    ]
+    by_model, made, finals = [], {}, {}
+    for train_seed, own in found.items():
+        opened = {own[seed]: store.open_scores(own[seed], made_by) for seed in common}
+        settings = {file: store.settings_of(dataset) for file, dataset in opened.items()}
+        check_alike(settings, made_by, "order")
+        by_model.append(xr.concat(list(opened.values()), dim="seed", join="exact"))
+        first = own[common[0]]
+        made[first], finals[train_seed] = settings[first], (first, _origin(models, settings[first]))
+    check_alike(made, made_by, "order", "train_seed", "final")
     further = xr.concat(by_model, dim="train_seed", join="exact")
+    further.attrs = {"finals": finals, "command": made_by}
     return further.sel(step=further["step"] > 0)
+
+
+def check_same_models(one: xr.Dataset, other: xr.Dataset) -> None:
+    """Refuse further training of two kinds that is of other data or final models.
+
+    Args:
+        one, other: from :func:`read_further`; training from scratch is of no final model.
+
+    Raises:
+        UserError: as :func:`check_alike`.
+    """
+    for train_seed in one.attrs["finals"].keys() & other.attrs["finals"].keys():
+        pair = dict(further.attrs["finals"][train_seed] for further in (one, other))
+        own = () if all(origin["final"] for origin in pair.values()) else ("final",)
+        check_alike(pair, f"{one.attrs['command']}` or `{other.attrs['command']}", *own)
+
+
+def check_alike(settings: Mapping[Path, dict], made_by: str, *own: str) -> None:
+    """Refuse files that do not belong together.
+
+    Args:
+        settings: of each file.
+        made_by: the command that makes them.
+        own: settings in which they may differ.
+
+    Raises:
+        UserError: any other setting differs.
+    """
+    first, *others = settings
+    for file in others:
+        pair = [{key: v for key, v in settings[f].items() if key not in own} for f in (file, first)]
+        differing = store.differences(*pair, "the first", "the second")
+        if differing:
+            raise UserError(
+                f"{file} and {first} do not belong together ({differing}): delete the older one "
+                f"and run `{made_by}` again"
+            )
+
+
+def _origin(models: FinalModels, settings: dict) -> dict:
+    return {key: settings.get(key) for key in (*models.settings(), *ORIGIN)}
 
 
 def read_approximation(models: FinalModels, method: str, further: xr.Dataset) -> xr.DataArray:
     """Scores of one method (train_seed, ..., left_out, test) for the final models of a gold one.
 
+    Args:
+        models, method: of which task, which method.
+        further: from :func:`read_further`.
+
     Raises:
-        UserError: a final model or an example of the gold standard has none.
+        UserError: a final model or an example of the gold standard has none, or they are of another
+            final model.
     """
     made_by = f"python {models.script('approximate')} {models.flags}"
     scores = []
     for train_seed in further["train_seed"].values:
         run = models.finals([int(train_seed)])[0].name
         file = paths.approximation(models.name, method, run)
-        scores.append(store.open_scores(file, f"{made_by} --train_seed {train_seed}")["score"])
+        found = store.open_scores(file, f"{made_by} --train_seed {train_seed}")
+        gold_file, gold = further.attrs["finals"][int(train_seed)]
+        own = () if gold["final"] else ("final",)  # training from scratch is of none
+        pair = {gold_file: gold, file: _origin(models, store.settings_of(found))}
+        check_alike(pair, f"{made_by}` or `{further.attrs['command']}", *own)
+        scores.append(found["score"])
     joined = xr.concat(scores, dim="train_seed", join="exact")
     for dim in ("left_out", "test"):
         if not np.array_equal(joined[dim], further[dim]):

@@ -7,6 +7,7 @@ hub's schema), ``label`` and ``index`` (the image's number in its original split
 
 import hashlib
 import io
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tda import experiments
+from tda import experiments, paths
 from tda.errors import UserError
 
 _UNDECODABLE = (
@@ -186,12 +187,25 @@ def read_index_list(path: Path) -> np.ndarray:
 
 
 def prepare_command(task: str) -> str:
-    """The command that makes the data of a task; ``mnist3s7`` is a subset drawn with seed 7."""
+    """The command that makes the data of a task; ``mnist3s7`` is a subset drawn with seed 7.
+
+    A subset that was drawn before is drawn again with the sizes that it has.
+    """
     name = re.fullmatch(rf"({'|'.join(experiments.TASKS)})(?:s(\d+))?", task)
     if not name:
         return "python data/prepare.py --help"
-    subset = f" --new_subset {name[2]}" if name[2] else ""
+    subset = f" --new_subset {name[2]}{_drawn_sizes(task)}" if name[2] else ""
     return f"python data/prepare.py --task {name[1]} --source hub{subset}"
+
+
+def _drawn_sizes(task: str) -> str:
+    """Flags of the sizes that a subset was drawn with, if that is known."""
+    try:
+        record = json.loads((paths.data(task) / "subset.json").read_text())
+        sizes = " ".join(f"{size:d}" for size in record["num_per_class"])
+        return f" --num_per_class {sizes} --num_test_per_class {record['num_test_per_class']:d}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _pixels(encoded: bytes) -> np.ndarray:

@@ -77,13 +77,17 @@ class InFile:
     """An array in a file, from some byte on, in C order; what was not written reads as zeros.
 
     Args:
+        path: of the file, for errors.
         descriptor: of the file, open for reading and writing.
         offset: where the array starts.
         sizes, dtype: of the array.
     """
 
-    def __init__(self, descriptor: int, offset: int, sizes: tuple[int, ...], dtype: np.dtype):
-        self._descriptor, self._offset, self._sizes, self._dtype = descriptor, offset, sizes, dtype
+    def __init__(
+        self, path: Path, descriptor: int, offset: int, sizes: tuple[int, ...], dtype: np.dtype
+    ):
+        self._path, self._descriptor, self._offset = path, descriptor, offset
+        self._sizes, self._dtype = sizes, dtype
 
     def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
         """A block of one sample's scores."""
@@ -94,13 +98,18 @@ class InFile:
         return np.frombuffer(b"".join(parts), self._dtype).reshape(-1, width)
 
     def write(self, place: Place, rows: slice, columns: slice, block: np.ndarray) -> None:
-        """Put a block in its place."""
+        """Put a block in its place.
+
+        Raises:
+            UserError: the disk is full.
+        """
         content = np.ascontiguousarray(block, self._dtype).data.cast("B")
-        for at, size in self._pieces(place, rows, columns):
-            piece, content = content[:size], content[size:]
-            while piece:  # more than 2 GB take several calls
-                count = os.pwrite(self._descriptor, piece, at)
-                piece, at = piece[count:], at + count
+        with store.said_of_writing(self._path):
+            for at, size in self._pieces(place, rows, columns):
+                piece, content = content[:size], content[size:]
+                while piece:  # more than 2 GB take several calls
+                    count = os.pwrite(self._descriptor, piece, at)
+                    piece, at = piece[count:], at + count
 
     def _pieces(self, place: Place, rows: slice, columns: slice) -> Iterator[tuple[int, int]]:
         """Where a block's contiguous pieces are in the file, and their sizes, in bytes."""
@@ -137,10 +146,11 @@ def score_file(path: Path, template: xr.DataArray) -> Iterator[InFile]:
             "output= another name"
         )
     with store.writing_whole(path) as temporary:
-        offset = _frame(temporary, template)
-        descriptor = os.open(temporary, os.O_RDWR)
+        with store.said_of_writing(path):
+            offset = _frame(temporary, template)
+            descriptor = os.open(temporary, os.O_RDWR)
         try:
-            yield InFile(descriptor, offset, template.shape, template.dtype)
+            yield InFile(path, descriptor, offset, template.shape, template.dtype)
         finally:
             os.close(descriptor)
 

@@ -33,31 +33,46 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary name beside ``path``, then rename: all or nothing.
 
     Raises:
-        UserError: as :func:`writing_whole`.
+        UserError: as :func:`writing_whole`, also of what ``write`` does.
     """
-    with writing_whole(path) as temporary:
+    with writing_whole(path) as temporary, said_of_writing(path):
         write(temporary)
 
 
 @contextlib.contextmanager
-def writing_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to, renamed at the end: all or nothing.
+def said_of_writing(path: Path) -> Iterator[None]:
+    """A sentence for what goes wrong while a file is written.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    temporary = _temporary(path, os.getpid())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_orphans(path)
-        yield temporary
-        temporary.replace(path)
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
             f"cannot write {path}: {reason}. Free some space or mend the folder's permissions, "
             "then run the same command again; what is finished is kept"
         ) from error
+
+
+@contextlib.contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to, renamed at the end: all or nothing.
+
+    What the caller writes goes into :func:`said_of_writing`: it may do other things meanwhile.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    temporary = _temporary(path, os.getpid())
+    try:
+        with said_of_writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_orphans(path)
+        yield temporary
+        with said_of_writing(path):
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -113,17 +128,43 @@ def open_scores(path: Path, made_by: "str | Command") -> xr.Dataset:
         made_by: the command that makes the file, for the error.
 
     Raises:
-        UserError: the file is missing, truncated, changed or foreign.
+        UserError: the file is missing, truncated, changed or foreign, or cannot be read.
     """
-    if not path.exists():
+    if not exists(path):
         raise UserError(f"{path} is missing: make it with `{made_by}`")
     try:
         return _opened(path)
     except _UNREADABLE as error:
-        raise UserError(
-            f"{path} is damaged or not a file of this project ({_reason(error)}): "
-            f"delete it and run `{made_by}`"
-        ) from error
+        what = f"damaged or not a file of this project ({_reason(error)})"
+        raise unreadable(path, error, what, made_by) from error
+
+
+def exists(path: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        UserError: that cannot be found out.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise unreadable(path, error, "lost", "") from error
+
+
+def unreadable(path: Path, error: Exception, what: str, made_by: "str | Command") -> UserError:
+    """What to say of a file that was not read: a fault of the machine is no damage.
+
+    Args:
+        path, error: the file, and how reading it failed.
+        what: is wrong with the file, if it was read.
+        made_by: the command that makes it.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return UserError(
+            f"{path} cannot be read: {error.strerror}. Mend that (permissions, the disk, its "
+            "network, the limit of open files), then run the same command again"
+        )
+    return UserError(f"{path} is {what}: delete it and run `{made_by}`")
 
 
 def _opened(path: Path) -> xr.Dataset:
@@ -146,17 +187,17 @@ def is_done(path: Path, settings: dict, made_by: "str | Command") -> bool:
     """Whether the result exists with exactly these settings.
 
     Raises:
-        UserError: it exists with other settings, or is damaged.
+        UserError: it exists with other settings, is damaged, or cannot be read.
     """
-    if not path.exists():
+    if not exists(path):
         return False
-    check_settings(path, json.loads(open_scores(path, made_by).attrs["settings"]), settings)
+    check_settings(path, settings_of(open_scores(path, made_by)), settings)
     return True
 
 
 def has_settings(dataset: xr.Dataset, wanted: dict) -> bool:
     """Whether a data set of :func:`open_scores` was made with exactly these settings."""
-    return json.loads(dataset.attrs["settings"]) == json.loads(json.dumps(wanted))
+    return not differences(settings_of(dataset), wanted, "", "")
 
 
 def check_settings(path: Path, found: dict, wanted: dict) -> None:
@@ -165,18 +206,27 @@ def check_settings(path: Path, found: dict, wanted: dict) -> None:
     Raises:
         UserError: they differ; the message names each difference.
     """
-    wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
-    differing = sorted(
-        key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)
-    )
+    differing = differences(found, wanted, "file", "asked")
     if differing:
-        details = "; ".join(
-            f"{key}: file {found.get(key)!r}, asked {wanted.get(key)!r}" for key in differing
-        )
         raise UserError(
-            f"{path} was made with other settings ({details}): "
+            f"{path} was made with other settings ({differing}): "
             "delete it, or run with the settings of the file"
         )
+
+
+def differences(one: dict, other: dict, name: str, other_name: str) -> str:
+    """What differs between settings, in words; "" if nothing does."""
+    one, other = json.loads(json.dumps([one, other]))  # tuples become lists, as in files
+    return "; ".join(
+        f"{key}: {name} {one.get(key)!r}, {other_name} {other.get(key)!r}"
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key) != other.get(key)
+    )
+
+
+def settings_of(dataset: xr.Dataset) -> dict:
+    """What a data set of :func:`open_scores` was made with."""
+    return dict(json.loads(dataset.attrs["settings"]))
 
 
 def read_scores(experiment: Experiment, method: str, select: dict | None = None) -> xr.Dataset:
@@ -189,6 +239,10 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
             all; a further dim that is not named takes the value of its attribute
             ``default_<dim>``.
 
+    Returns:
+        The scores; their attribute ``posteriors`` has the fingerprint of each run's checkpoints, by
+        the run's name, where the method is of these.
+
     Raises:
         UserError: less than two runs have scores, or runs were made with different settings.
     """
@@ -196,12 +250,15 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
     datasets = [_open_checked(file, Command(experiment, method)) for file in files]
     for file, dataset in zip(files, datasets, strict=True):
         check_settings(file, _common_settings(dataset), _common_settings(datasets[0]))
-    return xr.concat(
+    scores = xr.concat(
         [_select(dataset, select or {}) for dataset in datasets],
         dim="seed",
         combine_attrs="override",
         join="exact",
     )
+    made = {file.stem: settings_of(own) for file, own in zip(files, datasets, strict=True)}
+    posteriors = {run: own["posterior"] for run, own in made.items() if "posterior" in own}
+    return scores.assign_attrs(posteriors=posteriors)
 
 
 def read_predictions(experiment: Experiment) -> xr.Dataset:
@@ -303,8 +360,7 @@ def _existing(folder: Path, experiment: Experiment, method: str) -> list[Path]:
 def _common_settings(dataset: xr.Dataset) -> dict:
     """Settings that all runs of an experiment share."""
     own = ("run", "posterior")
-    settings = json.loads(dataset.attrs["settings"])
-    return {key: value for key, value in settings.items() if key not in own}
+    return {key: value for key, value in settings_of(dataset).items() if key not in own}
 
 
 def _select(dataset: xr.Dataset, select: dict) -> xr.Dataset:

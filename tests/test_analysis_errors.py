@@ -141,6 +141,28 @@ def test_methods_of_unlike_training_are_not_compared(name):
         analysis.comparable_scores(experiment, ["loo", "ats"])
 
 
+def write_posterior(method, fingerprint, experiment):
+    for run in experiment.runs():
+        path = paths.scores(NAME, method, run.name)
+        settings = {**experiment.settings(), "method": method, "posterior": fingerprint(run)}
+        store.write_scores(path, store.open_scores(path, "test"), settings)
+
+
+def test_methods_of_unlike_checkpoints_are_not_compared():
+    experiment = Experiment.parse(NAME)
+    write_experiment(NAME, {"loo": SIGNAL, "ats": SIGNAL, "grad_dot": SIGNAL})
+    write_posterior("ats", lambda run: run.name, experiment)
+    write_posterior("grad_dot", lambda run: run.name, experiment)
+    assert len(analysis.comparable_scores(experiment, ["loo", "ats", "grad_dot"])) == 3
+    last = experiment.runs()[-1].name
+    write_posterior("grad_dot", lambda run: run.name.replace(last, "another"), experiment)
+    file = paths.scores(NAME, "grad_dot", last)
+    with pytest.raises(UserError) as error:
+        analysis.comparable_scores(experiment, ["loo", "ats", "grad_dot"])
+    assert str(error.value).startswith(f"{file} is of other checkpoints than the scores of ats")
+    assert "`python tda_cnn_scripts/grad_dot.py" in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["reliability", "correlations"])
 def test_a_table_of_an_earlier_version_is_one_sentence(name):
     experiment = Experiment.parse(NAME)

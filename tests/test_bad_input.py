@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -133,6 +134,26 @@ def test_a_damaged_checkpoint(capsys, content):
     message = fails(capsys, "grad_dot", "--seed_id", 0)
     assert f"{file} is damaged" in message
     assert "delete it and run `python train_cnn.py" in message
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+@pytest.mark.parametrize("kind", ["scores", "checkpoint"])
+@pytest.mark.parametrize("method", ["open", "stat"])
+def test_what_the_machine_keeps_from_being_read_is_not_called_damaged(
+    capsys, monkeypatch, number, kind, method
+):
+    file = score_file("influence") if kind == "scores" else checkpoint()
+    plain = getattr(Path, method)
+
+    def failing(path, *arguments, **named):
+        if path == file:
+            raise OSError(number, os.strerror(number))
+        return plain(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, method, failing)
+    message = fails(capsys, "influence", "--seed_id", 0, "--damping", 0.1)
+    assert f"{file} cannot be read: {os.strerror(number)}" in message
+    assert "delete" not in message
 
 
 def test_a_deleted_checkpoint_is_trained_again():

@@ -13,6 +13,7 @@ import xarray as xr
 
 import tda
 from tda import checkpoints, final_model, final_results, paths, store
+from tda.errors import UserError
 from tda.filters import ridge
 from tda.final_model import FinalModels, evaluated_epochs
 from tda.gradients import SampleGradients
@@ -309,6 +310,66 @@ def test_a_seeds_table_has_the_final_models_with_the_most_orders():
         assert (both["train_seed"].values.tolist(), both.sizes["seed"]) == ([0, 1], 1)
     finally:
         hidden.rename(extra)
+
+
+def test_deletion_with_another_optimiser_is_read_and_its_command_named():
+    file = paths.further("fimo_concrete", "adam_delete", "0x0")
+    file.parent.mkdir()
+    try:
+        shutil.copy(paths.further("fimo_concrete", "sgd", "0x0"), file)
+        assert final_results.variants(MODELS) == ["sgd", "adam_delete", "scratch"]
+        found = final_results.read_further(MODELS, "adam_delete")
+        assert found.attrs["command"].endswith(
+            "further_train.py --task concrete --optimizer adam --leave_out delete"
+        )
+    finally:
+        shutil.rmtree(file.parent)
+
+
+def test_training_from_scratch_with_deletion_is_refused(capsys):
+    assert stage("further_train", "--start", "scratch", "--leave_out", "delete") == 2
+    assert "leave out --leave_out or --start" in capsys.readouterr().err
+
+
+@pytest.fixture
+def changed(root, tmp_path, monkeypatch):
+    """Changes a setting of a result in a copy of the root."""
+    shutil.copytree(root, tmp_path / "root")
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path / "root"))
+
+    def change(path, name, value):
+        dataset = store.open_scores(path, "test")
+        settings = json.loads(dataset.attrs["settings"])
+        store.write_scores(path, dataset, {**settings, name: value})
+        return path
+
+    return change
+
+
+@pytest.mark.parametrize("setting", ["final", "data_hash", "further_lr"])
+@pytest.mark.parametrize("run_name", ["0x1", "1x0"])
+def test_further_training_of_other_models_data_or_recipes_is_not_mixed(changed, setting, run_name):
+    if (setting, run_name) == ("final", "1x0"):
+        changed(paths.further("fimo_concrete", "sgd", "1x1"), setting, "another")  # alike again
+    file = changed(paths.further("fimo_concrete", "sgd", run_name), setting, "another")
+    if (setting, run_name) == ("final", "1x0"):
+        assert final_results.read_further(MODELS).sizes["train_seed"] == 2
+        return
+    with pytest.raises(UserError, match=rf"do not belong together \({setting}: ") as error:
+        final_results.read_further(MODELS)
+    assert str(file) in str(error.value) and "further_train.py --task" in str(error.value)
+
+
+@pytest.mark.parametrize("setting", ["final", "data_hash"])
+@pytest.mark.parametrize("value", ["another", None])
+def test_an_approximation_of_another_model_is_not_compared(changed, setting, value):
+    file = changed(paths.approximation("fimo_concrete", "grad_dot", "1"), setting, value)
+    further, scratch = (final_results.read_further(MODELS, name) for name in ("sgd", "scratch"))
+    assert final_results.read_approximation(MODELS, "influence", further).sizes["train_seed"] == 2
+    assert final_results.read_approximation(MODELS, "grad_dot", scratch).sizes["train_seed"] == 1
+    with pytest.raises(UserError, match=f"do not belong together .{setting}: ") as error:
+        final_results.read_approximation(MODELS, "grad_dot", further)
+    assert str(file) in str(error.value) and "approximate.py --task" in str(error.value)
 
 
 def test_measured_epochs_are_fine_at_the_start():

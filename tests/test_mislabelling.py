@@ -1,5 +1,6 @@
 """Mislabelled left-out examples: stage, table and figure, on Adult with a short protocol."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_areas_are_those_of_scikit_learn():
     np.testing.assert_allclose(area_under_curve(values, positive), expected)
 
 
-def test_trials_train_on_flipped_labels_and_become_a_table(root):
+def test_trials_train_on_flipped_labels_and_become_a_table(root, capsys):
     assert stage("--num_trials", 0) == 2
     assert stage("--num_trials", 3) == 0
     stored = store.open_scores(paths.mislabelled("fimo_adult_reduced", "1"), "test")
@@ -97,6 +98,13 @@ def test_trials_train_on_flipped_labels_and_become_a_table(root):
     found = table.query("method == 'grad_dot'")["value"].item()
     assert found == pytest.approx(np.mean(areas), rel=1e-4)
     assert (root / "results" / "fimo_adult_reduced" / "figures" / "mislabel.png").exists()
+
+    changed = paths.mislabelled("fimo_adult_reduced", "2")
+    settings = json.loads(store.open_scores(changed, "test").attrs["settings"])
+    store.write_scores(changed, store.open_scores(changed, "test"), {**settings, "further_lr": 1})
+    assert run("analysis/fimo_mislabel.py", "--task", "adult_reduced") == 2
+    error = capsys.readouterr().err
+    assert str(changed) in error and "do not belong together (further_lr" in error
 
 
 def expected_gold(trial):

@@ -1,6 +1,7 @@
 """data/prepare.py --new_subset: balanced, nested, the same for the same seed, never mixed."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from image_folders import contents, error_of, prepare, write_file, write_folder
 
 from tda import paths
 from tda.data import load, read_images, read_index_list
+from tda.errors import UserError
 from tda.experiments import Experiment
 
 PROJECT = paths.REPOSITORY / "data"
@@ -74,6 +76,18 @@ def test_a_subset_is_finished_by_the_same_command_and_refused_to_another(root, c
     assert contents(root / "mnist3s7") == whole
     (root / "mnist3s7" / "subset.json").write_text("{")
     assert "subset.json is damaged" in error_of(capsys, *flags, 5)
+
+
+def test_what_a_subset_lacks_is_made_again_by_the_command_that_is_named(root):
+    assert prepare(*SUBSET, "--new_subset", 7, "--num_per_class", 3, 5) == 0
+    whole = contents(root / "mnist3s7")
+    (root / "mnist3s7" / "train.parquet").unlink()
+    with pytest.raises(UserError) as missing:
+        load(Experiment("cnn2", "mnist3s7", 3))
+    command = re.search(r"`python data/prepare.py (.*)`", str(missing.value))[1]
+    assert command.endswith("--new_subset 7 --num_per_class 3 5 --num_test_per_class 20")
+    assert prepare(*command.replace("hub", str(PROJECT / "mnist3")).split()) == 0
+    assert contents(root / "mnist3s7") == whole
 
 
 def test_a_subset_of_jpeg_images_is_marked(root, tmp_path):

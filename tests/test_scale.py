@@ -1,5 +1,6 @@
 """Neither gradients nor scores have to fit into memory; what would have to is refused."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -128,6 +129,37 @@ def test_groups_of_scores_in_a_file_are_those_in_memory(tmp_path):
     whole = tda.group_scores(tda.attribute(*parts, **settings), groups)
     with tda.attribute(*parts, output=tmp_path / "scores.nc", **settings) as streamed:
         xr.testing.assert_allclose(tda.group_scores(streamed, groups), whole)
+
+
+def test_data_that_cannot_be_read_are_not_a_file_that_cannot_be_written(tmp_path):
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return N
+
+        def __getitem__(self, place):
+            if place > 3:
+                raise OSError(errno.EIO, "Input/output error", "image_4.png")
+            return torch.zeros(6).double(), 0
+
+    with pytest.raises(OSError, match="image_4.png"):
+        tda.attribute(
+            posterior(), tda.Classification(), Broken(), data(M, 2),
+            method="grad_dot", output=tmp_path / "scores.nc",
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_of_the_file_of_scores(tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tda.outputs.os, "pwrite", full)
+    with pytest.raises(UserError, match="cannot write .*scores.nc: No space left on device"):
+        tda.attribute(
+            posterior(), tda.Classification(), data(N, 1), data(M, 2),
+            method="grad_dot", output=tmp_path / "scores.nc",
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_is_not_overwritten(tmp_path):

@@ -19,6 +19,7 @@ from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Recipe
 from tda.gradients import capture, output_cotangents, value_cotangents
+from tda.networks import pretrained
 from tda.networks.pretrained import (
     Inputs,
     adapted,
@@ -293,6 +294,19 @@ def test_the_fingerprint_is_not_changed_by_names_and_versions(folder, tmp_path):
     named = {"transformers_version": "5.0.0", "label2id": {}, "id2label": {}}
     (other / "config.json").write_text(json.dumps({**settings, **named}))
     assert fingerprint(str(other)) == fingerprint(folder)
+
+
+def test_the_fingerprint_is_that_of_results_already_made():
+    assert fingerprint("vit_small") == "466e1273d9e39985"
+
+
+def test_the_fingerprint_is_the_same_of_older_transformers(folder, monkeypatch):
+    expected, model = fingerprint(folder), pretrained._classifier(folder)
+    old = OldNames(model)
+    assert "query" in "".join(name for name, _ in old.vit.named_parameters())
+    pretrained.forget()
+    monkeypatch.setattr(pretrained, "_classifier", lambda _source: old)
+    assert pretrained._fingerprint.__wrapped__(folder) == expected
 
 
 def test_a_model_that_lacks_weights_is_refused(folder, tmp_path):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tda import paths
 from tda.errors import UserError
 from tda.experiments import Lora
-from tda.networks.vit import ViT
+from tda.networks.vit import ViT, named_weights
 from tda.torchvision_operators import import_torchvision
 
 NUM_CLASSES = 10
@@ -199,7 +199,7 @@ def _check_loaded(source: str, info: dict) -> None:
 @cache
 def _fingerprint(source: str) -> str:
     digest = hashlib.sha256()
-    for name, p in _classifier(source).vit.named_parameters():
+    for name, p in named_weights(_classifier(source).vit):
         digest.update(name.encode() + p.detach().cpu().contiguous().numpy().tobytes())
     settings = {
         "model": _classifier(source).config.to_dict(),

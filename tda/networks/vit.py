@@ -10,6 +10,7 @@ forward pass is this file's, equal to theirs and shorter in two places:
   :math:`\\sum_t a_t W_V x_t = W_V \\sum_t a_t x_t`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -89,8 +90,7 @@ class ViT(nn.Module):
         return self.model.classifier(self.model.vit.layernorm(class_BD))
 
     def _blocks(self) -> list[nn.Module]:
-        vit = self.model.vit
-        return list(vit.layers if hasattr(vit, "layers") else vit.encoder.layer)
+        return blocks(self.model.vit)
 
     def _block(
         self, block: nn.Module, tokens_BTD: Tensor, frozen: list[Tensor] | None = None
@@ -137,6 +137,20 @@ class ViT(nn.Module):
     def _own_head(self, by_head_BHD: Tensor) -> Tensor:
         """Of the features that each head computed, those that are its own [B D]."""
         return self._split(by_head_BHD).diagonal(dim1=-3, dim2=-2).mT.flatten(-2)
+
+
+def blocks(vit: Any) -> list[nn.Module]:
+    """Blocks of a model of new or old transformers."""
+    return list(vit.layers if hasattr(vit, "layers") else vit.encoder.layer)
+
+
+def named_weights(vit: Any) -> Iterator[tuple[str, Tensor]]:
+    """What is read below the head; names and order are those of newer transformers."""
+    modules = {"embeddings": vit.embeddings}
+    for number, block in enumerate(blocks(vit)):
+        modules |= {f"layers.{number}.{new}": part(block, own) for own, (new, _) in PARTS.items()}
+    for prefix, module in (modules | {"layernorm": vit.layernorm}).items():
+        yield from module.named_parameters(prefix)
 
 
 def part(block: nn.Module, name: str) -> Any:

@@ -17,7 +17,15 @@ from tda import paths, store, tabular
 from tda.errors import UserError
 from tda.figures import fimo
 from tda.final_model import PROTOCOLS, FinalModels
-from tda.final_results import adjusted, command, methods, read_approximation, read_further, variants
+from tda.final_results import (
+    adjusted,
+    check_same_models,
+    command,
+    methods,
+    read_approximation,
+    read_further,
+    variants,
+)
 from tda.report import drawings, tables
 from tda.report.final_examples import examples, predictions
 from tda.report.model import (
@@ -38,6 +46,8 @@ GOLD = {  # kinds of further training: label, colour
     "adam": ("Further training, Adam", "#7B6BD6"),
     "adamw": ("Further training, AdamW", "#7B6BD6"),
     "sgd_delete": ("Further training, SGD, deleted", "#88CCEE"),
+    "adam_delete": ("Further training, Adam, deleted", "#B8AEE8"),
+    "adamw_delete": ("Further training, AdamW, deleted", "#B8AEE8"),
     "scratch": ("Training from scratch", "#7F7F7F"),
 }
 COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#E69F00", "#56B4E9")
@@ -63,7 +73,11 @@ def report_of(name: str) -> Report:
     """
     models = models_of(name)
     further = {variant: read_further(models, variant) for variant in variants(models)}
-    first = next(iter(further.values()))
+    if not further:
+        raise UserError(f"{name} has no further training that is read: run `{command(models)}`")
+    first, *others = further.values()
+    for other in others:
+        check_same_models(first, other)
     approximations, undefined = _approximations(models, first)
     shown = _gold(further) | approximations
     train, test = examples(models, first)

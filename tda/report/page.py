@@ -45,7 +45,6 @@ def render(report: Report, max_mb: float = MAX_MB) -> str:
         style=Markup(_read("report.css")),
         script=Markup(script),
         policy=policy(f"\n{script}"),
-        colours={name: method.colour for name, method in report.methods.items()},
         commit=store.versions()["commit"],
     )
 

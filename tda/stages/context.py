@@ -27,8 +27,10 @@ class Options:
 
     Attributes:
         device: torch device.
-        jobs: worker processes of one thread each, None for all cores; results do not depend on it.
-        memory_gb: what all workers together may take; None: most of what is free.
+        jobs: worker processes of one thread each, None for all cores. Results do not depend on it,
+            but for rounding where gradients do not fit into a worker's share of ``memory_gb``.
+        memory_gb: what all workers together may take; None: most of what is free, so that blocks of
+            gradients of a large model may differ between two runs of one command, and rounding.
         chunk: members trained together; None: what fits on a GPU, 1 on a CPU.
         tf32: TensorFloat-32 in training, never in scores.
         pretrained: where a ViT's weights are from: hub id, local folder, or ``vit_small``.

@@ -11,6 +11,7 @@ from tda import checkpoints, paths
 from tda.changes import HOW, Change
 from tda.copies import copies_of
 from tda.ensemble import accuracy, output, run, train
+from tda.errors import UserError
 from tda.experiments import Recipe, Run
 from tda.final_model import OPTIMIZERS, FinalModels
 from tda.further_training import Course, GoldStandard, labelled
@@ -102,6 +103,11 @@ class FurtherTraining(FinalStage):
     name, unit, stacks = "further_train", "training", True
 
     def resolved(self, models: FinalModels, flags: dict) -> dict:
+        if flags["start"] == "scratch" and flags["leave_out"] != HOW[0]:
+            raise UserError(
+                f"training from scratch leaves examples out by --leave_out {HOW[0]} only, as the "
+                "further training that it is compared with: leave out --leave_out or --start"
+            )
         return {**flags, "optimizer": models.protocol.optimizer(flags["optimizer"])}
 
     def outputs(self, options: Options) -> tuple[str, ...]:
