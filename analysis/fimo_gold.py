@@ -5,11 +5,11 @@
 Reads   results/fimo_<task>/further/
 Writes  results/fimo_<task>/gold.csv, figures/gold_noise.png, figures/gold_sorted.png
 
-A row per variant of further training, adjustment and epoch: ``signal`` is the standard deviation
-of scores over left-out examples and test points that is not noise, ``noise`` that of a pair over
-orders of the data, ``seeds_needed`` how many orders a mean of reliability .9 needs,
-``order_agreement`` the mean cosine between two orders' scores; medians (the last a mean) over
-the final models that have the most orders.
+A row per variant of further training, adjustment and epoch: ``signal`` is the root mean square
+(about 0) of scores over left-out examples and test points that is not noise, ``noise`` the
+standard deviation of a pair over orders of the data, ``seeds_needed`` how many orders a mean of
+reliability .9 needs, ``order_agreement`` the mean cosine between two orders' scores; medians (the
+last a mean) over the final models that have the most orders.
 """
 
 import tda.interruption  # noqa: F401

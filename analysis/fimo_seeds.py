@@ -34,7 +34,7 @@ from tda.final_results import (
     variants,
     write_table,
 )
-from tda.statistics.cosines import cosine
+from tda.statistics.cosines import cosine, delete_one
 from tda.statistics.intervals import jackknife_interval
 
 SIZES = (1, 2, 5, 10, 20, 50, 100)
@@ -86,13 +86,17 @@ def grouped(gold: xr.DataArray, size: int) -> xr.DataArray:
 
 
 def maximum(agreement: xr.DataArray) -> dict:
-    """The largest mean over epochs and dampings, its place, and its interval."""
-    mean = agreement.mean(FACTORS)
+    """The largest mean over epochs and dampings, its place, and its interval.
+
+    As in :mod:`tda.statistics.cosines`, a damping that is not defined for all final models is not
+    chosen if there are others, and test points without a cosine for all are left out.
+    """
+    mean = agreement.mean("test").mean(["group", "train_seed"], skipna=False).fillna(-np.inf)
     place = {dim: int(at) for dim, at in mean.argmax(...).items()} if mean.ndim else {}
-    best = agreement.isel(place)
+    best = agreement.isel(place).dropna("test")
+    levels = [best.mean([other for other in FACTORS if other != dim]).values for dim in FACTORS]
     interval = jackknife_interval(
-        float(best.mean()),
-        [delete_one(best, dim) for dim in FACTORS if best.sizes[dim] > 2],
+        float(best.mean()), [delete_one(each) for each in levels if len(each) > 2]
     )
     known = {dim: float(best[dim]) for dim in ("epoch", "damping") if dim in best.coords}
     ends = {"low": float(interval.low), "high": float(interval.high)}
@@ -103,12 +107,6 @@ def maximum(agreement: xr.DataArray) -> dict:
         "num_groups": agreement.sizes["group"],
         "num_models": agreement.sizes["train_seed"],
     }
-
-
-def delete_one(values: xr.DataArray, dim: str) -> np.ndarray:
-    """Means without one level of a factor each."""
-    levels = values.mean([other for other in values.dims if other != dim]).values
-    return (levels.sum() - levels) / (len(levels) - 1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ smaller.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -17,6 +18,7 @@ from tda.ensemble import blocks
 from tda.errors import UserError
 from tda.filters import Filter
 from tda.gradients import SampleGradients
+from tda.objective import OutsideSpan
 from tda.products import PRODUCTS, Products, hessian_products
 from tda.rows import Rows, inner
 from tda.streams import Blocks, between, chunks, formed, require
@@ -35,19 +37,24 @@ class Curvature(Protocol):
 def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":
     """The exact Gauss-Newton matrix, in its dual where that is the smaller one; made once.
 
+    The dual holds the training gradients, too, only where they are in the matrix's span.
+
     Raises:
         UserError: it does not fit into memory.
     """
-    kept = gradients.kept
-    if "gauss_newton" not in kept:
-        rank, count = gradients.outputs_NK.numel(), gradients.layout.count
-        require_matrix(gradients, min(rank, count), "the exact Gauss-Newton matrix")
-        kept["gauss_newton"] = (
-            GaussNewton.of(gradients)
-            if rank <= count
-            else Primal(gauss_newton_matrix(gradients), gradients)
-        )
-    return kept["gauss_newton"]
+    if "gauss_newton" not in gradients.kept:
+        gradients.kept["gauss_newton"] = _smaller(gradients)
+    return gradients.kept["gauss_newton"]
+
+
+def _smaller(gradients: SampleGradients) -> "GaussNewton | Primal":
+    rank, count = gradients.outputs_NK.numel(), gradients.layout.count
+    if rank <= count:
+        require_matrix(gradients, rank, "the exact Gauss-Newton matrix")
+        with suppress(OutsideSpan):
+            return GaussNewton.of(gradients)
+    require_matrix(gradients, count, "the exact Gauss-Newton matrix")
+    return Primal(gauss_newton_matrix(gradients), gradients)
 
 
 def explicit_hessian(gradients: SampleGradients) -> "Primal":
@@ -58,7 +65,7 @@ def explicit_hessian(gradients: SampleGradients) -> "Primal":
     """
     if "hessian" not in gradients.kept:
         require_matrix(gradients, gradients.layout.count, "the exact Hessian")
-        gradients.kept["hessian"] = Primal(hessian_matrix(gradients), gradients)
+        gradients.kept["hessian"] = Primal(hessian_matrix(gradients), gradients, indefinite=True)
     return gradients.kept["hessian"]
 
 
@@ -92,7 +99,11 @@ class GaussNewton:
 
     @classmethod
     def of(cls, gradients: SampleGradients) -> "GaussNewton":
-        """From the Jacobian's inner products with itself."""
+        """From the Jacobian's inner products with itself.
+
+        Raises:
+            OutsideSpan: a training gradient is not in the matrix's span.
+        """
         objective, count = gradients.objective, len(gradients.train_data)
         output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
         root_NKK = objective.hessian_root(output_NK, y_N) / count**0.5
@@ -170,9 +181,13 @@ def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
     try:
         return torch.linalg.cholesky(matrix_QQ, out=matrix_QQ)
     except torch.linalg.LinAlgError as error:
-        raise UserError(
-            f"damping={damping} leaves the curvature singular: give a positive one, or a larger"
-        ) from error
+        raise _singular(damping) from error
+
+
+def _singular(damping: float) -> UserError:
+    return UserError(
+        f"damping={damping} leaves the curvature singular: give a positive one, or a larger"
+    )
 
 
 def dual(gradients: SampleGradients, root_NKK: Tensor) -> Tensor:
@@ -195,10 +210,12 @@ class Primal:
     Attributes:
         matrix_PP: C, float64.
         gradients: of the sample.
+        indefinite: C may have negative eigenvalues, as a Hessian has.
     """
 
     matrix_PP: Tensor
     gradients: SampleGradients
+    indefinite: bool = False
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor]:
@@ -213,12 +230,18 @@ class Primal:
         return between(self.gradients, lambda test_Pm: basis_PP @ (phi_P1 * (basis_PP.T @ test_Pm)))
 
     def solved(self, damping: float) -> Blocks:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky, or by LU where C + λ is indefinite."""
+        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky, or by LU where C + λ is indefinite.
+
+        Raises:
+            UserError: C + λ is singular, of a C that cannot be indefinite.
+        """
         damped_PP = self.matrix_PP.clone()
         damped_PP.diagonal().add_(damping)
-        factor_PP, indefinite = torch.linalg.cholesky_ex(damped_PP)
-        if not indefinite:
+        factor_PP, failed = torch.linalg.cholesky_ex(damped_PP)
+        if not failed:
             return between(self.gradients, lambda v_Pv: torch.cholesky_solve(v_Pv, factor_PP))
+        if not self.indefinite:
+            raise _singular(damping)
         factors = torch.linalg.lu_factor(damped_PP)
         return between(self.gradients, lambda v_Pv: torch.linalg.lu_solve(*factors, v_Pv))
 

@@ -182,7 +182,7 @@ def run(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
-            copies.network.train(members.dropout_seed is not None)
+            _set_mode(copies.network, members.dropout_seed is not None)
             with matmul_precision(tf32):
                 with dropout_masks(members.dropout_seed, step, data.y.device):
                     loss = _batch_loss(copies, objective, data, members, batch)
@@ -191,6 +191,14 @@ def run(
                 _clip(leaves, len(members), recipe.clip)
             optimizer.step()
             yield copies
+
+
+def _set_mode(network: nn.Module, training: bool) -> None:
+    """Training mode draws masks; batch norm's statistics are no parameters and stay as they are."""
+    network.train(training)
+    for module in network.modules() if training else ():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.eval()
 
 
 def _batch_loss(

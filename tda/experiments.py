@@ -89,7 +89,8 @@ class Recipe:
         lr: learning rate, constant or (``linear_decay``) falling to 0 over the run.
         weight_decay: L2 coefficient, added to the gradient (not decoupled).
         optimizer: ``adam``, ``sgd`` or ``adamw``, in which weight decay is decoupled.
-        keep: checkpoints after each of the last ``keep`` epochs are samples of the posterior.
+        keep: checkpoints after each of the last ``keep`` epochs are samples of the posterior; of
+            all epochs, if there are fewer.
         momentum, nesterov: of ``sgd``, as PyTorch defines them.
         clip: largest norm of a step's gradient; None: any.
 
@@ -122,7 +123,7 @@ class Recipe:
     @property
     def kept_epochs(self) -> list[int]:
         """Epochs, counted from 1, after which a run's parameters are a sample."""
-        return list(range(self.epochs - self.keep + 1, self.epochs + 1))
+        return list(range(max(1, self.epochs - self.keep + 1), self.epochs + 1))
 
     def learning_rates(self, num_train: int) -> list[float]:
         """η of every step of a run."""

@@ -22,18 +22,24 @@ def unrolled(rate: float, steps: float) -> Filter:
 
     The exact effect of a gradient on what T steps of gradient descent on the quadratic model
     reach. T → 0 gives ηT (Grad-Dot), T → ∞ gives 1/s (undamped influence). Where η s > 2 gradient
-    descent would diverge; there it is taken as the flow, :math:`(1-e^{-\eta T s})/s`.
+    descent would diverge; there it is taken as the flow, :math:`(1-e^{-\eta T s})/s`;
+    if T is not whole, where η s ≥ 1, too, as a negative number has no such power.
 
     Args:
         rate: :math:`\eta`.
         steps: :math:`T`; only η T matters while η s is small.
     """
+    whole = float(steps).is_integer()
 
     def phi(s: Tensor) -> Tensor:
+        moved = rate * s
         # log1p and expm1: (1 − ηs)^T loses all digits of small s.
-        decay = torch.where(rate * s < 1, torch.log1p(-(rate * s).clamp(max=1 - 1e-9)), -rate * s)
-        safe = torch.where(s == 0, torch.ones_like(s), s)
-        return torch.where(s == 0, rate * steps, -torch.expm1(steps * decay) / safe)
+        decay = torch.where(moved < 1, torch.log1p(-moved.clamp(max=1 - 1e-9)), -moved)
+        gone = -torch.expm1(steps * decay)
+        if whole:
+            overshoots = (moved >= 1) & (moved <= 2)
+            gone = torch.where(overshoots, 1 - (1 - moved.clamp(1, 2)) ** steps, gone)
+        return _over(gone, s, rate * steps, rate**2 * steps * (steps - 1) / 2)
 
     return phi
 
@@ -44,30 +50,10 @@ def flow(horizon: float) -> Filter:
     Args:
         horizon: :math:`\eta T`, the sum of the training's learning rates.
     """
-
-    def phi(s: Tensor) -> Tensor:
-        safe = torch.where(s == 0, torch.ones_like(s), s)
-        return torch.where(s == 0, horizon, -torch.expm1(-horizon * s) / safe)
-
-    return phi
+    return lambda s: _over(-torch.expm1(-horizon * s), s, horizon, horizon**2 / 2)
 
 
-def lissa(damping: float, scale: float, steps: int) -> Filter:
-    r"""LiSSA's filter :math:`(1 - (1 - (s + \lambda)/c)^{K+1})/(s + \lambda)`.
-
-    The recursion :math:`v \leftarrow g + (I - (C + \lambda)/c) v` starts at v = g, so that after
-    K steps K + 1 terms of the Neumann series are summed (Koh and Liang 2017, section 3).
-
-    Args:
-        damping: :math:`\lambda`, as in :func:`ridge`; the released code's is this divided by c.
-        scale: :math:`c`, must exceed the largest :math:`s + \lambda` over 2.
-        steps: :math:`K`. All three change the answer until the series has converged.
-    """
-
-    def phi(s: Tensor) -> Tensor:
-        remaining = 1 - (s + damping) / scale
-        return torch.where(
-            s + damping == 0, (steps + 1) / scale, (1 - remaining ** (steps + 1)) / (s + damping)
-        )
-
-    return phi
+def _over(gone: Tensor, s: Tensor, first: float, second: float) -> Tensor:
+    """A value over s, which for s = 0 is its series ``first`` − ``second`` s: value and slope."""
+    safe = torch.where(s == 0, 1, s)
+    return torch.where(s == 0, first - second * s, gone / safe)

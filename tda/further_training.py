@@ -109,13 +109,18 @@ class Course:
         """Measurements after epochs or steps of a recipe.
 
         Raises:
-            UserError: both are given, or one lies beyond the recipe's end or before its start.
+            UserError: both are given, or none, or one lies beyond the recipe's end or before its
+                start.
         """
         if epochs is not None and steps is not None:
             raise UserError("give epochs or steps of further training, not both")
         per_epoch, rates = -(-num_train // recipe.batch_size), recipe.learning_rates(num_train)
-        wanted = steps or [per_epoch * epoch for epoch in (epochs or [recipe.epochs])]
-        chosen = sorted(set(wanted))
+        if steps is None:
+            epochs = [recipe.epochs] if epochs is None else epochs
+            steps = [per_epoch * epoch for epoch in epochs]
+        chosen = sorted(set(steps))
+        if not chosen:
+            raise UserError("give at least one epoch or step of further training to measure after")
         if chosen[0] < 0 or chosen[-1] > len(rates):
             raise UserError(
                 f"further training has steps 0 to {len(rates)} ({recipe.epochs} epochs of "
@@ -190,6 +195,7 @@ class GoldStandard:
         ones_RN = initial_1P.new_ones(1, 1).expand(1 + len(change.groups), count)
         everyone = Members(initial_1P, order, ones_RN, seed if has_dropout(self.network) else None)
         if change.how == "delete":
+            _check_same_steps(len(train), len(change.groups[0]), self.recipe.batch_size)
             groups = [change.groups[0], *change.groups]  # whatever is in the full run's place
             return replace(everyone, deleted=torch.tensor(groups).to(order))
         extra_RQ, coefficient_RQ = extras(change, len(train))
@@ -209,6 +215,16 @@ class GoldStandard:
                     break
             parts.append(torch.stack(kept)[:, : chosen.stop - chosen.start])
         return torch.cat(parts, dim=1)
+
+
+def _check_same_steps(num_train: int, num_deleted: int, batch_size: int) -> None:
+    before, after = (-(-count // batch_size) for count in (num_train, num_train - num_deleted))
+    if before != after:
+        raise UserError(
+            f"how='delete' of {num_deleted} of {num_train} examples makes epochs of {after} steps "
+            f"instead of {before}, which would be the effect measured: take another batch_size "
+            f"than {batch_size}, or how='subtract'"
+        )
 
 
 def balanced(members: int, largest: int) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tda.gradients import SampleGradients, parts
-from tda.rows import Factored, Formed, Rows
+from tda.rows import Factored, Rows
 from tda.streams import Blocks, chunks, partners
 
 
@@ -26,12 +26,19 @@ class Basis:
     output_OO: Tensor
     values_OI: Tensor
 
-    def coordinates(self, layer: torch.nn.Module, block: Factored | Formed) -> Tensor:
-        """Gradients with L = 1 in these eigenvectors [B O·I]; factors are turned, then formed."""
-        if isinstance(block, Factored):
+    def coordinates(self, layer: torch.nn.Module, name: str, rows: Rows) -> Tensor:
+        """A layer's gradients with L = 1 in these eigenvectors [B O·I]."""
+        block = rows.get(name)
+        if isinstance(block, Factored):  # factors are turned, then formed
             turned = Factored(block.activation @ self.input_II, block.delta @ self.output_OO)
             return turned.formed()[:, 0]
-        named = parts(layer, block.formed()[:, 0])
+        if block is not None:
+            named = parts(layer, block.formed()[:, 0])
+        else:  # by vmap: each parameter for itself
+            named = {
+                own: rows[f"{name}.{own}"].formed()[:, 0].unflatten(1, value.shape)
+                for own, value in layer.named_parameters()
+            }
         matrix_BOI = named["weight"].flatten(2)
         if "bias" in named:
             matrix_BOI = torch.cat([matrix_BOI, named["bias"][..., None]], dim=-1)
@@ -65,6 +72,6 @@ def _coordinates(
     """Gradients of each layer in its eigenvectors [B p]."""
     network = gradients.network
     return {
-        name: basis.coordinates(network.get_submodule(name), rows[name])
+        name: basis.coordinates(network.get_submodule(name), name, rows)
         for name, basis in bases.items()
     }

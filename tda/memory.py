@@ -49,7 +49,7 @@ def bytes_per_member(network: nn.Module, recipe: Recipe, x_B: Any) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         network(x_B).sum()
-    vectors = 5 + recipe.keep  # parameters, gradient, two moments, one temporary, checkpoints
+    vectors = 5 + len(recipe.kept_epochs)  # θ, gradient, two moments, one temporary, checkpoints
     return vectors * 4 * Parameters(network).count + 2 * kept_bytes
 
 

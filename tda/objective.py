@@ -14,6 +14,10 @@ from tda.errors import UserError
 Measurement = Callable[[Tensor, Tensor], Tensor]  # outputs [B K] and targets [B ...] -> [B]
 
 
+class OutsideSpan(UserError):
+    """The loss's gradient in the output is not in the span of its Hessian there."""
+
+
 class Objective(Protocol):
     """What attribution must know of a model's training, besides the network.
 
@@ -35,7 +39,11 @@ class Objective(Protocol):
         """R [B K K] with R Rᵀ the Hessian of the loss in the output."""
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
-        """c [B K] with R c the gradient of the loss in the output."""
+        """c [B K] with R c the gradient of the loss in the output.
+
+        Raises:
+            OutsideSpan: there is none.
+        """
 
 
 def output_at(network: nn.Module, objective: Objective, named: dict[str, Tensor], x: Any) -> Tensor:
@@ -58,6 +66,8 @@ class Measuring:
     measurement: Measurement
 
     def __getattr__(self, name: str) -> Any:
+        if name == "objective":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self.objective, name)
 
     def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
@@ -71,15 +81,16 @@ def measuring(objective: Objective, measurement: str | Measurement | None) -> Ob
     Args:
         objective: of the training.
         measurement: ``"loss"``, ``"margin"`` (:func:`margin`), ``"log_probability"``,
-            ``"probability"`` of the right class, ``"output"`` of networks with one; a function
-            from outputs [B K] and targets to [B]; None: what the objective measures.
+            ``"probability"`` of the right class (of one logit f that of the target 1 is σ(f)),
+            ``"output"`` of networks with one; a function from outputs [B K] and targets to [B];
+            None: what the objective measures.
 
     Raises:
         UserError: no such measurement.
     """
     if measurement is None:
         return objective
-    named = {"loss": objective.loss, **MEASUREMENTS}
+    named = named_measurements(objective)
     if isinstance(measurement, str) and measurement not in named:
         raise UserError(
             f"measurement={measurement!r} is unknown: choose one of {', '.join(named)}, or give a "
@@ -87,6 +98,12 @@ def measuring(objective: Objective, measurement: str | Measurement | None) -> Ob
         )
     function = named[measurement] if isinstance(measurement, str) else measurement
     return Measuring(innermost(objective), function)
+
+
+def named_measurements(objective: Objective) -> dict[str, Measurement]:
+    """What :func:`measuring` knows by name, for an objective's kind of output."""
+    binary = isinstance(innermost(objective), BinaryClassification)
+    return {"loss": objective.loss, **MEASUREMENTS, **(OF_ONE_LOGIT if binary else {})}
 
 
 def innermost(objective: Any) -> Any:
@@ -117,6 +134,11 @@ def margin(output_BK: Tensor, y_B: Tensor) -> Tensor:
     own_B1 = output_BK.gather(1, y_B[:, None])
     others_BK = output_BK.scatter(1, y_B[:, None], -torch.inf)
     return own_B1[:, 0] - others_BK.logsumexp(1)
+
+
+def binary_margin(output_B1: Tensor, y_B: Tensor) -> Tensor:
+    """Log-odds of the right one of two classes, of the logit of class 1: f or −f."""
+    return (2 * y_B.reshape(-1).to(output_B1.dtype) - 1) * output_B1[:, 0]
 
 
 def confident_loss(output_BK: Tensor, y_B: Tensor) -> Tensor:
@@ -157,6 +179,11 @@ MEASUREMENTS: dict[str, Measurement] = {
     "log_probability": log_probability,
     "probability": probability,
     "output": single_output,
+}
+OF_ONE_LOGIT: dict[str, Measurement] = {
+    "margin": binary_margin,
+    "log_probability": lambda output_B1, y_B: F.logsigmoid(binary_margin(output_B1, y_B)),
+    "probability": lambda output_B1, y_B: binary_margin(output_B1, y_B).sigmoid(),
 }
 
 
@@ -228,7 +255,7 @@ class Classification(_Standard):
 
 @dataclass(frozen=True)
 class BinaryClassification(_Standard):
-    """Cross-entropy of one logit f with targets 0 and 1: softplus(f) − y f.
+    """Cross-entropy of one logit f with targets y, 0 and 1: −y log σ(f) − (1 − y) log σ(−f).
 
     Attributes:
         measurement: what scores explain; None: the loss.
@@ -237,18 +264,19 @@ class BinaryClassification(_Standard):
     measurement: Measurement | None = None
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """log(1 + e^f) − y f, per example."""
+        """−y log σ(f) − (1 − y) log σ(−f), per example: small losses keep their digits."""
         logit = output[..., 0]
-        return F.softplus(logit) - y * logit
+        target = y.to(logit.dtype)
+        return -target * F.logsigmoid(logit) - (1 - target) * F.logsigmoid(-logit)
 
     def hessian_root(self, output_BK: Tensor, _y_B: Tensor) -> Tensor:
         """R = √(p (1 − p))."""
         return (0.5 * (F.logsigmoid(output_BK) + F.logsigmoid(-output_BK))).exp()[:, :, None]
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
-        """c = (p − y)/√(p (1 − p)); for a target of 0 or 1 this is ± e^(± f/2)."""
-        root_B1 = self.hessian_root(output_BK, y_B)[:, :, 0]
-        return (output_BK.sigmoid() - y_B[:, None]) / root_B1
+        """c = (p − y)/√(p (1 − p)) = (1 − y) e^(f/2) − y e^(−f/2)."""
+        y_B1 = y_B[:, None].to(output_BK.dtype)
+        return (1 - y_B1) * (output_BK / 2).exp() - y_B1 * (-output_BK / 2).exp()
 
 
 @dataclass(frozen=True)
@@ -310,14 +338,25 @@ class FromLoss(_Standard):
         return vectors_BKK * values_BK.sqrt()[:, None] @ vectors_BKK.mT
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
-        """R⁺ times the gradient, which must be in the span of the Hessian."""
+        """c = R⁺ ∇ℓ.
+
+        Raises:
+            OutsideSpan: R c is not the gradient, as where a loss is linear in the output.
+        """
         gradient_BK = vmap(grad(self._one))(output_BK, y_B)
         values_BK, vectors_BKK = self._spectrum(output_BK, y_B)
-        tiny = values_BK.amax(1, keepdim=True) * 1e-12
-        inverse_BK = torch.where(values_BK > tiny, values_BK, torch.inf).rsqrt()
-        return (vectors_BKK @ (inverse_BK[:, :, None] * (vectors_BKK.mT @ gradient_BK[..., None])))[
-            ..., 0
-        ]
+        turned_BK = (vectors_BKK.mT @ gradient_BK[..., None])[..., 0]
+        curved_BK = values_BK > values_BK.amax(1, keepdim=True) * 1e-12
+        outside_B = turned_BK.masked_fill(curved_BK, 0).norm(dim=1)
+        outside_B = outside_B > 1e-6 * gradient_BK.norm(dim=1).max()
+        if outside_B.any():
+            raise OutsideSpan(
+                f"the loss has a slope but no curvature in the output of {int(outside_B.sum())} of "
+                f"{len(outside_B)} training examples, as Huber's has for large residuals: use "
+                "influence, flow, influence_cg, influence_projected or influence_ekfac"
+            )
+        inverse_BK = torch.where(curved_BK, values_BK, torch.inf).rsqrt()
+        return (vectors_BKK @ (inverse_BK * turned_BK)[..., None])[..., 0]
 
     def _one(self, output_K: Tensor, y: Tensor) -> Tensor:
         return self.loss(output_K[None], y[None])[0]

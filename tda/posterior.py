@@ -157,8 +157,8 @@ class Posterior:
                 raise UserError(f"{name} has {len(values)} values for {count} checkpoints")
         return cls(
             build, samples, tuple(range(count)) if checkpoints is None else tuple(checkpoints),
-            learning_rates and tuple(map(float, learning_rates)),
-            horizons and tuple(map(float, horizons)),
+            None if learning_rates is None else tuple(map(float, learning_rates)),
+            None if horizons is None else tuple(map(float, horizons)),
         )  # fmt: skip
 
     @property

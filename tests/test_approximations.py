@@ -97,7 +97,9 @@ def layer_factors(network, layer, data, objective, cotangents):
         handle.remove()
         ((inputs, output),) = seen
         if isinstance(layer, nn.Conv2d):
-            inputs = F.unfold(inputs, layer.kernel_size, 1, layer.padding, layer.stride).mT
+            inputs = F.unfold(
+                inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+            ).mT
         inputs = inputs.detach().reshape(-1, inputs.shape[-1])
         if layer.bias is not None and layer.bias.requires_grad:
             inputs = torch.cat([inputs, torch.ones(len(inputs), 1).double()], 1)
@@ -172,6 +174,30 @@ def ekfac_reference(network, train, test, objective, damping):
 def test_ekfac_is_the_dense_eigenvalue_corrected_matrix(case, damping):
     expected, _ = ekfac_reference(*case, tda.Classification(), damping)
     torch.testing.assert_close(ekfac_influence(sample(*case), damping), expected, **CLOSE)
+
+
+class Overwritten(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x):
+        hidden = self.first(x.flatten(1))
+        hidden += 1
+        return self.last(torch.tanh(hidden))
+
+
+def dilated():
+    layers = nn.Conv2d(1, 3, 2, dilation=(1, 2)), nn.Tanh(), nn.Flatten(), nn.Linear(6, 4)
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(("make", "like"), [(dilated, "tiny_cnn"), (Overwritten, "mlp")])
+def test_ekfac_of_layers_whose_gradients_are_taken_by_vmap(make, like):
+    torch.manual_seed(2)
+    case = (make().double(), *small(like)[1:])
+    expected, _ = ekfac_reference(*case, tda.Classification(), 0.1)
+    torch.testing.assert_close(ekfac_influence(sample(*case), 0.1), expected, **CLOSE)
 
 
 def test_ekfac_of_the_empirical_fisher(case):

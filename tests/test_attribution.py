@@ -174,6 +174,21 @@ def test_damping_by_the_horizon_is_one_over_it(case):
     torch.testing.assert_close(found, case.scores("influence", damping=1 / 3.0), **CLOSE)
 
 
+@pytest.mark.parametrize("more", [0, 50])
+def test_a_rank_of_all_parameters_is_the_exact_matrix(more):
+    case = Case(mlp)
+    matrix = reference.gauss_newton(case.network, case.train)
+    expected = reference.influence(case.train_NP, case.test_MP, matrix, DAMPING)
+    found = case.scores("influence_low_rank", damping=DAMPING, rank=len(matrix) + more)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_recorded_numbers_may_be_arrays():
+    recorded = {name: np.array([0.5, 0.7]) for name in ("learning_rates", "horizons")}
+    posterior = tda.Posterior.of_networks({0: [small(), small()]}, **recorded)
+    assert posterior.learning_rates == posterior.horizons == (0.5, 0.7)
+
+
 def test_low_rank_without_complement_is_the_projection_on_leading_eigenvectors():
     case = Case(mlp)
     matrix = reference.gauss_newton(case.network, case.train)
@@ -463,6 +478,9 @@ WRONG = {
     "reduction='none'": ({"objective": tda.FromLoss(nn.functional.cross_entropy)}, {}),
     "not positive definite": (
         {}, {"method": "influence_cg", "curvature": "hessian", "damping": -5.0},
+    ),
+    "give a positive damping, or complement=False": (
+        {}, {"method": "influence_low_rank", "rank": 2, "damping": 0.0},
     ),
     "have not converged": ({}, {"method": "influence_cg", "max_steps": 1}),
 }  # fmt: skip

@@ -1,10 +1,13 @@
 """Agreement with gold scores against scipy and plain loops; signal and noise that were planted."""
 
+import runpy
+
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
 
+from tda import paths
 from tda.statistics.cosines import best_damping, cosine, rows, spearman, summary
 from tda.statistics.seed_noise import order_agreement, seed_noise
 
@@ -99,6 +102,37 @@ def test_orders_agree_by_the_cosine_of_each_pair(gold):
         both = cosine(scores.isel(seed=first), scores.isel(seed=second))
         expected += both.mean("test").values / 3
     np.testing.assert_allclose(order_agreement(scores), expected)
+
+
+def test_orders_of_scores_that_are_zero_have_no_agreement(gold):
+    scores = gold.rename(train_seed="seed")
+    silent = scores.copy()
+    silent[{"seed": 0, "test": 2}] = 0
+    expected = order_agreement(scores.drop_isel(test=2))
+    np.testing.assert_allclose(order_agreement(silent), expected)
+    assert order_agreement(silent * 0).isnull().all()
+
+
+def test_averaged_orders_leave_out_what_is_not_defined(gold, scores):
+    """As a table of one order does: see cosines.best_damping and cosines.summary."""
+    maximum = runpy.run_path(str(paths.REPOSITORY / "analysis" / "fimo_seeds.py"))["maximum"]
+    agreement = cosine(gold, scores).isel(step=0, drop=True)
+    plain = maximum(agreement.expand_dims("group"))
+    expected = summary(best_damping(agreement))
+    assert {"value": plain["value"], "low": plain["low"], "high": plain["high"]} == pytest.approx(
+        {name: expected[name] for name in ("value", "low", "high")}
+    )
+    broken = agreement.copy()
+    broken.loc[{"damping": plain["damping"]}][{"train_seed": 0}] = np.nan
+    chosen = maximum(broken.expand_dims("group"))
+    assert chosen["damping"] != plain["damping"]
+    broken = agreement.copy()
+    broken[{"train_seed": 0, "test": 1}] = np.nan
+    found = maximum(broken.expand_dims("group"))
+    without = maximum(agreement.drop_isel(test=1).expand_dims("group"))
+    assert found == pytest.approx(without) and np.isfinite(found["low"])
+    nothing = maximum((agreement * np.nan).isel(train_seed=slice(2)).expand_dims("group"))
+    assert np.isnan(nothing["value"]) and np.isnan(nothing["low"])
 
 
 def test_test_points_without_a_cosine_are_left_out_and_counted(gold, scores):

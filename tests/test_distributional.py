@@ -166,6 +166,15 @@ def test_a_ranking_finds_what_changes_the_spread_or_a_tail_without_the_mean():
     assert (table["rank"] <= table["rank_high"]).all()
 
 
+def test_a_shift_that_all_runs_share_exactly_is_sure():
+    rng, m = np.random.default_rng(2), np.arange(8.0)
+    own = np.stack([np.full(8, 0.5), np.zeros(8), rng.normal(size=8)], axis=1)
+    measured = xr.DataArray(m[:, None], dims=("seed", "test"))
+    shifts = xr.DataArray(own[..., None], dims=("seed", "train", "test"))
+    rates = tda.rank_removals(measured, shifts, "mean").set_index("train")["q"]
+    assert (rates[0], rates[1]) == (0, 1)
+
+
 def test_averaging_runs_first_would_see_none_of_it():
     """Why shifts stay by run: their mean is that of an example that does nothing."""
     _, shifts = known_shifts()

@@ -74,6 +74,9 @@ def plain_losses(network, recipe, batches, beside=(), sign=0.0, seed=None):
         if beside:
             x, y = torch.cat([x, beside[0]]), torch.cat([y, beside[1]])
         network.train(seed is not None)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
         with dropout_masks(seed, step, torch.device("cpu")):
             loss_B = (network(x)[:, 0] - y) ** 2
         loss = loss_B[: len(batch)].mean() + sign / N * loss_B[len(batch) :].sum()
@@ -138,6 +141,22 @@ def test_with_dropout_all_members_meet_the_masks_of_the_plain_loop(recipe, chunk
         beside = TRAIN.x[[7]], TRAIN.y[[7]]
         expected = plain_losses(network, recipe, batches, beside, -1.0, seed)
         np.testing.assert_allclose(measured["loss"][place, :, 1], expected, **CLOSE)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_batch_norm_keeps_its_statistics_beside_dropout(chunk):
+    torch.manual_seed(4)
+    normed = nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.1), nn.Linear(6, 1)
+    network, batches = nn.Sequential(*normed).double(), batches_of(5, SGD)
+    network[1].running_mean += 0.3
+    measured = further(network, left_out=LEFT_OUT, seeds=[5], chunk=chunk)
+    filler = TRAIN.x[[0]], TRAIN.y[[0]]
+    expected = plain_losses(network, SGD, batches, filler, 0.0, 5)
+    np.testing.assert_allclose(measured["full"][0], expected, **CLOSE)
+    for row, position in enumerate(LEFT_OUT):  # whatever was trained before
+        beside = TRAIN.x[[position]], TRAIN.y[[position]]
+        expected = plain_losses(network, SGD, batches, beside, -1.0, 5)
+        np.testing.assert_allclose(measured["loss"][0, :, row], expected, **CLOSE)
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
@@ -275,6 +294,13 @@ def test_steps_carry_their_epochs_and_horizons():
     np.testing.assert_array_equal(measured["loss"], every_step["loss"].sel(step=[3, 9]))
 
 
+def test_arrays_of_steps_and_epochs_are_taken():
+    by_epoch, by_step = (
+        Course.of(SGD, N, **{name: np.array([1, 3])}) for name in ("epochs", "steps")
+    )
+    assert (by_epoch.steps, by_step.steps) == ((3, 9), (1, 3))
+
+
 def test_training_ends_with_the_last_measurement():
     short = further(perceptron(), left_out=[1], steps=[2])
     expected = further(perceptron(), left_out=[1])["loss"].sel(step=[2])
@@ -317,9 +343,12 @@ def test_perceptrons_are_stacked_on_a_cpu_and_other_networks_are_not():
         ({"left_out": [1, [2, 3]], "how": "delete"}, "groups of one size"),
         ({"left_out": [1], "how": "forget"}, "subtract, delete"),
         ({"added": NEW, "how": "delete"}, "cannot be deleted"),
+        ({"left_out": [[0, 1, 2]], "how": "delete"}, "epochs of 2 steps instead of 3"),
         ({"left_out": [1], "epochs": [4]}, r"steps 0 to 9 \(3 epochs of 3\)"),
         ({"left_out": [1], "steps": [-1]}, "step -1"),
         ({"left_out": [1], "epochs": [1], "steps": [1]}, "not both"),
+        ({"left_out": [1], "epochs": []}, "at least one epoch or step"),
+        ({"left_out": [1], "steps": []}, "at least one epoch or step"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(asked, message):

@@ -5,12 +5,14 @@ import torch
 from small_networks import examples
 from torch.autograd.functional import hessian
 from torch.func import functional_call, jacrev
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.filters import flow, ridge, unrolled
+import tda
+from tda import streams
+from tda.errors import UserError
+from tda.filters import ridge, unrolled
 from tda.gradients import SampleGradients
-from tda.methods import METHODS
 from tda.methods.generalised import (
-    divided_differences,
     generalised,
     generalised_influence,
     near_stationary,
@@ -149,14 +151,53 @@ def test_equation_16_takes_the_gradient_after_further_training(brute):
     torch.testing.assert_close(near_stationary(brute.gradients, DAMPING), expected, **CLOSE)
 
 
-def test_divided_differences_become_derivatives_where_eigenvalues_meet():
-    s_Q = torch.tensor([0.0, 1e-12, 0.2, 0.2 + 1e-9, 0.2, 3.0], dtype=torch.float64)
-    phi, slopes_QQ = ridge(DAMPING), divided_differences(ridge(DAMPING), s_Q)
-    expected = -phi(s_Q)[:, None] * phi(s_Q)
-    torch.testing.assert_close(slopes_QQ, expected, rtol=1e-6, atol=0)
-    assert divided_differences(flow(5.0), s_Q).isfinite().all()
+@pytest.mark.parametrize(
+    ("name", "direct"),
+    [
+        ("generalised", generalised_influence),
+        ("proposition_1", proposition_1),
+        ("near_stationary", near_stationary),
+    ],
+)
+def test_each_is_a_method_of_the_library(brute, name, direct):
+    posterior = tda.Posterior.of_networks({0: [brute.network]})
+    scores = tda.attribute(
+        posterior, Classification(), brute.train, brute.test, method=name, damping=DAMPING
+    )
+    expected_NM = direct(brute.gradients, DAMPING)
+    torch.testing.assert_close(torch.tensor(scores.values[0, 0]), expected_NM, **CLOSE)
 
 
-@pytest.mark.parametrize("name", ["generalised", "proposition_1", "near_stationary"])
-def test_each_is_a_method_of_the_library(name):
-    assert name in METHODS
+def test_proposition_1_needs_room_for_the_test_gradients(brute, monkeypatch):
+    monkeypatch.setattr(streams, "SMALL", 0)
+    brute.gradients.memory_bytes = 5 * M * brute.theta_P.nbytes
+    with pytest.raises(UserError, match=r"the test gradients .* needs .* use generalised"):
+        proposition_1(brute.gradients, DAMPING)
+
+
+def test_proposition_1_goes_through_attention():
+    """Faster kernels of attention have no second derivative."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inputs, self.head = torch.nn.Linear(3, 12), torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            q, k, v = self.inputs(x)[:, None].chunk(3, dim=-1)  # one head
+            attended = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+            return self.head(attended.mean((1, 2)))
+
+    torch.manual_seed(0)
+    with sdpa_kernel(SDPBackend.MATH):
+        brute = Brute(Attention().double(), "sequence_mlp")
+    found = proposition_1(brute.gradients, 10.0, tolerance=1e-12)
+    eye_PP = 10.0 * torch.eye(len(brute.theta_P), dtype=torch.float64)
+    with sdpa_kernel(SDPBackend.MATH):
+        solve_PP = torch.linalg.inv(brute.hessian(brute.ones_N) + eye_PP)
+        delta_P = -solve_PP @ brute.gradient(brute.ones_N)
+        rows = [
+            brute.test_MP @ solve_PP @ (N * (brute.gradient(row) + brute.hessian(row) @ delta_P))
+            for row in torch.eye(N, dtype=torch.float64)
+        ]
+    torch.testing.assert_close(found, torch.stack(rows), rtol=1e-5, atol=1e-8)

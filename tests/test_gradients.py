@@ -7,7 +7,7 @@ from torch.autograd.functional import hessian  # jacrev of jacrev is wrong for l
 from torch.func import functional_call, jacrev
 
 from tda.curvature import GaussNewton
-from tda.filters import lissa, ridge
+from tda.filters import ridge
 from tda.gradients import SampleGradients
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
@@ -97,18 +97,6 @@ def test_eigenvalues_are_those_of_the_explicit_matrix(gradients, network):
     torch.testing.assert_close(dual[-count:], explicit[-count:], rtol=1e-9, atol=1e-11)
 
 
-def test_lissa_filter_is_the_recursion_it_stands_for(gradients, network):
-    curvature = explicit_gauss_newton(network, gradients.train_data)
-    train = explicit_loss_gradients(network, gradients.train_data)
-    test = explicit_loss_gradients(network, gradients.test_data)
-    damping, scale, steps = 0.3, 20.0, 9
-    v = test
-    for _ in range(steps):
-        v = test + v - (v @ curvature + damping * v) / scale
-    score = filtered_influence(gradients, lissa(damping, scale, steps))
-    torch.testing.assert_close(score, train @ v.T / scale, rtol=1e-8, atol=1e-12)
-
-
 def test_little_memory_changes_nothing(network, network_name, gradients):
     frugal = sample_gradients(network, network_name, memory_bytes=1)
     assert frugal.test.block == 1
@@ -125,11 +113,6 @@ def test_confident_predictions_keep_their_gradient_in_the_span():
     c = Classification().gradient_in_root(output, y)
     expected = output.softmax(-1) - torch.eye(3)[y]
     torch.testing.assert_close((root @ c[..., None])[..., 0], expected, rtol=1e-9, atol=1e-15)
-
-
-def test_ridge_is_the_limit_of_lissa():
-    s = torch.linspace(0, 5, 11, dtype=torch.float64)
-    torch.testing.assert_close(lissa(0.5, 10.0, 2000)(s), ridge(0.5)(s))
 
 
 def test_lissa_on_the_training_side_equals_the_recursion_on_each_test_gradient(network, gradients):

@@ -34,6 +34,20 @@ def posterior():
     return tda.train_posterior(build, tda.Classification(), (X, Y), RECIPE, seeds=[3, 8])
 
 
+def test_all_epochs_are_kept_where_more_are_asked_for_than_there_are():
+    short = tda.Recipe(epochs=3, batch_size=5, lr=0.05)
+    assert short.keep > 3
+    asked = tda.Classification(), (X, Y)
+    kept = tda.train_posterior(build, *asked, short, seeds=[3])
+    assert kept.checkpoints == (1, 2, 3)
+    three = tda.train_posterior(build, *asked, replace(short, keep=3), seeds=[3])
+    torch.testing.assert_close(kept.samples[3], three.samples[3], rtol=0, atol=0)
+    scores = [tda.attribute(each, *asked, (XT, YT), damping="horizon") for each in (kept, three)]
+    np.testing.assert_array_equal(*scores)
+    replayed = tda.replay(kept, *asked, (XT, YT))
+    assert replayed["checkpoint"].values.tolist() == [1, 2, 3]
+
+
 def trained(seed, without=()):
     """A plain loop: the networks of the kept epochs."""
     with torch.random.fork_rng():

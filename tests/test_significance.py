@@ -129,7 +129,7 @@ def test_seeds_needed_at_the_ends():
 
 
 def test_the_table_of_seeds_needed_ends_where_the_formula_takes_over():
-    around = significance._smallest_effects()[-1] * np.array([1 + 1e-9, 1 - 1e-9])
+    around = significance._smallest_effects(0.05, 0.8)[-1] * np.array([1 + 1e-9, 1 - 1e-9])
     needed = statistics.seeds_needed(xr.DataArray(around)).values
     assert needed.tolist() == [200, 201]
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 import tda
+from tda.distributional import scales
 from tda.errors import UserError
 
 N, M, SEEDS = 11, 4, [3, 8, 5]
@@ -225,6 +226,31 @@ def test_scores_with_a_scale_become_shifts():
     ekfac = tda.shifts(*asked, method="influence_ekfac", damping=0.1)
     exact = tda.shifts(*asked, method="influence", damping=0.1)
     assert np.corrcoef(ekfac.values.ravel(), exact.values.ravel())[0, 1] > 0.8
+
+
+def test_every_method_has_a_scale_or_says_why_it_has_none():
+    lists = (scales.PER_MEAN_LOSS, scales.MEASURED, scales.SCALED, scales.REFUSED)
+    known = [name for own in lists for name in own]
+    assert set(tda.METHODS) <= set(known) and len(known) == len(set(known))
+
+
+@pytest.mark.parametrize("method", ["generalised", "near_stationary", "proposition_1"])
+def test_influence_away_from_a_minimum_has_the_scale_of_influence(method):
+    """Where curvature is nothing beside the damping, all of them are Grad-Dot over it."""
+    posterior, damping = pose("adam"), 1e6
+    asked = (posterior, OBJECTIVE, TRAIN, QUERIES)
+    plain = tda.shifts(*asked, method="influence", damping=damping)
+    np.testing.assert_allclose(
+        tda.shifts(*asked, method=method, damping=damping), plain, rtol=1e-3, atol=1e-12
+    )
+
+
+def test_preconditioned_influence_has_the_scale_of_influence():
+    posterior = pose("sgd")
+    asked = (posterior, OBJECTIVE, TRAIN, QUERIES)
+    plain = tda.shifts(*asked, method="influence", damping=0.1)
+    preconditioned = tda.shifts(*asked, method="influence_preconditioned", damping=0.1)
+    np.testing.assert_allclose(preconditioned, plain, rtol=1e-6, atol=1e-9)
 
 
 def test_early_in_training_grad_dot_times_its_scale_is_the_shift():

@@ -25,6 +25,7 @@ from tda.distributional.differences import Difference, difference_of
 from tda.errors import UserError
 from tda.groups import group_scores
 from tda.statistics.intervals import bootstrap_interval, half_samples
+from tda.statistics.significance import ratio
 
 Asked = str | Difference | Callable[[np.ndarray, np.ndarray], Any]
 RESAMPLES = 200
@@ -221,6 +222,5 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def _false_discovery(value: np.ndarray, half_width: np.ndarray, num_runs: int) -> np.ndarray:
     """Rates [... R M] over R, from values and the half width of their 95 % intervals."""
     error = half_width / stats.t.ppf(0.975, num_runs - 1)
-    t = np.divide(value, error, out=np.zeros_like(value), where=error > 0)
-    p = 2 * stats.t.sf(np.abs(t), num_runs - 1)
+    p = 2 * stats.t.sf(np.abs(ratio(value, error)), num_runs - 1)
     return stats.false_discovery_control(p, axis=-2)

@@ -7,7 +7,8 @@ from tda.errors import UserError
 SIGN = "positive = removal raises the measurement"
 PER_MEAN_LOSS = (  # ∇g φ(C) ∇L with C of the mean loss: N times the change
     "influence", "influence_hessian", "influence_cg", "influence_lissa", "influence_low_rank",
-    "influence_ekfac", "influence_projected", "datainf", "unrolled", "flow",
+    "influence_ekfac", "influence_projected", "influence_preconditioned", "datainf", "unrolled",
+    "flow", "generalised", "proposition_1", "near_stationary",
 )  # fmt: skip
 MEASURED = ("loo", "leave_group_out", "replay")  # changes already
 SCALED = {  # right up to one factor that the scores do not know

@@ -26,7 +26,7 @@ def noise(table: pd.DataFrame, heading: str) -> Figure:
     for axis in axes:
         axis.set(xscale="log", yscale="log", xlabel="epochs of further training")
         axis.legend()
-    axes[0].set_ylabel("standard deviation of a score")
+    axes[0].set_ylabel("root mean square of a score")
     axes[1].set_ylabel("seeds for a reliability of .9")
     figure.suptitle(heading, x=0.01, ha="left", weight="bold")
     return figure

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tda.curvature import GaussNewton, damped_factor, require_matrix, training_products
 from tda.examples import rows_of
@@ -27,6 +28,7 @@ from tda.gradients import SampleGradients
 from tda.methods.conjugate_gradients import conjugate_gradients
 from tda.objective import output_at
 from tda.rows import Rows, inner
+from tda.streams import require
 
 CLOSE = 1e-8  # of the largest: difference of eigenvalues below which a derivative takes its place
 
@@ -50,7 +52,7 @@ def generalised(gradients: SampleGradients, phi: Filter) -> Tensor:
     r"""Scores [N M]: :math:`\nabla g^\top [\varphi(C)\nabla L_i + D\varphi(C)[C_i]\nabla R]`.
 
     Positive = helpful; see the module. With ``filters.unrolled`` it is what T steps of gradient
-    descent on the Gauss-Newton model do with an infinitesimal removal, exactly.
+    descent on the Gauss-Newton model do with an infinitesimal removal, exactly while they converge.
 
     Args:
         gradients: of one sample of θ.
@@ -117,7 +119,8 @@ def proposition_1(
 
     Positive = helpful. Proposition 1 of Wei et al. 2025, C the loss's true Hessian H, solved for
     the M test gradients and Δ(D) by conjugate gradients; ∇²L_i Δ(D) is one Hessian-vector product
-    per example. Costs as :func:`tda.methods.conjugate_gradients.cg_influence` and N more products.
+    per example. Costs as :func:`tda.methods.conjugate_gradients.cg_influence` and N more products,
+    and some vectors of P for each test example.
 
     Args:
         gradients: of one sample of θ.
@@ -126,18 +129,27 @@ def proposition_1(
         tolerance, max_steps: of conjugate gradients.
 
     Raises:
-        UserError: not solved after ``max_steps``, or C + λ is not positive definite.
+        UserError: not solved after ``max_steps``, C + λ is not positive definite, or the test
+            gradients do not fit into memory.
     """
     products = training_products(gradients, curvature)
+    size = 6 * len(gradients.test_data) * gradients.theta_P.nbytes
+    require(
+        gradients, size, "the test gradients in conjugate gradients",
+        "raise it, attribute to some test examples at a time, or use generalised or influence_cg",
+    )  # fmt: skip
     test_MP = torch.cat([gradients.vectors(rows)[:, 0] for _, rows in gradients.test])
     mean_1P = mean_gradient(gradients)[None]
     solved_VP = conjugate_gradients(
         lambda v: products(v) + damping * v, torch.cat([test_MP, -mean_1P]), tolerance, max_steps
     )
     solved_MP, delta_P = solved_VP[:-1], solved_VP[-1]
-    turned = torch.cat(list(example_hessian_products(gradients, delta_P)))
-    train = [gradients.vectors(rows)[:, 0] + turned[chosen] for chosen, rows in gradients.train]
-    return torch.cat(train) @ solved_MP.T
+    turned = example_hessian_products(gradients, delta_P)
+    scores = [
+        (gradients.vectors(rows)[:, 0] + turned_BP) @ solved_MP.T
+        for (_, rows), turned_BP in zip(gradients.train, turned, strict=True)
+    ]
+    return torch.cat(scores)
 
 
 def mean_gradient(gradients: SampleGradients) -> Tensor:
@@ -164,7 +176,9 @@ def example_hessian_products(gradients: SampleGradients, vector_P: Tensor) -> It
     for start in range(0, len(gradients.train_data), gradients.train.block):
         stop = min(start + gradients.train.block, len(gradients.train_data))
         batch = gradients.train_data.take(slice(start, stop))
-        yield product(gradients.theta_P, batch.x, batch.y).detach()
+        with sdpa_kernel(SDPBackend.MATH):  # faster kernels of attention have no second derivative
+            turned_BP = product(gradients.theta_P, batch.x, batch.y).detach()
+        yield turned_BP
 
 
 def dual_gauss_newton(gradients: SampleGradients) -> GaussNewton:

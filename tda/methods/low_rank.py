@@ -6,6 +6,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from tda.curvature import training_products
+from tda.errors import UserError
 from tda.filters import ridge
 from tda.gradients import SampleGradients
 from tda.streams import Blocks, between, by_blocks, require
@@ -30,14 +31,20 @@ def low_rank_influence(
     Args:
         gradients: of one sample of θ.
         damping: λ of φ(s) = 1/(s + λ).
-        rank: number of eigenvalues of largest size; less than P.
+        rank: number of eigenvalues of largest size; from P on, all of them, by P products.
         curvature: ``gauss_newton`` or ``hessian``.
         complement: keep the rest of the gradients with φ(0) = 1/λ; False drops it, as published.
         seed: of the starting vector.
 
     Raises:
-        UserError: the basis does not fit into memory.
+        UserError: the basis does not fit into memory; the complement has no damping.
     """
+    if complement and damping == 0:
+        raise UserError(
+            "damping=0 leaves what is beyond the leading eigenvectors without curvature: give a "
+            "positive damping, or complement=False"
+        )
+    rank = min(rank, gradients.layout.count)
     require(
         gradients, 4 * 8 * rank * gradients.layout.count, f"a basis of {rank} vectors",
         "lower the rank, or use influence_projected or influence_ekfac",
@@ -63,6 +70,9 @@ def leading(
         return products(vector[None])[0].double().cpu().numpy()
 
     count = len(theta_P)
+    if rank == count:  # ARPACK finds fewer
+        eye_PP = torch.eye(count, dtype=theta_P.dtype, device=theta_P.device)
+        return torch.linalg.eigh(products(eye_PP).double())
     operator = LinearOperator((count, count), matvec=product, dtype=np.float64)
     start = np.random.default_rng(seed).standard_normal(count)
     values, basis = eigsh(operator, k=rank, which="LM", v0=start)

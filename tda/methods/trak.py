@@ -15,7 +15,7 @@ from tda.objective import (
     Measurement,
     Regression,
     innermost,
-    margin,
+    named_measurements,
 )
 from tda.rows import RowBlocks, Rows
 from tda.streams import Blocks, collected, formed, require
@@ -185,10 +185,9 @@ def _output_function(gradients: SampleGradients) -> tuple[Measurement, Measureme
     """What φ is the gradient of, on training and on test examples, and Q [N]."""
     objective = innermost(gradients.objective)
     output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
-    if isinstance(objective, Classification):
+    if isinstance(objective, Classification | BinaryClassification):
+        margin = named_measurements(objective)["margin"]
         return margin, margin, torch.sigmoid(-margin(output_NK, y_N))
-    if isinstance(objective, BinaryClassification):
-        return _binary_margin, _binary_margin, torch.sigmoid(-_binary_margin(output_NK, y_N))
     if isinstance(objective, Regression) and output_NK.shape[1] == 1:
         residual_N = output_NK[:, 0] - y_N.reshape(-1)
         return lambda output_B1, _: output_B1[:, 0], gradients.objective.measure, residual_N
@@ -196,11 +195,6 @@ def _output_function(gradients: SampleGradients) -> tuple[Measurement, Measureme
         f"TRAK has no output function for {type(objective).__name__} with {output_NK.shape[1]} "
         "outputs: it needs Classification, BinaryClassification, or Regression with one output"
     )
-
-
-def _binary_margin(output_B1: Tensor, y_B: Tensor) -> Tensor:
-    """Log-odds of the right one of two classes."""
-    return (2 * y_B.reshape(-1) - 1) * output_B1[:, 0]
 
 
 def _check_size(gradients: SampleGradients, projection: int, damping: float) -> None:

@@ -17,7 +17,7 @@ def unrolled_influence(gradients: SampleGradients, rate: float, steps: float) ->
 
     Args:
         gradients: of one sample of θ.
-        rate: η. Where η s > 2, gradient flow takes the place of steps.
+        rate: η. Where η s > 2 (≥ 1 if T is not whole), gradient flow takes the place of steps.
         steps: T.
     """
     return gauss_newton(gradients).filtered(unrolled(rate, steps))

@@ -139,7 +139,10 @@ class Mislabel(FinalStage):
 
 
 def gold_rows(context: FinalContext, chunk: int) -> Iterator[Row]:
-    """Further training by SGD in one order of the data, by epoch; less training with all data."""
+    """Further training by SGD in one order of the data, by epoch; less training with all data.
+
+    The order is that in which the trial's final model was trained, from its first epoch on.
+    """
     recipe, train = _sgd(context), context.split.train
     steps = context.experiment.protocol.measured(recipe, len(train))[1:]
     course = Course.of(recipe, len(train), steps=steps)

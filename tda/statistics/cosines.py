@@ -50,7 +50,7 @@ def summary(agreement: xr.DataArray) -> dict[str, float]:
         nothing = dict.fromkeys(("value", "se_test", "low", "high"), float("nan"))
         return {**nothing, "num_models": len(values_SM), "num_tests": values_SM.shape[1]}
     by_test_M = values_SM.mean(0)
-    left_out = [_delete_one(values_SM.mean(1)), _delete_one(by_test_M)]
+    left_out = [delete_one(values_SM.mean(1)), delete_one(by_test_M)]
     interval = jackknife_interval(values_SM.mean(), left_out)
     return {
         "value": float(values_SM.mean()),
@@ -82,7 +82,7 @@ def rows(agreement: xr.DataArray, **named: object) -> Iterator[dict[str, object]
         yield {**named, **known, **summary(one)}
 
 
-def _delete_one(values: np.ndarray) -> np.ndarray:
+def delete_one(values: np.ndarray) -> np.ndarray:
     """Means of all values but one each."""
     return (values.sum() - values) / max(len(values) - 1, 1)
 

@@ -45,10 +45,10 @@ def jackknife_interval(estimate: np.ndarray, left_out: Sequence[np.ndarray]) -> 
         left_out: per factor an array [levels, *shape of estimate].
 
     Returns:
-        Ends that are not numbers if a factor has less than three levels.
+        Ends that are not numbers if a factor has less than three levels, or there is none.
     """
     estimate = np.asarray(estimate, dtype=np.float64)
-    if min(len(replicates) for replicates in left_out) < 3:
+    if min(map(len, left_out), default=0) < 3:
         return Interval(np.full_like(estimate, np.nan), np.full_like(estimate, np.nan))
     degrees = [len(replicates) - 1 for replicates in left_out]
     variances = [

@@ -1,29 +1,27 @@
 """Which train-test pairs have a score that can be trusted, and is an array one of scores at all?"""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import optimize, special, stats
 
 from tda.statistics.significance import (
     LEVEL,
     POWER,
     benjamini_hochberg,
+    expected_sign_agreement,
     run_means,
     seeds_needed,
+    sign_agreement,
     signal_to_noise,
     student_t,
 )
-
-_TABLED_SEEDS = 200
 
 
 def pair_reliability(
     scores: xr.DataArray, *, level: float = LEVEL, power: float = POWER
 ) -> xr.Dataset:
-    r"""Mean score of every train-test pair over seeds, and how far it can be trusted.
+    """Mean score of every train-test pair over seeds, and how far it can be trusted.
 
     Args:
         scores: dims (seed, train, test) and, unless already averaged, checkpoint (averaged first:
@@ -33,11 +31,11 @@ def pair_reliability(
     Returns:
         Variables of dims (train, test). ``mean``, ``std`` (ddof 1) over seeds; ``t``, ``p`` of
         Student's test of a mean of zero; ``q``, the false discovery rate over all pairs (Benjamini
-        and Hochberg 1995); ``sign_agreement``, the share of seeds with the sign of the mean (a zero
+        and Hochberg 1995); ``sign_agreement``, the share of seeds with the majority's sign (a zero
         has none); ``seeds_needed`` to find an effect as large as the observed one, which among
         pairs picked for their small p is too large, and their number too small. Attributes state
-        n, null hypothesis, correction, and the agreement expected of normal noise,
-        :math:`1/2 + \arcsin(n^{-1/2}) / \pi`.
+        n, null hypothesis, correction, and the agreement expected of noise
+        (:func:`expected_sign_agreement`).
 
     Raises:
         ValueError: less than two seeds, missing or further dims, values that are not finite, a
@@ -50,57 +48,15 @@ def pair_reliability(
         )
     pairs = student_t(runs)
     pairs["q"] = benjamini_hochberg(pairs["p"])
-    same_sign = (np.sign(runs) == np.sign(pairs["mean"])) & (runs != 0)
-    pairs["sign_agreement"] = same_sign.mean("seed")
-    pairs["seeds_needed"] = _seeds_needed(signal_to_noise(runs), level, power)
+    pairs["sign_agreement"] = sign_agreement(runs)
+    pairs["seeds_needed"] = seeds_needed(signal_to_noise(runs), level, power)
     return pairs.transpose("train", "test").assign_attrs(
         num_seeds=runs.sizes["seed"],
         null_hypothesis="the score's mean over seeds is zero (Student's t, two-sided)",
         correction="q: Benjamini-Hochberg over all pairs",
         seeds_needed=f"two-sided t-test at level {level} with power {power}",
-        sign_agreement_of_noise=0.5 + np.arcsin(runs.sizes["seed"] ** -0.5) / np.pi,
+        sign_agreement_of_noise=expected_sign_agreement(runs.sizes["seed"]),
     )
-
-
-def _seeds_needed(snr: xr.DataArray, level: float, power: float) -> xr.DataArray:
-    """:func:`seeds_needed` at any level and power."""
-    if (level, power) == (LEVEL, POWER):
-        return seeds_needed(snr)
-    effect = np.abs(snr.values)
-    z_level, z_power = special.ndtri(1 - level / 2), special.ndtri(power)
-    with np.errstate(divide="ignore", over="ignore"):
-        large = np.ceil(((z_level + z_power) / effect) ** 2 + z_level**2 / 2)
-    smallest = _smallest_effects(level, power)
-    tabled = 2.0 + np.searchsorted(-smallest, -effect, side="left")
-    beyond = np.maximum(large, _TABLED_SEEDS + 1)
-    return snr.copy(data=np.where(effect >= smallest[-1], tabled, beyond))
-
-
-@cache
-def _smallest_effects(level: float, power: float) -> np.ndarray:
-    """Smallest mean over standard deviation that 2, 3, ... seeds find; falling."""
-
-    def found(num_seeds: int) -> float:
-        critical = stats.t.isf(level / 2, num_seeds - 1)
-
-        def surplus(noncentrality: float) -> float:
-            return _power(noncentrality, num_seeds - 1, critical) - power
-
-        large = 1.0
-        while surplus(large) < 0:
-            large *= 2
-        return optimize.brentq(surplus, 0.0, large, xtol=1e-12) / np.sqrt(num_seeds)
-
-    return np.array([found(num_seeds) for num_seeds in range(2, _TABLED_SEEDS + 1)])
-
-
-def _power(noncentrality: float, degrees: int, critical: float) -> float:
-    """Chance that a noncentral t exceeds the critical value."""
-    missed = special.nctdtr(degrees, noncentrality, critical)
-    if np.isfinite(missed):
-        return float(1 - missed)
-    # Far out, where scipy's series fails, the noise of the mean is nothing beside its size.
-    return float(special.chdtr(degrees, degrees * (noncentrality / critical) ** 2))
 
 
 def checked_runs(

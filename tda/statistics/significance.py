@@ -127,46 +127,59 @@ def expected_sign_agreement(num_seeds: int) -> float:
     return float(weights @ np.maximum(positive, num_seeds - positive) / num_seeds)
 
 
-def seeds_needed(snr: xr.DataArray) -> xr.DataArray:
-    """Seeds with which the t-test at level .05 finds a pair's effect with probability .8.
+def seeds_needed(snr: xr.DataArray, level: float = LEVEL, power: float = POWER) -> xr.DataArray:
+    """Seeds with which the t-test at a level finds a pair's effect with a probability, the power.
 
-    To find is to reject with the right sign (noncentral t; the wrong sign adds less than 1e-5).
-    The observed ratio is taken for the true one; among pairs selected for a small p it is too
-    large, and this number too small.
+    To find is to reject with the right sign (noncentral t; at the default the wrong sign adds less
+    than 1e-5). The observed ratio is taken for the true one; among pairs selected for a small p it
+    is too large, and this number too small.
 
     Args:
         snr: mean over standard deviation of the runs (:func:`signal_to_noise`), any shape.
+        level, power: of the test.
 
     Returns:
         Whole numbers from 2, infinity where the ratio is zero; exact up to 200, then within one
         (normal approximation with Guenther's correction).
     """
-    return xr.apply_ufunc(_seeds_needed, snr)
+    return xr.apply_ufunc(_seeds_needed, snr, kwargs={"level": level, "power": power})
 
 
-def _seeds_needed(snr: np.ndarray) -> np.ndarray:
+def _seeds_needed(snr: np.ndarray, level: float, power: float) -> np.ndarray:
     effect = np.abs(snr)
-    z_level, z_power = special.ndtri(1 - LEVEL / 2), special.ndtri(POWER)
+    z_level, z_power = special.ndtri(1 - level / 2), special.ndtri(power)
     with np.errstate(divide="ignore", over="ignore"):
         large = np.ceil(((z_level + z_power) / effect) ** 2 + z_level**2 / 2)
-    smallest = _smallest_effects()
+    smallest = _smallest_effects(level, power)
     tabled = 2.0 + np.searchsorted(-smallest, -effect, side="left")
     return np.where(effect >= smallest[-1], tabled, np.maximum(large, _TABLED_SEEDS + 1))
 
 
 @cache
-def _smallest_effects() -> np.ndarray:
+def _smallest_effects(level: float, power: float) -> np.ndarray:
     """Smallest mean over standard deviation found with 2, 3, ... seeds; falling."""
-    return np.array([_smallest_effect(num_seeds) for num_seeds in range(2, _TABLED_SEEDS + 1)])
+
+    def found(num_seeds: int) -> float:
+        critical = stats.t.isf(level / 2, num_seeds - 1)
+
+        def surplus(noncentrality: float) -> float:
+            return _power(noncentrality, num_seeds - 1, critical) - power
+
+        large = 1.0
+        while surplus(large) < 0:
+            large *= 2
+        return optimize.brentq(surplus, 0.0, large, xtol=1e-12) / np.sqrt(num_seeds)
+
+    return np.array([found(num_seeds) for num_seeds in range(2, _TABLED_SEEDS + 1)])
 
 
-def _smallest_effect(num_seeds: int) -> float:
-    critical = stats.t.isf(LEVEL / 2, num_seeds - 1)
-
-    def missing_power(effect: float) -> float:
-        return 1 - POWER - special.nctdtr(num_seeds - 1, effect * np.sqrt(num_seeds), critical)
-
-    return float(optimize.brentq(missing_power, 0.0, 30 / np.sqrt(num_seeds), xtol=1e-12))
+def _power(noncentrality: float, degrees: int, critical: float) -> float:
+    """Chance that a noncentral t exceeds the critical value."""
+    missed = special.nctdtr(degrees, noncentrality, critical)
+    if np.isfinite(missed):
+        return float(1 - missed)
+    # Far out, where scipy's series fails, the noise of the mean is nothing beside its size.
+    return float(special.chdtr(degrees, degrees * (noncentrality / critical) ** 2))
 
 
 def ratio(mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix, ranks
+from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix
+from tda.statistics.detection import area_under_curve
 from tda.statistics.pairs import checked_runs, like
 
 # Values [T T] of maps [T A M]: how well each predicts each.
@@ -132,16 +133,13 @@ def detection(methods: Mapping[str, xr.DataArray], corrupted: xr.DataArray) -> P
 def auroc(maps_TAM: np.ndarray) -> np.ndarray:
     """Area under the ROC curve [T T]; columns of maps that are no marks of 0 and 1 are no numbers.
 
-    The share of pairs of a marked and an unmarked example in which the marked one has the larger
-    value; ties count one half.
+    See :func:`area_under_curve`.
     """
-    ranks_TQ = ranks(maps_TAM.reshape(len(maps_TAM), -1))
     marked_Q = maps_TAM[-1].ravel() > 0
-    num_marked, num_other = int(marked_Q.sum()), int((~marked_Q).sum())
     area_TT = np.full((len(maps_TAM), len(maps_TAM)), np.nan)
-    if num_marked and num_other:
-        below_T = ranks_TQ[:, marked_Q].sum(1) - num_marked * (num_marked - 1) / 2
-        area_TT[:, -1] = below_T / (num_marked * num_other)
+    if marked_Q.any() and not marked_Q.all():
+        values_TQ = maps_TAM.reshape(len(maps_TAM), -1)
+        area_TT[:, -1] = area_under_curve(values_TQ[None], marked_Q[None])[0]
     return area_TT
 
 

@@ -100,7 +100,6 @@ def short_recipes() -> None:
 
     def shortened(self) -> None:
         object.__setattr__(self, "epochs", min(self.epochs, 2))
-        object.__setattr__(self, "keep", min(self.keep, self.epochs))
         plain(self)
 
     experiments.Recipe.__post_init__ = shortened
