@@ -102,13 +102,13 @@ def read_further(
             f"run `{made_by}`"
         )
     by_model, made, finals = [], {}, {}
-    for train_seed, own in found.items():
+    for final, own in found.items():
         opened = {own[seed]: store.open_scores(own[seed], made_by) for seed in common}
         settings = {file: store.settings_of(dataset) for file, dataset in opened.items()}
         check_alike(settings, made_by, "order")
         by_model.append(xr.concat(list(opened.values()), dim="seed", join="exact"))
         first = own[common[0]]
-        made[first], finals[train_seed] = settings[first], (first, _origin(models, settings[first]))
+        made[first], finals[final] = settings[first], (first, _origin(models, settings[first]))
     check_alike(made, made_by, "order", "train_seed", "final")
     further = xr.concat(by_model, dim="train_seed", join="exact")
     further.attrs = {"finals": finals, "command": made_by}
@@ -143,8 +143,11 @@ def check_alike(settings: Mapping[Path, dict], made_by: str, *own: str) -> None:
     """
     first, *others = settings
     for file in others:
-        pair = [{key: v for key, v in settings[f].items() if key not in own} for f in (file, first)]
-        differing = store.differences(*pair, "the first", "the second")
+        one, two = (
+            {key: value for key, value in settings[each].items() if key not in own}
+            for each in (file, first)
+        )
+        differing = store.differences(one, two, "the first", "the second")
         if differing:
             raise UserError(
                 f"{file} and {first} do not belong together ({differing}): delete the older one "
