@@ -39,7 +39,7 @@ from tda.experiments import (
     Experiment,
 )
 from tda.final_model import TRAIN_SEEDS, FinalModels
-from tda.jobs import MEMORY_MB, OWN_MB, Work, num_train, shares
+from tda.jobs import MEMORY_MB, OWN_MB, StageWork, num_train, shares
 from tda.tabular import TABLES as TABLES_OF_ROWS
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
@@ -146,7 +146,7 @@ def images(experiment):
 def work_of(experiment, name, makes, script, own="", **more):
     """A stage of an experiment's runs."""
     runs = [run.name for run in experiment.runs()]
-    return Work(
+    return StageWork(
         name=name,
         command=stage(experiment, script, own),
         runs=runs,
@@ -189,7 +189,7 @@ def final_stages(models):
     """What is computed for the final models of a task."""
 
     def of_model(name, script, makes, **more):
-        return Work(
+        return StageWork(
             name=f"{name}_{models.name}",
             command=f"{models.script(script)} {models.flags}",
             runs=[run.name for run in models.finals()],
@@ -206,7 +206,7 @@ def final_stages(models):
                    needs=checkpoints(models))
     for kind, (variant, _, _, orders) in kinds(models).items():
         one = orders[0] if len(orders) == 1 else None  # in the pattern: kinds share a variant
-        yield Work(
+        yield StageWork(
             name=f"further_{models.name}_{kind}",
             command=further_command(models, kind),
             runs=[run.name for run in further_runs(models, kind)],

@@ -101,18 +101,23 @@ def read_further(
             f"{_folder(models, variant)} has no order of the data that all final models have: "
             f"run `{made_by}`"
         )
-    by_model, made, finals = [], {}, {}
-    for final, own in found.items():
-        opened = {own[seed]: store.open_scores(own[seed], made_by) for seed in common}
+    further = _joined(models, [[own[seed] for seed in common] for own in found.values()], made_by)
+    return further.sel(step=further["step"] > 0)
+
+
+def _joined(models: FinalModels, by_model: list[list[Path]], made_by: str) -> xr.Dataset:
+    """Files of some final models in some orders, with the attributes of :func:`read_further`."""
+    datasets, made, finals = [], {}, {}
+    for first, *others in by_model:
+        opened = {file: store.open_scores(file, made_by) for file in (first, *others)}
         settings = {file: store.settings_of(dataset) for file, dataset in opened.items()}
         check_alike(settings, made_by, "order")
-        by_model.append(xr.concat(list(opened.values()), dim="seed", join="exact"))
-        first = own[common[0]]
-        made[first], finals[final] = settings[first], (first, _origin(models, settings[first]))
+        datasets.append(xr.concat(list(opened.values()), dim="seed", join="exact"))
+        made[first] = settings[first]
+        finals[int(datasets[-1]["train_seed"].item())] = first, _origin(models, settings[first])
     check_alike(made, made_by, "order", "train_seed", "final")
-    further = xr.concat(by_model, dim="train_seed", join="exact")
-    further.attrs = {"finals": finals, "command": made_by}
-    return further.sel(step=further["step"] > 0)
+    further = xr.concat(datasets, dim="train_seed", join="exact")
+    return further.assign_attrs(finals=finals, command=made_by)
 
 
 def check_same_models(one: xr.Dataset, other: xr.Dataset) -> None:
@@ -143,11 +148,11 @@ def check_alike(settings: Mapping[Path, dict], made_by: str, *own: str) -> None:
     """
     first, *others = settings
     for file in others:
-        one, two = (
-            {key: value for key, value in settings[each].items() if key not in own}
-            for each in (file, first)
+        found, wanted = (
+            {key: value for key, value in settings[path].items() if key not in own}
+            for path in (file, first)
         )
-        differing = store.differences(one, two, "the first", "the second")
+        differing = store.differences(found, wanted, "the first", "the second")
         if differing:
             raise UserError(
                 f"{file} and {first} do not belong together ({differing}): delete the older one "

@@ -61,7 +61,7 @@ def shares(num_left_out: int, num_jobs: int) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Work:
+class StageWork:
     """A stage script and its files.
 
     Attributes:

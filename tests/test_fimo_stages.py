@@ -22,6 +22,10 @@ from tda.networks import seeded
 from tda.networks.mlp import mlp
 from tda.objective import Regression
 from tda.parameters import Parameters
+from tda.stages import approximation, mislabelling
+from tda.stages.approximation import Approximation
+from tda.stages.context import Options
+from tda.stages.final_context import final_context
 from tda.tabular import load
 
 MODELS, LEFT_OUT, TESTS = FinalModels("concrete"), 9, 5
@@ -329,6 +333,24 @@ def test_deletion_with_another_optimiser_is_read_and_its_command_named():
 def test_training_from_scratch_with_deletion_is_refused(capsys):
     assert stage("further_train", "--start", "scratch", "--leave_out", "delete") == 2
     assert "leave out --leave_out or --start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["approximate", "mislabel"])
+def test_a_method_that_refuses_is_named_with_the_flags_without_it(name, monkeypatch):
+    def refusing(_gradients, _damping):
+        raise UserError("the kernel is singular")
+
+    refuses = Approximation(refusing)
+    monkeypatch.setitem(approximation.APPROXIMATIONS, "trak", refuses)
+    options = Options(method=(("methods", ("trak", "grad_dot")),))
+    context = final_context(MODELS, MODELS.finals([0])[0], options)
+    if name == "approximate":
+        found = approximation.Approximate().compute(context, range(1), 1)
+        assert str(found["trak"]) == "the kernel is singular"
+        assert found["grad_dot"]["score"].sizes["left_out"] == LEFT_OUT
+    else:
+        with pytest.raises(UserError, match=r"trak cannot .*singular.*`--methods grad_dot`"):
+            list(mislabelling.method_rows(context))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from stage_scripts import make_subset, run, score_file
 
 from tda import jobs, paths, store
-from tda.jobs import Work, run_minutes, shares
+from tda.jobs import StageWork, run_minutes, shares
 from tda.planning.costs import read
 
 
@@ -19,7 +19,7 @@ def test_shares_hold_each_example_once_and_differ_by_at_most_one(count, num_jobs
 
 
 def work(**more):
-    return Work(
+    return StageWork(
         name="loo", command="loo.py", runs=["4", "8"],
         makes=lambda run: [paths.scores("x", "loo", run)],
         needs=lambda run: [paths.predictions("x", run)],

@@ -101,6 +101,46 @@ def test_a_stage_that_stacks_nothing_says_at_once_that_the_gpu_is_full(capsys):
     assert "going on" not in capsys.readouterr().err
 
 
+class Choosy(Stage):
+    """Each method is an output, and some refuse."""
+
+    name, chosen_by = "choosy", "methods"
+
+    def __init__(self, *refusing):
+        self.refusing, self.made = refusing, []
+
+    def outputs(self, options):
+        return tuple(options["methods"])
+
+    def settings(self, _context, output):
+        return {"method": output}
+
+    def compute(self, context, _items, _chunk):
+        return {output: self._result(output) for output in context.options["methods"]}
+
+    def _result(self, output):
+        self.made.append(output)
+        return UserError("too hard") if output in self.refusing else xr.Dataset({"x": 1.0})
+
+
+def test_outputs_are_written_once_though_another_is_refused(capsys):
+    stage, methods = Choosy("trak"), ("grad_dot", "trak", "datainf")
+    with pytest.raises(UserError) as refused:
+        work(stage, method=(("methods", methods),))
+    assert str(refused.value) == (
+        "trak cannot be computed: too hard; the rest is done, and asked for alone by "
+        "`--methods grad_dot datainf`"
+    )
+    assert stage.made == list(methods)  # and not again
+    files = [paths.scores(SMALL.name, name, RUN.name) for name in methods]
+    assert [file.exists() for file in files] == [True, False, True]
+    capsys.readouterr()
+    work(Choosy("trak"), method=(("methods", ("grad_dot", "datainf")),))
+    assert "nothing to do" in capsys.readouterr().out
+    with pytest.raises(UserError, match="^trak cannot be computed: too hard$"):
+        work(Choosy("trak"), method=(("methods", ("trak",)),))
+
+
 def test_jobs_make_what_no_other_job_has_made(capsys):
     first = work(Counting(range(10)), chunk=4)
     assert "10 items are left to other jobs" in capsys.readouterr().out

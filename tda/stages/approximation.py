@@ -1,7 +1,7 @@
 """Stage: what each method says about a final model's further training, for left-out examples."""
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from tda.products import largest_eigenvalue
 from tda.stages.context import Options
 from tda.stages.final_context import FinalContext
 from tda.stages.further_training import FinalStage
+from tda.stages.runner import Result
 from tda.streams import collected
 
 DAMPINGS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
@@ -154,7 +155,7 @@ def add_approximation_flags(parser: ArgumentParser) -> None:
 class Approximate(FinalStage):
     """Scores of left-out examples by each method, an output each."""
 
-    name = "approximate"
+    name, chosen_by = "approximate", "methods"
 
     def resolved(self, models: FinalModels, flags: dict) -> dict:
         return {**flags, "methods": flags["methods"] or default_methods(models)}
@@ -177,8 +178,16 @@ class Approximate(FinalStage):
         final = checkpoints.fingerprint(context.theta_P)
         return {"method": output, "final": final, "num_left_out": len(context.left_out), **own}
 
-    def compute(self, context: FinalContext, items: range, chunk: int) -> dict[str, xr.Dataset]:
-        return {output: scores(context, output) for output in self.outputs(context.options)}
+    def compute(self, context: FinalContext, items: range, chunk: int) -> Mapping[str, Result]:
+        return {output: scores_or_reason(context, output) for output in context.options["methods"]}
+
+
+def scores_or_reason(context: FinalContext, name: str) -> Result:
+    """:func:`scores`, or why the method refuses."""
+    try:
+        return scores(context, name)
+    except UserError as error:
+        return error
 
 
 def scores(context: FinalContext, name: str) -> xr.Dataset:

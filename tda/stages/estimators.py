@@ -15,6 +15,7 @@ from torch import Tensor
 from tda import checkpoints, paths
 from tda.ablations import ABLATIONS
 from tda.ensemble import data_order
+from tda.errors import UserError
 from tda.filters import flow, ridge
 from tda.gradients import SampleGradients
 from tda.methods import METHODS
@@ -79,7 +80,14 @@ class Estimators(Stage):
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         followed = followed_paces(context)
-        scores = {**of_gradients(context, followed), **of_replays(context)}
+        try:
+            scores = {**of_gradients(context, followed), **of_replays(context)}
+        except UserError as error:
+            raise UserError(
+                f"run {context.run.name}: {error}. Estimators are computed all or none, and their "
+                "settings are no flags: give a larger --memory_gb if memory is too small, else "
+                "leave this run out by --seed_id of the others"
+            ) from error
         score = context.labelled(
             torch.stack(list(scores.values())).float(), ("estimator", "train", "test")
         ).assign_coords(estimator=list(scores))

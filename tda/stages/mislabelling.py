@@ -20,7 +20,7 @@ from tda.experiments import Run
 from tda.final_model import FinalModels
 from tda.flag_types import count
 from tda.further_training import Course, GoldStandard
-from tda.stages.approximation import add_approximation_flags, default_methods, scores
+from tda.stages.approximation import add_approximation_flags, default_methods, scores_or_reason
 from tda.stages.context import Options
 from tda.stages.final_context import FinalContext
 from tda.stages.further_training import FinalStage, trained
@@ -156,8 +156,16 @@ def gold_rows(context: FinalContext, chunk: int) -> Iterator[Row]:
 
 def method_rows(context: FinalContext) -> Iterator[Row]:
     """Each method, for each damping or horizon that it has."""
-    for method in context.options["methods"]:
-        score = scores(context, method)["score"].isel(train_seed=0).mean("test")
+    methods = context.options["methods"]
+    for method in methods:
+        found = scores_or_reason(context, method)
+        if isinstance(found, UserError):
+            others = " ".join(name for name in methods if name != method)
+            raise UserError(
+                f"{method} cannot be computed: {found}; a trial has all methods or none: leave it "
+                f"out by `--methods {others}`"
+            )
+        score = found["score"].isel(train_seed=0).mean("test")
         for dim, one in _settings(score):
             known: dict[str, Any] = {"damping": np.nan, "epoch": np.nan}
             known |= {name: float(one[name]) for name in known if name in one.coords and dim}

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +34,7 @@ from tda.memory import TooManyMembers, full_gpu_noticed
 from tda.stages.context import Options, RunContext, context, default_jobs, forget
 
 Known = TypeVar("Known", bound=RunContext)
+Result = xr.Dataset | UserError
 
 
 class Stage(Generic[Known]):
@@ -43,11 +44,13 @@ class Stage(Generic[Known]):
         name: name of the script.
         unit: what an item of the work is, for the progress bar.
         stacks: whether members are trained together, so that fewer of them take less memory.
+        chosen_by: the flag that names the outputs, where each may be left out; else "".
     """
 
     name = ""
     unit = "run"
     stacks = False
+    chosen_by = ""
 
     def context(self, experiment: Any, run: Run, options: Options) -> Known:
         """The context of a run, kept while its parts are computed."""
@@ -65,8 +68,11 @@ class Stage(Generic[Known]):
         """What an output depends on, beside the training settings."""
         raise NotImplementedError
 
-    def compute(self, context: Known, items: range, chunk: int) -> dict[str, xr.Dataset]:
-        """Results of some items, by output; ``chunk`` members are trained together."""
+    def compute(self, context: Known, items: range, chunk: int) -> Mapping[str, "Result"]:
+        """Results of some items, by output; ``chunk`` members are trained together.
+
+        With ``chosen_by``, an error is the result of what cannot be computed.
+        """
         raise NotImplementedError
 
     def num_items(self, context: Known) -> int:
@@ -94,6 +100,10 @@ class Stage(Generic[Known]):
         return paths.scores(experiment, output, run)
 
 
+class Refused(Exception):
+    """Outputs that cannot be computed, with the reasons (its only argument)."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A range of the items of one run."""
@@ -115,18 +125,31 @@ def run_stage(
 
     Raises:
         UserError: a result exists with other settings or is damaged, an earlier stage is missing,
-            or a file cannot be written.
+            or a file cannot be written; or an output cannot be computed, which is said when the
+            others are done.
     """
     job = _Job(stage, command, experiment, options)
+    refused: dict[str, str] = {}
     while True:
         try:
-            return _complete(job, runs)
+            _complete(job, runs)
+            break
+        except Refused as error:
+            refused |= error.args[0]
+            job = job.without(refused)
+            continue
         except TooManyMembers as full:
             (chunk,) = full.args
         # Begun again, and not gone on with: a run's parts are alike to the last bit of rounding.
         print(f"out of GPU memory: going on with {chunk // 2} members a time", file=sys.stderr)
         job = replace(job, options=replace(job.options, chunk=chunk // 2))
         torch.cuda.empty_cache()
+    if refused:
+        raise UserError(f"{_sentence(refused)}; the rest is done, {job.command_for_rest}")
+
+
+def _sentence(refused: dict[str, str]) -> str:
+    return "; ".join(f"{output} cannot be computed: {reason}" for output, reason in refused.items())
 
 
 def _complete(job: "_Job", runs: list[Run]) -> None:
@@ -197,6 +220,25 @@ class _Job:
         outputs = self.stage.outputs(self.options)
         return {output: self.stage.path(name, output, run.name) for output in outputs}
 
+    def without(self, refused: dict[str, str]) -> "_Job":
+        """The same without some outputs.
+
+        Raises:
+            UserError: none is left.
+        """
+        outputs = self.stage.outputs(self.options)
+        left = tuple(output for output in outputs if output not in refused)
+        if not left:
+            raise UserError(_sentence(refused))
+        flags = {**dict(self.options.method), self.stage.chosen_by: left}
+        return replace(self, options=replace(self.options, method=tuple(sorted(flags.items()))))
+
+    @property
+    def command_for_rest(self) -> str:
+        """What to say of the outputs that are left when some were refused."""
+        outputs = " ".join(self.stage.outputs(self.options))
+        return f"and asked for alone by `--{self.stage.chosen_by} {outputs}`"
+
     def is_done(self, run: Run) -> bool:
         return self._all_done(run, self.files(run)) and self.stage.is_complete(self.context(run))
 
@@ -256,15 +298,21 @@ class _Job:
         with full_gpu_noticed(of_run.chunk if self.stage.stacks else 1):
             results = self.stage.compute(of_run, part.items, of_run.chunk)
         seconds = time.perf_counter() - start
+        refused = {o: str(result) for o, result in results.items() if isinstance(result, UserError)}
         for output, file in self.part_files(part).items():
+            result = results[output]
+            if isinstance(result, UserError):
+                continue
             settings = self.part_settings(part.run, output)
             try:
-                store.write_scores(file, results[output], settings, seconds=seconds)
+                store.write_scores(file, result, settings, seconds=seconds)
             except (
                 UserError
             ):  # another job with these items has joined them, and removed the folder
                 if not self.is_done(part.run):
                     raise
+        if refused:
+            raise Refused(refused)
         return part
 
     def join(self, run: Run) -> None:
