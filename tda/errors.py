@@ -1,5 +1,6 @@
 """The one exception that a person at the terminal is meant to read, and how it is shown."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ def guarded(main: Callable[[], None]) -> None:
     Raises:
         SystemExit: 2 after a :class:`UserError` or for want of memory, 130 when interrupted.
     """
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with _interruptions_kept():
             main()
@@ -76,6 +79,12 @@ def _interruptions_kept() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def end_at_once(*_: object) -> None:
+    """What Ctrl-C does while nothing is done yet that has to be put in order."""
+    print(INTERRUPTED, file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def _finalise(error: KeyboardInterrupt) -> None:

@@ -4,24 +4,26 @@ Scripts import this first. What is computed and written is in :func:`tda.errors.
 in the same way.
 """
 
+import multiprocessing
 import os
+import signal
 import sys
 from types import TracebackType
 
-from tda.errors import INTERRUPTED, NO_MEMORY, out_of_memory
+from tda.errors import NO_MEMORY, end_at_once, out_of_memory
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        _end(INTERRUPTED, 130)  # else Python ends itself by the signal, which few take for 130
+        end_at_once()  # else Python ends itself by the signal, which few take for 130
     if out_of_memory(error):
-        _end(f"error: {NO_MEMORY}", 2)
+        print(f"error: {NO_MEMORY}", file=sys.stderr, flush=True)
+        os._exit(2)
     sys.__excepthook__(kind, error, trace)
 
 
-def _end(message: str, status: int) -> None:
-    print(message, file=sys.stderr, flush=True)
-    os._exit(status)
-
-
 sys.excepthook = _one_line
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    is_worker = multiprocessing.parent_process() is not None  # whose parent says it
+    # No exception: libraries that are being imported make others of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if is_worker else end_at_once)

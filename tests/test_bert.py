@@ -116,7 +116,7 @@ def test_stacked_members_are_members_one_by_one(folder, lora):
 @pytest.mark.parametrize("how", ["subtract", "delete"])
 def test_further_training_is_the_same_stacked_and_with_the_same_dropout_masks(folder, lora, how):
     recipe = tda.Recipe(1, 4, 1e-3, 1e-2, "adamw", keep=1, clip=1.0)
-    train, test = tokenised(folder), tokenised(folder, 3, seed=2)
+    train, test = tokenised(folder, 10), tokenised(folder, 3, seed=2)
     asked = (classifier(folder, lora=lora), tda.Classification(), train, test, recipe)
     one, three = (
         tda.further_train(*asked, left_out=[1, 4], seeds=[5], steps=[0, 2], how=how, chunk=chunk)

@@ -321,7 +321,7 @@ def test_deletion_with_another_optimiser_is_read_and_its_command_named():
     file.parent.mkdir()
     try:
         shutil.copy(paths.further("fimo_concrete", "sgd", "0x0"), file)
-        assert final_results.variants(MODELS) == ["sgd", "adam_delete", "scratch"]
+        assert {"sgd", "adam_delete"} <= set(final_results.variants(MODELS))
         found = final_results.read_further(MODELS, "adam_delete")
         assert found.attrs["command"].endswith(
             "further_train.py --task concrete --optimizer adam --leave_out delete"

@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 import xarray as xr
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from tda import paths, store
@@ -427,6 +428,7 @@ def _end_with_parent() -> None:
 def settle_process() -> None:
     """One thread; deterministic convolutions; memory that is freed stays with the process."""
     torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")  # numpy's products, whose sums depend on it, too
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if sys.platform == "linux":
