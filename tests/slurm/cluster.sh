@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.."
 
 experiment=${1:-cnn2_mnist3s7_4pc}
 declare -A process_of
-lost=
+damaged='' truncated='' killed='' what_was_killed='' lost=''
 slow=${SLOW:-1} # how often as long as on two free cores anything may take
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 work=$(mktemp -d -t tda-cluster.XXXXXX)
@@ -180,7 +180,26 @@ running() { # NODE, WORD: a job there whose comment, which names rule and wildca
     squeue -h -t R -w "$1" -o '%i %k' | awk -v word="$2" 'index($2, word) {print $1; exit}'
 }
 
-share_runs_on_a() { [ -n "$(running a _share_)" ]; }
+damage_a_run() { # the last checkpoint of the first run that is trained
+    [ -z "$damaged" ] && have 1 predictions || return 0
+    truncated=$(basename "$(find "$work/many/results/$experiment/predictions" -maxdepth 1 -name '[!.]*.nc' | head -n 1)" .nc)
+    damaged=$(find "$work/many/models" -path "*/$truncated/*" -name '*.safetensors' | sort | tail -n 1)
+    truncate --size=1000 "$damaged"
+}
+
+kill_a_share() { # the first share of leave-one-out that runs on node a
+    [ -z "$killed" ] || return 0
+    killed=$(running a _share_)
+    [ -n "$killed" ] || return 0
+    what_was_killed=$(squeue -h -j "$killed" -o %k)
+    scancel --full --signal=KILL "$killed"
+}
+
+damaged_and_killed() { # whichever comes first: neither waits for the other
+    damage_a_run
+    kill_a_share
+    [ -n "$damaged" ] && [ -n "$killed" ]
+}
 
 of_job() { # ID: its processes
     local process
@@ -207,7 +226,7 @@ requeued() { grep -q "requeue job JobId=$1 due to failure of node b" "$work/log/
 more_is_done() { [ "$(grep -c '_job_complete.*done' "$work/log/slurmctld")" -gt "$(($1 + 2))" ]; }
 
 with_faults() {
-    local starved truncated killed done_before
+    local starved done_before
     starved=$(sed -n 3p seeds.txt)
     on_cluster --retries 0 --set-resources \
         "ats_$experiment:mem_mb=(250 if wildcards.run == '$starved' else 4000)" \
@@ -215,16 +234,9 @@ with_faults() {
     local snakemake=$!
     say "faults: the job of ats, run $starved, gets 250 MB"
 
-    wait_for 300 "the first trained run" have 1 predictions
-    truncated=$(basename "$(find "$work/many/results/$experiment/predictions" -maxdepth 1 -name '[!.]*.nc' | head -n 1)" .nc)
-    damaged=$(find "$work/many/models" -path "*/$truncated/*" -name '*.safetensors' | sort | tail -n 1)
-    truncate --size=1000 "$damaged"
+    wait_for 300 "a trained run, and a share of leave-one-out on node a" damaged_and_killed
     say "faults: checkpoint of run $truncated truncated"
-
-    wait_for 300 "a share of leave-one-out on node a" share_runs_on_a
-    killed=$(running a _share_)
-    say "faults: killed job $killed, $(squeue -h -j "$killed" -o %k)"
-    scancel --full --signal=KILL "$killed"
+    say "faults: killed job $killed, $what_was_killed"
 
     wait_for 300 "work on node b" works_on_b
     lose_node_b "$lost"
