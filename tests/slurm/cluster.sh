@@ -234,7 +234,7 @@ with_faults() {
     local snakemake=$!
     say "faults: the job of ats, run $starved, gets 250 MB"
 
-    wait_for 300 "a trained run, and a share of leave-one-out on node a" damaged_and_killed
+    wait_for 900 "a trained run, and a share of leave-one-out on node a" damaged_and_killed
     say "faults: checkpoint of run $truncated truncated"
     say "faults: killed job $killed, $what_was_killed"
 
