@@ -183,19 +183,6 @@ def test_a_failed_run_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_an_error_in_one_sentence(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tda.outputs.os, "pwrite", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        tda.attribute(
-            posterior(), tda.Classification(), data(N, 1), data(M, 2),
-            method="grad_dot", output=tmp_path / "scores.nc",
-        )  # fmt: skip
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
