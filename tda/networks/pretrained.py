@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -158,6 +159,8 @@ def resized_crops(rgb_N3HW: Tensor, crops_N4: np.ndarray, size: tuple[int, int])
 def transformers() -> Any:
     """The package, imported when needed: that takes seconds."""
     import_torchvision()  # transformers imports it, and that has to work without a GPU, too
+    # A thread that gets no memory spins for ever (CPython 3.11), and who waits for it hangs.
+    os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
     import transformers
 
     transformers.logging.set_verbosity_error()
