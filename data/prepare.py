@@ -25,6 +25,7 @@ from pathlib import Path
 
 from tda import adoption, experiments, preparation, sentences, tabular
 from tda.errors import guarded
+from tda.flag_types import count, index
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,17 +60,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="hub",
         help="hub (default), torchvision, a folder; for heloc and folktables a file",
     )
-    add("--new_subset", type=_whole_number(0), metavar="SEED", help="draw a fresh subset")
+    add("--new_subset", type=index, metavar="SEED", help="draw a fresh subset")
     add(
         "--num_per_class",
-        type=_whole_number(1),
+        type=count,
         nargs="+",
         metavar="N",
         help="training images per class; default: the paper's sizes",
     )
     add(
         "--num_test_per_class",
-        type=_whole_number(1),
+        type=count,
         metavar="N",
         help="test images per class; default: as many as the paper's",
     )
@@ -95,15 +96,6 @@ def _is_file(source: str) -> bool:
         return Path(source).is_file()
     except OSError:  # a name that is too long
         return False
-
-
-def _whole_number(smallest: int):
-    def parsed(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or int(text) < smallest:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {smallest} on")
-        return int(text)
-
-    return parsed
 
 
 if __name__ == "__main__":
