@@ -307,9 +307,7 @@ class _Job:
             settings = self.part_settings(part.run, output)
             try:
                 store.write_scores(file, result, settings, seconds=seconds)
-            except (
-                UserError
-            ):  # another job with these items has joined them, and removed the folder
+            except UserError:  # another job with these items joined them and removed the folder
                 if not self.is_done(part.run):
                     raise
         if refused:
