@@ -3,16 +3,28 @@
 import importlib.util
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPT = REPOSITORY / "data" / "prepare.py"
-SHARED = REPOSITORY.parent / "shared" / "data"
+
+
+def whole_data(name: str) -> Path:
+    """A file or folder of a whole data set, below the folder that TDA_WHOLE_DATA names; or skip."""
+    folder = os.environ.get("TDA_WHOLE_DATA")
+    if not folder:
+        pytest.skip("TDA_WHOLE_DATA names no folder of whole data sets")
+    path = Path(folder) / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path
 
 
 def encode(pixels: np.ndarray, fmt: str = "PNG") -> bytes:

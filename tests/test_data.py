@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from image_folders import SHARED, random_images, write_file, write_list
+from image_folders import random_images, whole_data, write_file, write_list
 from PIL import Image
 
 from tda import paths
@@ -53,10 +53,7 @@ def test_the_projects_images_are_those_of_the_checksums(name, split):
     ("name", "source", "column"), [("mnist3", "mnist", "image"), ("cifar10", "cifar10_jpeg", "img")]
 )
 def test_images_are_those_of_their_number_in_the_whole_data_set(name, source, column, split):
-    file = SHARED / source / f"{split}.parquet"
-    if not file.exists():
-        pytest.skip(f"{file} is not on this machine")
-    whole = pd.read_parquet(file)
+    whole = pd.read_parquet(whole_data(f"{source}/{split}.parquet"))
     images = read_images(DATA / name / f"{split}.parquet")
     np.testing.assert_array_equal(images.label, whole["label"].to_numpy()[images.index])
     for pixels, number in zip(images.pixels[::7], images.index[::7], strict=True):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from image_folders import (
     SCRIPT,
-    SHARED,
     contents,
     error_of,
     prepare,
+    whole_data,
     write_file,
     write_folder,
     write_list,
@@ -65,9 +65,7 @@ def test_rebuilding_from_the_projects_own_images_changes_nothing(root, task):
     [("mnist3", "mnist"), ("mnist", "mnist"), ("cifar10full", "cifar10_jpeg")],
 )
 def test_the_whole_data_set_gives_the_recorded_images(root, task, folder):
-    if not (SHARED / folder).is_dir():
-        pytest.skip(f"{SHARED / folder} is not on this machine")
-    assert prepare("--task", task, "--source", SHARED / folder) == 0
+    assert prepare("--task", task, "--source", whole_data(folder)) == 0
     assert (root / "checksums.json").read_text() == (PROJECT / "checksums.json").read_text()
 
 
