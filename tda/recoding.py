@@ -10,9 +10,9 @@ ACS_COLUMNS = (*ACS_INCOME, "PINCP", "PWGTP")  # what is kept of a census file
 def clean_heloc(rows: pd.DataFrame) -> pd.DataFrame:
     """FICO's home equity lines (Wei et al. 2025, appendix): codes become numbers, 1 is Good.
 
-    pd.DataFrame that are −9 throughout are dropped; "never" is recoded beyond the longest time (and
-    −7 of the last inquiry, "not within 7 days", to 0). What is left of −8 and −9 stays, to be
-    filled by :func:`load`.
+    Rows that are −9 throughout are dropped; "never" is recoded beyond the longest time (and
+    −7 of the last inquiry, "not within 7 days", to 0). What is left of −8 and −9 stays, for
+    :func:`filled`.
     """
     if "RiskPerformance" in rows:
         rows = rows.assign(RiskPerformance_Bad=(rows["RiskPerformance"] == "Bad").astype(int))

@@ -39,13 +39,11 @@ class Sentences:
         train, test: tokens [N T], each split padded to its longest sentence; ``index`` are row
             numbers of the stored files, counted from 0. Test is GLUE's validation split.
         hash: fingerprint of sentences, labels, and tokens.
-        texts: the sentences themselves, by split and row number.
     """
 
     train: Data
     test: Data
     hash: str
-    texts: dict[str, pd.Series]
 
 
 def load(
@@ -63,7 +61,7 @@ def load(
     """
     import torch
 
-    digest, texts, splits = hashlib.sha256(), {}, {}
+    digest, splits = hashlib.sha256(), {}
     counts = {"train": num_train, "validation": num_test}
     for split, count in counts.items():
         path = paths.sentences(split)
@@ -74,11 +72,10 @@ def load(
         x = {name: value.to(device) for name, value in tokens(list(rows["sentence"])).items()}
         label = rows["label"].to_numpy("<i8")
         splits[split] = Data(x, torch.tensor(label, device=device), rows.index.to_numpy())
-        texts["test" if split == "validation" else split] = rows["sentence"]
         digest.update(repr(list(rows["sentence"])).encode() + label.tobytes())
         for name, value in x.items():
             digest.update(name.encode() + value.cpu().numpy().astype("<i8").tobytes())
-    return Sentences(splits["train"], splits["validation"], digest.hexdigest()[:16], texts)
+    return Sentences(splits["train"], splits["validation"], digest.hexdigest()[:16])
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -59,26 +59,16 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Both splits of a task, and what leads back to readable numbers.
+    """Both splits of a task.
 
     Attributes:
         train, test: examples; ``index`` are row numbers of the file, counted from 0.
         hash: fingerprint of both.
-        rows: the cleaned rows of the file, un-standardised, by row number.
-        features: names of the columns of x.
-        mean, std: of the features' training rows.
-        target_mean, target_std: of the training targets; 0 and 1 for classes.
     """
 
     train: Data
     test: Data
     hash: str
-    rows: pd.DataFrame
-    features: list[str]
-    mean: np.ndarray
-    std: np.ndarray
-    target_mean: float
-    target_std: float
 
     def first(self, num_train: int | None, num_test: int | None) -> "Split":
         """The first examples of each split, standardised as before; None: all."""
@@ -123,23 +113,16 @@ def load(
     """
     table, rows = _table(task), read_rows(task)
     train, test = split_rows(len(rows), table.num_test, table.num_train)
-    target = rows[table.target].to_numpy(float)
-    features = rows.drop(columns=[table.target, *table.dropped])
-    values = features.to_numpy(float)
-    if table.filled:
-        values = filled(values, train)
-    mean, std = moments(values[train])
-    target_mean, target_std = moments(target[train]) if table.regression else (0.0, 1.0)
-    x, y = (values - mean) / std, (target - target_mean) / target_std
+    x = rows.drop(columns=[table.target, *table.dropped]).to_numpy(float)
+    x = standardised(filled(x, train) if table.filled else x, train)
+    y = rows[table.target].to_numpy(float)
+    y = standardised(y, train) if table.regression else y
 
     def data(chosen: np.ndarray) -> Data:
         inputs, targets = _tensors(x[chosen], y[chosen], table.regression, device, dtype)
         return Data(inputs, targets, rows.index.to_numpy()[chosen])
 
-    return Split(
-        data(train), data(test), _fingerprint(rows, train, test), rows,
-        list(features.columns), mean, std, float(target_mean), float(target_std),
-    )  # fmt: skip
+    return Split(data(train), data(test), _fingerprint(rows, train, test))
 
 
 def read_rows(task: str, path: Path | None = None) -> pd.DataFrame:
@@ -213,6 +196,12 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column; 1 for the deviation of a constant one."""
     std = values.std(axis=0)
     return values.mean(axis=0), np.where(std > 0, std, 1.0)
+
+
+def standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Columns with mean 0 and deviation 1 over the training rows."""
+    mean, std = moments(values[train])
+    return (values - mean) / std
 
 
 def _table(task: str) -> Table:

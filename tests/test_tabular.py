@@ -10,17 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from image_folders import SHARED
+from image_folders import whole_data
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 
 from tda import paths, tabular
 from tda.errors import UserError
 from tda.networks.mlp import mlp
 from tda.recoding import ACS_COLUMNS, ACS_INCOME, clean_heloc
 from tda.tabular import TABLES, load, read_rows
-
-HELOC = SHARED / "heloc" / "heloc.csv"
-needs_heloc = pytest.mark.skipif(not HELOC.exists(), reason=f"{HELOC} is not on this machine")
 
 
 @pytest.mark.parametrize(
@@ -55,16 +53,25 @@ def test_training_rows_are_standardised_and_test_rows_by_the_same_numbers(task):
         x_ND[:, varying].std(0, correction=0), torch.ones(int(varying.sum())).double()
     )
     assert not torch.allclose(split.test.x.mean(0), torch.zeros(x_ND.shape[1]).double(), atol=1e-6)
+    table, rows = TABLES[task], read_rows(task)
+    targets = [name for name in rows if name in (table.target, *table.dropped)]
+    x, y = (StandardScaler().fit(rows.loc[split.train.index, names].to_numpy())
+            for names in (rows.columns.drop(targets), [table.target]))  # fmt: skip
     for data in (split.train, split.test):
-        back = data.x.numpy() * split.std + split.mean
-        np.testing.assert_allclose(back, split.rows.loc[data.index, split.features], atol=1e-6)
-        target = data.y.double().numpy() * split.target_std + split.target_mean
-        np.testing.assert_allclose(target, split.rows.loc[data.index, TABLES[task].target])
+        chosen = rows.loc[data.index]
+        features = chosen.drop(columns=targets).to_numpy()
+        np.testing.assert_allclose(data.x, x.transform(features), atol=1e-9)
+        target = chosen[[table.target]].to_numpy()
+        target = y.transform(target) if table.regression else target
+        np.testing.assert_allclose(data.y, target[:, 0], atol=1e-9)
 
 
-def test_the_other_target_of_energy_and_of_adult_is_no_feature():
-    assert load("energy").features == [f"X{i}" for i in range(1, 9)]
-    assert not [name for name in load("adult").features if "salary" in name]
+@pytest.mark.parametrize(
+    ("task", "targets"), [("energy", ["Y1", "Y2"]), ("adult", ["salary_<=50K", "salary_>50K"])]
+)
+def test_the_other_target_of_energy_and_of_adult_is_no_feature(task, targets):
+    assert sorted((TABLES[task].target, *TABLES[task].dropped)) == targets
+    assert load(task).train.x.shape[1] == read_rows(task).shape[1] - 2
 
 
 def test_classes_are_whole_numbers_and_regression_targets_are_not():
@@ -115,16 +122,16 @@ def test_missing_values_become_the_mean_of_the_training_rows():
     np.testing.assert_array_equal(filled[:, 0], [1, 2, 3, 100, 2])
 
 
-@needs_heloc
 def test_heloc_has_the_papers_rows_and_label_mean(root):
-    assert _prepare("--source", HELOC) == 0
+    file = whole_data("heloc/heloc.csv")
+    assert _prepare("--source", file) == 0
     rows, split = read_rows("heloc"), load("heloc")
     assert len(rows) == 9871
     assert round(rows["Good"].mean(), 5) == 0.47969
     assert split.train.x.shape == (8883, 23)
     assert len(split.test) == 988
     assert split.train.x.isfinite().all()
-    assert (root / "data" / "heloc" / "rows.csv").read_bytes() == HELOC.read_bytes()
+    assert (root / "data" / "heloc" / "rows.csv").read_bytes() == file.read_bytes()
 
 
 @pytest.mark.usefixtures("root")
@@ -188,9 +195,10 @@ def test_persons_of_a_census_file_are_those_that_folktables_asks(few_persons, ro
     assert _prepare("--source", file, task="folktables") == 0
     assert list(pd.read_csv(root / "data" / "folktables" / "rows.csv")) == list(ACS_COLUMNS)
     split = load("folktables")
-    assert split.features == list(ACS_INCOME)
-    assert split.rows.index.tolist() == list(range(4, 24))
-    assert split.rows.index[split.rows["high_income"] == 1].tolist() == [10, 11, 12, 13, 14]
+    rows = read_rows("folktables")
+    assert list(rows) == [*ACS_INCOME, "high_income"]
+    assert rows.index.tolist() == list(range(4, 24))
+    assert rows.index[rows["high_income"] == 1].tolist() == [10, 11, 12, 13, 14]
     assert (len(split.train), len(split.test), split.train.y.dtype) == (15, 5, torch.int64)
 
 
@@ -208,7 +216,7 @@ def test_the_package_folktables_is_asked_for_the_same_persons(few_persons, monke
 
     monkeypatch.setitem(sys.modules, "folktables", SimpleNamespace(ACSDataSource=Source))
     assert _prepare("--source", "folktables", task="folktables") == 0
-    assert len(load("folktables").rows) == 20
+    assert len(read_rows("folktables")) == 20
     assert (asked["states"], asked["survey_year"], asked["survey"]) == (["MA"], "2018", "person")
 
 
