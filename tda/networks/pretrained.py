@@ -17,6 +17,7 @@ from tda import paths
 from tda.errors import UserError
 from tda.experiments import Lora
 from tda.networks.vit import ViT, named_weights
+from tda.parameters import private_copy
 from tda.torchvision_operators import import_torchvision
 
 NUM_CLASSES = 10
@@ -52,13 +53,19 @@ def lora_vit(source: str, seed: int) -> ViT:
 
 def adapted(pretrained: Any) -> ViT:
     """LoRA on query and value of every block and a new ten-way head; the rest is shared, frozen."""
+    model = with_adapters(private_copy(pretrained.requires_grad_(False)))
+    model.classifier = nn.Linear(model.config.hidden_size, NUM_CLASSES)
+    nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
+    nn.init.zeros_(model.classifier.bias)
+    return ViT(model)
+
+
+def with_adapters(model: Any) -> Any:
+    """The model with LoRA on query and value of every block, in place."""
     import_torchvision()
     from peft import LoraConfig, get_peft_model
 
-    from tda.parameters import private_copy
-
     lora = Lora()
-    model: Any = private_copy(pretrained.requires_grad_(False))
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     config = LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none",
@@ -66,11 +73,7 @@ def adapted(pretrained: Any) -> ViT:
     )  # fmt: skip
     with warnings.catch_warnings():  # peft asks for every attribute, deprecated ones, too
         warnings.simplefilter("ignore", FutureWarning)
-        model = get_peft_model(model, config).get_base_model()
-    model.classifier = nn.Linear(model.config.hidden_size, NUM_CLASSES)
-    nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
-    nn.init.zeros_(model.classifier.bias)
-    return ViT(model)
+        return get_peft_model(model, config).get_base_model()
 
 
 def moved(network: nn.Module, device: torch.device) -> Any:
