@@ -39,7 +39,7 @@ from tda.experiments import (
     Experiment,
 )
 from tda.final_model import TRAIN_SEEDS, FinalModels
-from tda.jobs import MEMORY_MB, OWN_MB, StageWork, num_train, shares
+from tda.jobs import MEMORY_MB, OWN_MB, StageWork, shares
 from tda.tabular import TABLES as TABLES_OF_ROWS
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
@@ -168,7 +168,7 @@ def stages(experiment):
 
     of_data = {"needs_always": images(experiment)}
     of_posterior = {"needs": checkpoints(experiment)}
-    left_out = {"num_left_out": num_train(experiment)}
+    left_out = {"num_left_out": experiment.num_train}
     yield work_of(experiment, f"train_{name}", trained, "train", **of_data)
     yield work_of(experiment, f"loo_{name}", makes("loo"), "loo", **of_data, **left_out)
     yield work_of(experiment, f"ats_{name}", makes("ats"), "ats", **of_posterior)

@@ -23,7 +23,7 @@ import pandas as pd
 from tda import paths, store
 from tda.analysis import report
 from tda.errors import UserError, guarded
-from tda.experiments import VIT_GRID, Experiment, task
+from tda.experiments import VIT_GRID, Experiment
 from tda.figures import schedule, style
 from tda.flag_types import count
 from tda.planning.costs import read
@@ -58,7 +58,7 @@ def unit_seconds(experiment: Experiment, gpu: Gpu) -> dict[str, float]:
 
 def simulated(experiment: Experiment, unit_s: dict[str, float], flags: Namespace) -> pd.DataFrame:
     """A row for each number of GPUs and size of a job."""
-    most = 1 + experiment.num_per_class * len(task(experiment.task).classes)
+    most = 1 + experiment.num_train
     rows = []
     for gpus in GPUS:
         cluster = Cluster(

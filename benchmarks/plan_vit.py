@@ -27,11 +27,12 @@ from torch import nn
 from vit_gpu import NUM_TEST, Case
 
 from tda import paths
-from tda.ensemble import Members, data_order, losses, train
+from tda.ensemble import losses, train
 from tda.errors import guarded
 from tda.examples import Data
-from tda.experiments import VIT_GRID, Experiment, Recipe, seeds, task
+from tda.experiments import VIT_GRID, Experiment, Recipe, seeds
 from tda.gradients import capture, output_cotangents, value_cotangents
+from tda.members import Members, data_order
 from tda.objective import Classification
 from tda.parameters import Parameters
 from tda.planning.costs import Cost, Key, merged, read, write
@@ -90,7 +91,7 @@ def tflop(experiment: Experiment, image: PerImage) -> dict[str, float]:
     The influence function's inner products and eigendecomposition are not counted.
     """
     recipe = experiment.recipe
-    num_train = experiment.num_per_class * len(task(experiment.task).classes)
+    num_train = experiment.num_train
     num_test, keep = NUM_TEST[experiment.task], recipe.keep
     run = recipe.epochs * num_train * image.training
     gradients = (num_train + num_test) * image.gradient + num_train * image.jacobian
@@ -155,7 +156,7 @@ def check(
 
 def hours(experiment: Experiment, amounts: dict[str, float], gpu: Gpu) -> dict:
     """GPU-hours of all runs of an experiment."""
-    num_train = experiment.num_per_class * len(task(experiment.task).classes)
+    num_train = experiment.num_train
     units = {"train": 1, "loo": num_train + 1, "ats": num_train, "influence": 1}
     found = {
         stage: len(seeds()) * units[stage] * each / gpu.tflops / 3600

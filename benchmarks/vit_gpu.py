@@ -26,11 +26,12 @@ from report import count, publish, seconds
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tda.ensemble import Members, data_order, losses, matmul_precision, train
+from tda.ensemble import losses, matmul_precision, train
 from tda.examples import Data
-from tda.experiments import VIT_GRID, Recipe, seeds, task
+from tda.experiments import VIT_GRID, Recipe, seeds
 from tda.filters import ridge
 from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
+from tda.members import Members, data_order
 from tda.memory import budget_bytes
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
@@ -90,7 +91,7 @@ def paper_scales() -> tuple[Scale, ...]:
     return tuple(
         Scale(
             name=experiment.name,
-            num_train=experiment.num_per_class * len(task(experiment.task).classes),
+            num_train=experiment.num_train,
             num_test=NUM_TEST[experiment.task],
             recipe=experiment.recipe,
             num_seeds=len(seeds()),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tda import paths
 from tda.errors import UserError, guarded
-from tda.experiments import RANDOMNESS, VIT, Experiment, Run, task, vit_name
+from tda.experiments import RANDOMNESS, TASKS, VIT, Experiment, Run, task, vit_name
 from tda.final_model import PROTOCOLS, FinalModels
 from tda.flag_types import count, index, size
 from tda.stages.context import Options, choose_device
@@ -120,7 +120,8 @@ def _command() -> str:
 
 def _parse(doc: str, add_family: Callable, add_flags: Callable) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default="mnist3", help="mnist3, cifar10, or a new subset's name")
+    tasks = f"{', '.join(TASKS)}, or the name of a new subset"
+    parser.add_argument("--task", default="mnist3", help=tasks)
     parser.add_argument("--num_per_class", type=count, default=10, help="training images per class")
     add_family(parser)
     parser.add_argument(
@@ -139,7 +140,10 @@ def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
     parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tuple(PROTOCOLS), default="energy")
     parser.add_argument(
-        "--train_seed", type=index, nargs="+", help="final models; default: the task's"
+        "--train_seed",
+        type=index,
+        nargs="+",
+        help="final models, of mislabel.py trials; default: the task's",
     )
     parser.add_argument(
         "--model", default="",
@@ -159,9 +163,15 @@ def _parse_final(doc: str, add_flags: Callable, ordered: bool) -> Namespace:
 
 
 def _add_machine(parser: ArgumentParser) -> None:
-    parser.add_argument("--device", help="default: cuda:{seed_id mod GPUs} if any, else cpu")
+    parser.add_argument(
+        "--device", help="default: cuda:{seed mod GPUs} of one run, cuda:0 of several, else cpu"
+    )
     parser.add_argument("--jobs", type=count, help="worker processes on a CPU; default: all cores")
-    parser.add_argument("--memory_gb", type=size, help="bound on memory; default: what is free")
+    parser.add_argument(
+        "--memory_gb",
+        type=size,
+        help="bound on memory; default: .6 of what is free, on a GPU .6 of all",
+    )
     parser.add_argument("--chunk", type=count, help="members trained together; default: what fits")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,16 +21,6 @@ from tda.objective import OutsideSpan
 from tda.products import PRODUCTS, Products, hessian_products
 from tda.rows import Rows, inner
 from tda.streams import Blocks, between, chunks, formed, require
-
-
-class Curvature(Protocol):
-    """A curvature matrix between the gradients of one sample of θ."""
-
-    def filtered(self, phi: Filter) -> Blocks:
-        """∇L(z_j)ᵀ φ(C) ∇g(z), float64, by blocks."""
-
-    def solved(self, damping: float) -> Blocks:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by blocks: for one λ several times faster."""
 
 
 def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":

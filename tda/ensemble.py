@@ -16,13 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from tda.copies import Copies, copies_of
-from tda.errors import UserError
 from tda.examples import Data, Examples, rows_of
 from tda.experiments import Recipe
-from tda.members import Members, data_order
+from tda.members import Members
 from tda.objective import Objective
 
-__all__ = ["Members", "data_order", "dropout_masks", "losses", "output", "run", "train"]
 EVALUATION_BATCH = {False: 30, True: 100}  # images; on a CPU what stays in the cache; only speed
 
 
@@ -260,10 +258,6 @@ def _optimizer(leaves: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
     common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(leaves, momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
-    if recipe.momentum:
-        raise UserError(
-            f"momentum={recipe.momentum} is of optimizer='sgd', not of {recipe.optimizer!r}"
-        )
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
         leaves, **common
     )

@@ -198,6 +198,11 @@ class Experiment:
         return cls(match[1], match[2], int(match[3]), match[4] or "init")
 
     @property
+    def num_train(self) -> int:
+        """N: training images, as the name tells; a list may have some more or fewer."""
+        return self.num_per_class * len(task(self.task).classes)
+
+    @property
     def family(self) -> str:
         """``cnn`` or ``vit``: which scripts run it."""
         return "cnn" if re.fullmatch(r"cnn\d", self.model) else "vit"

@@ -19,13 +19,15 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda.changes import Change, asked, extras, joined
-from tda.ensemble import chunks, copies_of, current_losses, run
+from tda.copies import copies_of
+from tda.ensemble import chunks, current_losses, run
 from tda.errors import UserError
 from tda.examples import Data, labels
 from tda.experiments import Recipe
 from tda.members import Members, data_order
 from tda.objective import Objective
 from tda.parameters import Parameters
+from tda.perceptrons import ELEMENTWISE
 from tda.posterior import has_dropout, in_memory
 
 SMALL = 2_000_000  # numbers that a step of a perceptron touches; measured, see chunk_for
@@ -241,7 +243,7 @@ def chunk_for(network: nn.Module, data: Data, recipe: Recipe) -> int:
     if data.y.device.type != "cpu":
         return 64
     layers = [m for m in network.modules() if not list(m.children())]
-    stackable = (nn.Linear, nn.ReLU, nn.GELU, nn.Tanh, nn.Dropout, nn.Flatten, nn.LayerNorm)
+    stackable = (nn.Linear, nn.Dropout, nn.Flatten, nn.LayerNorm, *ELEMENTWISE)
     if not all(isinstance(layer, stackable) for layer in layers):
         return 1
     widths = sum(layer.out_features for layer in layers if isinstance(layer, nn.Linear))

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tda.experiments import Experiment, task
 from tda.planning.costs import Cost, Key, read
 from tda.planning.dry_run import Job
 from tda.planning.gpus import Gpu
@@ -41,11 +40,6 @@ def run_minutes(command: str, gpu: bool = False) -> float | None:
 @cache
 def _costs() -> dict[Key, Cost]:
     return read()
-
-
-def num_train(experiment: Experiment) -> int:
-    """Training examples of an experiment."""
-    return experiment.num_per_class * len(task(experiment.task).classes)
 
 
 def shares(num_left_out: int, num_jobs: int) -> list[tuple[int, int]]:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from tda.copies import copies_of
-from tda.ensemble import Members, run
+from tda.ensemble import run
 from tda.examples import Data
 from tda.experiments import Recipe
+from tda.members import Members
 from tda.objective import Objective
 from tda.optimizers import State, decays, mean_rate, rule_of
 

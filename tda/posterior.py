@@ -10,10 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tda.ensemble import Members, data_order, train
+from tda.ensemble import train
 from tda.errors import UserError
 from tda.examples import Data, examples
 from tda.experiments import Recipe
+from tda.members import Members, data_order
 from tda.objective import Objective
 from tda.parameters import Parameters, private_copy
 

@@ -130,7 +130,7 @@ class Scoring:
                 own=self.own,
             )  # fmt: skip
             try:
-                yield _Sample(gradients, self.posterior, seed, place, paces)
+                yield _Sample(gradients, self.posterior, place, paces)
             finally:
                 if gradients.scratch:
                     gradients.scratch.close()
@@ -158,7 +158,6 @@ class _Sample:
 
     gradients: SampleGradients
     posterior: Posterior
-    seed: int
     place: int
     paces: Callable[[], list[Pace]]
 
@@ -174,8 +173,6 @@ class _Sample:
             ),
             "pace": lambda: self.paces()[place] if recorded else None,
             "rate": lambda: posterior.learning_rates and posterior.learning_rates[place],
-            "training": lambda: posterior.training,
-            "seed_id": lambda: self.seed,
             "place": lambda: place,
         }  # fmt: skip
 
@@ -240,7 +237,6 @@ def _known(name: str, sample: _Sample) -> Any:
                 "Posterior.from_checkpoints(..., horizons=[sum of learning rates so far, ...])",
                 "rate": "the training's learning rates are not known: give "
                 "Posterior.from_checkpoints(..., learning_rates=[...])",
-                "training": _UNRECORDED,
                 "pace": _UNRECORDED,
             }[name]
         )

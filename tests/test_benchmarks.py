@@ -12,11 +12,12 @@ import torch
 from small_networks import examples, tiny_cnn
 
 from tda import cli, paths
-from tda.ensemble import Members, losses, train
+from tda.ensemble import losses, train
 from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Experiment, Recipe
 from tda.gradients import SampleGradients
+from tda.members import Members
 from tda.methods.ats import additional_training_step, step_recipe
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot

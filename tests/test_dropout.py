@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from small_networks import examples
 from torch import nn
 
-from tda.ensemble import Members, data_order, dropout_masks, losses, train
+from tda.ensemble import dropout_masks, losses, train
 from tda.experiments import Recipe
+from tda.members import Members, data_order
 from tda.methods.loo import removals, retrained_losses
 from tda.objective import Classification
 from tda.parameters import Parameters

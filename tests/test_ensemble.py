@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from small_networks import examples
 from torch.func import functional_call
 
-from tda.ensemble import Members, data_order, losses, train
+from tda.ensemble import losses, train
 from tda.experiments import Recipe
+from tda.members import Members, data_order
 from tda.methods.ats import additional_training_step, step_recipe
 from tda.methods.loo import removals, retrained_losses
 from tda.objective import Classification

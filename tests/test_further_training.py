@@ -14,11 +14,12 @@ import tda
 import tda.networks.mlp
 import tda.paths
 from tda.changes import Change
-from tda.ensemble import data_order, dropout_masks
+from tda.ensemble import dropout_masks
 from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Recipe
 from tda.further_training import Course, GoldStandard, chunk_for
+from tda.members import data_order
 from tda.objective import confident_loss
 
 N, M, SEEDS = 11, 4, (5, 9)

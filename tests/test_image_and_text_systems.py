@@ -176,7 +176,8 @@ def test_the_final_model_is_that_of_the_best_epoch(tmp_path):
 
 def _accuracy(network, split, recipe):
     """By tda.further_train's engine, from the same start, order and masks."""
-    from tda.ensemble import Members, data_order, output, train
+    from tda.ensemble import output, train
+    from tda.members import Members, data_order
     from tda.parameters import Parameters
 
     theta_1P = Parameters(network).read(network)[None]

@@ -14,11 +14,12 @@ from tiny_vit import SIZE, OldNames, adapted_vit, images, other_model, save, sca
 from torch import nn
 from torch.func import vmap
 
-from tda.ensemble import Members, data_order, dropout_masks, output, train
+from tda.ensemble import dropout_masks, output, train
 from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Recipe
 from tda.gradients import capture, output_cotangents, value_cotangents
+from tda.members import Members, data_order
 from tda.networks import pretrained
 from tda.networks.pretrained import (
     Inputs,

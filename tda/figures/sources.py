@@ -91,7 +91,7 @@ def p_value_table(found: list[Experiment]) -> pd.DataFrame:
                 model=MODELS.get(experiment.model, experiment.model),
                 task=TASKS.get(experiment.task, experiment.task),
                 randomness=RANDOMNESS[experiment.randomness],
-                num_train=_num_train(experiment),
+                num_train=experiment.num_train,
             )
             for experiment in chosen
         ],
@@ -102,10 +102,6 @@ def p_value_table(found: list[Experiment]) -> pd.DataFrame:
 def _place(experiment: Experiment) -> tuple[int, str]:
     grid = experiments.PAPER_GRID
     return (grid.index(experiment) if experiment in grid else len(grid), experiment.name)
-
-
-def _num_train(experiment: Experiment) -> int:
-    return experiment.num_per_class * len(experiments.task(experiment.task).classes)
 
 
 def _damaged(path: Path, command: str, reason: str) -> UserError:

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tda import store
+from tda import experiments, store
 from tda.experiments import METHODS, VIT, Experiment, vit_name
 
 Inputs = ParamSpec("Inputs")
@@ -76,8 +76,8 @@ def styled(draw: Callable[Inputs, Figure]) -> Callable[Inputs, Figure]:
 
 
 def base_method(method: str) -> str:
-    """The method of a variant's name: ``loo`` of ``loo_published``."""
-    return next((base for base in METHODS if method.startswith(base)), method)
+    """The method of a variant's name: ``loo`` of ``loo_published``; of a stranger's, itself."""
+    return experiments.base_method(method) or method
 
 
 def is_variant(method: str) -> bool:

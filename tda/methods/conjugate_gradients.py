@@ -26,7 +26,7 @@ def cg_influence(
     r"""Scores [N M]: :math:`\nabla g(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
 
     Solved for the test gradients or, where there are fewer, for the training gradients (Martens
-    2010; Koh and Liang 2017, section 3), as many together as memory has room for, 5 P numbers
+    2010; Koh and Liang 2017, section 3), as many together as memory has room for, 8 P numbers
     each. A step is a product of C with as many vectors as are unsolved; steps grow with the root of
     the condition number (s_max + λ)/λ that is left when the largest eigenvalues have been found.
 

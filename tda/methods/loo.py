@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from tda.ensemble import Members, losses, train
+from tda.ensemble import losses, train
 from tda.examples import Data
 from tda.experiments import Recipe
+from tda.members import Members
 from tda.objective import Objective
 
 

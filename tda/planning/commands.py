@@ -140,7 +140,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--train_seed", type=int, nargs="+")
     for name in ("device", "memory_gb", "chunk"):
         parser.add_argument(f"--{name}")
-    parser.add_argument("--loo_ids", nargs="+")
+    parser.add_argument("--loo_ids")
     parser.add_argument("--experiment", nargs="+", default=[])
     return parser
 
@@ -148,8 +148,9 @@ def _parser() -> ArgumentParser:
 def _image(stage: str, model: str, flags: Namespace, own: str, outputs: list[Path] | None) -> Work:
     base = task(flags.task)
     experiment = Experiment(model, flags.task, flags.num_per_class, flags.randomness)
-    num_train = experiment.num_per_class * len(base.classes)
-    items = {"loo": range(num_train + 1), "ats": range(num_train)}.get(stage, range(1))
+    items = {"loo": range(experiment.num_train + 1), "ats": range(experiment.num_train)}.get(
+        stage, range(1)
+    )
     if flags.loo_ids:
         items = _asked(flags.loo_ids)
     runs = _chosen(experiment.runs(), flags.seed_id)
@@ -195,9 +196,9 @@ def _chosen(runs: list[Run], seed_id: int | None) -> list[Run]:
     return runs if seed_id is None else [runs[seed_id]]
 
 
-def _asked(loo_ids: list[str]) -> range:
-    """Items of ``--loo_ids FIRST LAST`` (or ``FIRST:LAST``): 0 is the base run."""
-    first, last = (int(number) for word in loo_ids for number in word.split(":"))
+def _asked(loo_ids: str) -> range:
+    """Items of ``--loo_ids FIRST:LAST``: 0 is the base run."""
+    first, last = map(int, loo_ids.split(":"))
     return range(first + 1 if first else 0, last + 1)
 
 

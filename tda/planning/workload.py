@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from tda.experiments import Experiment, task
+from tda.experiments import Experiment
 from tda.planning.schedule import Cluster, Outcome, Task, simulate
 
 QUANTILES = (0.05, 0.95)
@@ -21,7 +21,7 @@ def split(experiment: Experiment, unit_s: Mapping[str, float], size: int, part: 
         size: retrainings in a job, at most.
         part: retrainings that are kept together: what a failure can cost.
     """
-    num_train = experiment.num_per_class * len(task(experiment.task).classes)
+    num_train = experiment.num_train
     tasks: list[Task] = []
     for _ in experiment.runs():
         trained = (len(tasks),)

@@ -12,9 +12,9 @@ import xarray as xr
 from torch import Tensor
 
 from tda import checkpoints, data, networks
-from tda.ensemble import Members, data_order
 from tda.errors import UserError
 from tda.experiments import Experiment, Run
+from tda.members import Members, data_order
 from tda.memory import budget_bytes, members_that_fit
 from tda.networks import pretrained
 from tda.objective import Classification

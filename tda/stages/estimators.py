@@ -14,10 +14,10 @@ from torch import Tensor
 
 from tda import checkpoints, paths
 from tda.ablations import ABLATIONS
-from tda.ensemble import data_order
 from tda.errors import UserError
 from tda.filters import flow, ridge
 from tda.gradients import SampleGradients
+from tda.members import data_order
 from tda.methods import METHODS
 from tda.methods.grad_cos import grad_cos
 from tda.methods.grad_dot import grad_dot
