@@ -37,6 +37,7 @@ from tda.errors import UserError
 from tda.experiments import ORIGIN, Experiment, helpful_sign
 from tda.figures import style
 from tda.figures.ground_truth import ground_truth
+from tda.statistics.reliability import spearman_brown
 
 
 def analyse(experiment: Experiment) -> list[Path]:
@@ -102,6 +103,8 @@ def held_out(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.DataFr
         kind, damping = curve_point(name)
         families.setdefault(kind if damping else name, {})[damping] = own
     split_half = statistics.reliability(loo).set_index("quantity")["value"]["split_half"]
+    num_seeds = loo.sizes["seed"]
+    judging = spearman_brown(split_half, num_seeds - num_seeds // 2, num_seeds // 2)
     rows = []
     for name, candidates in families.items():
         splits = statistics.chosen_on_other_half(candidates, loo)
@@ -116,7 +119,7 @@ def held_out(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.DataFr
                 "n_splits": len(splits),
             }
         )
-    return pd.DataFrame(rows).assign(ceiling=max(split_half, 0) ** 0.5, n_seeds=loo.sizes["seed"])
+    return pd.DataFrame(rows).assign(ceiling=max(judging, 0) ** 0.5, n_seeds=num_seeds)
 
 
 def within_labels(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.DataFrame:

@@ -10,7 +10,8 @@ Writes  results/<experiment>/p_values.csv     a row per method and number of che
 p is Student's one-sample t over seeds, q its false discovery rate over all pairs. Beside each
 statistic stands what it would be on average if no pair had an effect (expected_...). published_p
 is the released code's 2 normal.sf(|mean/std|). mean_pairwise_std (LOO only) is the paper's
-standard deviation over all pairs of a retrained and a base model, to compare with mean_std.
+standard deviation over all pairs of a retrained and a base model, both of single checkpoints;
+variance.csv (all_pairs_published) sets it against that of single scores.
 Takes 9 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 

@@ -1,3 +1,5 @@
+"""Variance components are those of analysis of variance, on planted effects."""
+
 from itertools import product
 
 import numpy as np
@@ -55,6 +57,13 @@ def test_variance_over_all_pairs_exceeds_that_of_the_paired_score_where_models_s
     total = sum(float(part.mean()) for part in statistics.seed_components(score).values())
     assert row["share"] == pytest.approx(pooled / total) and row["share"] > 50
     assert row["low"] < row["share"] < row["high"]
+
+
+def test_scores_that_are_all_zero_have_no_shares():
+    score = xr.DataArray(np.zeros((3, 2, 4, 5)), dims=DIMS)
+    test_loss = xr.DataArray(np.ones((3, 2, 5)), dims=("seed", "checkpoint", "test"))
+    row = statistics.pooled_pair_share(score, test_loss).iloc[0]
+    assert row["variance"] == 0 and np.isnan(row["share"])
 
 
 def test_seed_components_are_the_anova_estimates():

@@ -18,8 +18,8 @@ def p_value_histograms(pairs: Mapping[str, xr.Dataset], heading: str) -> Figure:
     """Histograms of p-values over all train-test pairs, one panel for each experiment.
 
     Args:
-        pairs: panel title -> variables ``p``, ``published_p`` (train, test) and ``n_seeds``. A
-            p-value that is not defined (all seeds agree exactly) is left out of the bars and of n.
+        pairs: panel title -> variables ``p``, ``published_p`` (train, test) and ``n_seeds``. Where
+            all seeds agree exactly p is 0, or 1 if they are all 0.
         heading: title of the figure.
     """
     figure, axes = panels(len(pairs), (3.5, 2.7))

@@ -10,6 +10,7 @@ from tda.figures.exemplars import least_reliable, most_reliable
 from tda.figures.scores import score_distributions
 from tda.figures.style import REFERENCE, caption, colour, label, panels, short, styled
 from tda.statistics import loo_correlation, pair_reliability, run_means
+from tda.statistics.pairs import like
 
 MAX_POINTS = 20_000  # of a scatter plot: more are a random part of the pairs
 
@@ -58,16 +59,21 @@ def agreement(scores: xr.DataArray, truth: xr.DataArray) -> Figure:
         scores, truth: dims (seed[, checkpoint], train, test), positive = helpful.
     """
     figure, (axis,) = panels(1, (4.6, 4.2))
+    for dim in ("train", "test"):
+        scores = like(scores, truth, dim, "scores")
     x, y = (_mean(array).transpose("train", "test").values.ravel() for array in (scores, truth))
+    drawn = ""
     if len(x) > MAX_POINTS:
         chosen = np.random.default_rng(0).choice(len(x), MAX_POINTS, replace=False)
-        x, y = x[chosen], y[chosen]
+        x, y, drawn = x[chosen], y[chosen], f", of which {MAX_POINTS:,} at random are drawn"
     _scatter(axis, x, y, str(scores.name))
     axis.set_xlabel(f"{label(str(scores.name))}, mean over seeds")
     axis.set_ylabel(f"{label(str(truth.name))}, mean over seeds")
     found = {kind: loo_correlation(scores, truth, kind=kind) for kind in ("pearson", "spearman")}
     axis.set_title(", ".join(f"{kind} {short(value)}" for kind, value in found.items()))
-    caption(figure, f"n = {scores.sizes['train'] * scores.sizes['test']:,} train-test pairs.")
+    caption(
+        figure, f"n = {scores.sizes['train'] * scores.sizes['test']:,} train-test pairs{drawn}."
+    )
     return figure
 
 

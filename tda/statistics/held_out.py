@@ -21,8 +21,8 @@ def chosen_on_other_half(
         truth: dims (seed, ...), the same seeds and pairs.
 
     Returns:
-        A row per split of the seeds in two halves of (nearly) equal size, both ways round:
-        ``chosen``, and ``value``, its correlation on the half that did not choose.
+        A row per choice of a half of the seeds, of an odd number the smaller half: ``chosen``, and
+        ``value``, its correlation on the seeds that did not choose.
 
     Raises:
         ValueError: less than two seeds, or seeds or pairs differ.

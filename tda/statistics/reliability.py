@@ -17,7 +17,7 @@ from tda.statistics.intervals import Interval, fisher_z, jackknife_interval
 from tda.statistics.labels import is_labelled, within_labels
 from tda.statistics.significance import run_means
 
-_ALL_SPLITS = 1500  # up to eleven seeds; ten have 126
+_ALL_SPLITS = 1500  # up to twelve seeds; ten have 126
 _RANDOM_SPLITS = 500
 # Quantities that are correlations: their interval is found on Fisher's scale.
 _CORRELATIONS = frozenset({"split_half", "correlation", "cross_half", "same_seed", "cross_seed"})

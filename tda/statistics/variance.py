@@ -48,7 +48,8 @@ def pooled_pair_share(score: xr.DataArray, test_loss: xr.DataArray) -> pd.DataFr
     def share(kept: np.ndarray) -> float:
         part = score.isel(seed=kept)
         total = sum(float(v.mean()) for v in seed_components(part).values())
-        return float(pooled_pair_variance(part, test_loss.isel(seed=kept)).mean()) / total
+        pooled = float(pooled_pair_variance(part, test_loss.isel(seed=kept)).mean())
+        return pooled / total if total > 0 else float("nan")
 
     left_out = [share(seeds != seed) for seed in seeds] if len(seeds) > 2 else []
     value = np.array([share(seeds >= 0)])

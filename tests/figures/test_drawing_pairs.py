@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from tda.data import Images
-from tda.figures import exemplars, gallery, scores
+from tda.figures import exemplars, gallery, overview, scores
 
 NUM_SEEDS = 4
 
@@ -30,6 +30,21 @@ def test_score_distribution_shows_every_seed_and_the_mean_with_standard_error(pa
     bar = figure.axes[0].collections[0].get_segments()[0][:, 1]
     assert np.ptp(bar) == pytest.approx(2 * 0.2 / NUM_SEEDS**0.5)
     assert "n = 4 seeds" in figure.get_suptitle()
+
+
+def test_dots_against_a_truth_go_by_names_and_not_by_places(monkeypatch):
+    values_SNM = np.random.default_rng(0).normal(size=(3, 4, 5))
+    coords = {"train": [7, 3, 5, 9], "test": list("abcde")}
+    array = xr.DataArray(values_SNM, coords, ("seed", "train", "test"), name="influence")
+    truth = (2 * array[:, ::-1, ::-1]).rename("loo")
+    figure = overview.show(array, truth=truth)
+    x, y = figure.axes[0].lines[-1].get_data()
+    np.testing.assert_allclose(y, 2 * x)
+    assert "n = 20 train-test pairs." in all_texts(figure)
+    monkeypatch.setattr(overview, "MAX_POINTS", 6)
+    figure = overview.show(array, truth=truth)
+    assert len(figure.axes[0].lines[-1].get_xdata()) == 6
+    assert "n = 20 train-test pairs, of which 6 at random are drawn." in all_texts(figure)
 
 
 def test_most_and_least_reliable_pairs_have_different_test_images(pairs_of):
