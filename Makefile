@@ -1,4 +1,4 @@
-# make install:   the virtual environment alone
+# make install:    the virtual environment alone
 # make reproduce: CNN2 on MNIST3 with 10 images per class, ten seeds, all methods, tables, figures
 # make reproduce_vit: the same with the small ViT that comes with the project, and LoRA
 # make test:       the whole test suite
@@ -7,7 +7,10 @@
 # make faults:     kill -9, full disks, damaged files and the like, over all stages
 # make fuzz:       100,000 damaged files and any command lines
 # make verify:     what is installed against req.lock, the package index, known vulnerabilities
-# Each makes its own virtual environment from req.txt first.
+# make check:      ruff and mypy
+# make benchmark:  the CNN's stages against the published algorithm, and FLOP/s
+# make lock:       req.lock anew, from req.txt
+# Each makes its own virtual environment from req.txt first. CORES=2 bounds reproduce's.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all

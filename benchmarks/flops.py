@@ -21,13 +21,14 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from report import count, publish, seconds
+from report import publish, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from tda.ensemble import losses, matmul_precision, train
 from tda.errors import UserError, guarded
 from tda.experiments import Experiment
 from tda.filters import ridge
+from tda.flag_types import count
 from tda.gradients import SampleGradients
 from tda.methods.grad_dot import grad_dot
 from tda.methods.influence import filtered_influence

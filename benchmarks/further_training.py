@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 import sequential
 import torch
-from report import count, publish
+from report import publish
 from torch import nn
 
 from tda.changes import Change
@@ -34,6 +34,7 @@ from tda.errors import guarded
 from tda.experiments import Recipe
 from tda.filters import ridge
 from tda.final_model import PROTOCOLS
+from tda.flag_types import count
 from tda.further_training import Course, GoldStandard
 from tda.gradients import SampleGradients
 from tda.networks import seeded

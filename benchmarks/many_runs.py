@@ -21,12 +21,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 from flops import Work, flop, peak
-from report import count, publish
+from report import publish
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tda
 from tda.errors import UserError, guarded
+from tda.flag_types import count
 from tda.posterior import Posterior
 
 SHAPES = ((20,), (200,), (130, 140))  # 201, 2,001 and 19,651 parameters

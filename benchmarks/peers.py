@@ -35,11 +35,12 @@ import torch
 from peer_cases import BUILDERS, Case
 from peer_exact import EXACT, projected
 from peer_rows import ROWS, Row
-from report import count, publish
+from report import publish
 from safetensors import safe_open
 from torch import Tensor
 
 from tda.errors import UserError, guarded
+from tda.flag_types import count
 
 
 @dataclass(frozen=True)

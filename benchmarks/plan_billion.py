@@ -20,9 +20,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 from flops import Work, flop
-from report import count, publish
+from report import publish
 from torch import nn
 
+from tda.errors import guarded
+from tda.flag_types import count
 from tda.networks import pretrained
 from tda.planning.gpus import PEAK_TFLOPS, Gpu
 
@@ -186,4 +188,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    guarded(_main)

@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,14 +51,6 @@ def publish(table: pd.DataFrame, notes: list[str], output: Path | None) -> None:
         for ending, content in ((".md", text), (".csv", csv)):
             path = output.with_name(output.name + ending)
             store.write_whole(path, lambda file, content=content: file.write_text(content))
-
-
-def count(text: str) -> int:
-    """Type of a flag: a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
 
 
 def _cell(value: object) -> str:

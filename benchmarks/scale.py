@@ -1,6 +1,6 @@
 """Scores of ever more training examples in fixed memory: time, peak memory, bytes on disk.
 
-    python benchmarks/scale.py                       # all systems, methods and sizes
+    python benchmarks/scale.py                       # all systems and sizes, five methods
 
 Every measurement is a process of its own, in which ``tda.attribute`` streams the scores of one
 sample of θ to a file. Peak memory is that of the process above what it took before: with torch,
@@ -24,12 +24,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from report import count, publish
+from report import publish
 from torch import Tensor, nn
 
 import tda
 from tda import gradients, networks
 from tda.errors import UserError, guarded
+from tda.flag_types import count
 
 Data = tuple[Tensor, Tensor]
 METHODS: dict[str, dict] = {

@@ -22,14 +22,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from report import count, publish, seconds
+from report import publish, seconds
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tda.ensemble import losses, matmul_precision, train
+from tda.errors import guarded
 from tda.examples import Data
 from tda.experiments import VIT_GRID, Recipe, seeds
 from tda.filters import ridge
+from tda.flag_types import count
 from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
 from tda.members import Members, data_order
 from tda.memory import budget_bytes
@@ -427,4 +429,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    guarded(_main)

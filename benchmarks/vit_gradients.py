@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from flops import peak
-from report import count, publish, seconds
+from report import publish, seconds
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tda import data
 from tda.errors import UserError, guarded
 from tda.experiments import Experiment
+from tda.flag_types import count
 from tda.gradients import capture, value_cotangents
 from tda.networks import pretrained
 from tda.networks.vit import ViT

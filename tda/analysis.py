@@ -187,9 +187,7 @@ def methods(experiment: Experiment) -> list[str]:
 
 def write_table(experiment: Experiment, name: str, table: pd.DataFrame) -> Path:
     """Write a CSV table of an experiment, whole, and return its path."""
-    path = paths.table(experiment.name, name)
-    store.write_whole(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
-    return path
+    return store.write_csv(paths.table(experiment.name, name), table)
 
 
 def _independent(experiment: Experiment, dataset: xr.Dataset, kind: str) -> xr.Dataset:

@@ -215,9 +215,7 @@ def adjusted(further: xr.Dataset, adjustment: str) -> xr.DataArray:
 
 def write_table(models: FinalModels, name: str, table: pd.DataFrame) -> Path:
     """Write a CSV table of a task, whole, and return its path."""
-    path = paths.table(models.name, name)
-    store.write_whole(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
-    return path
+    return store.write_csv(paths.table(models.name, name), table)
 
 
 def _folder(models: FinalModels, variant: str) -> Path:

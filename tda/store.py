@@ -21,6 +21,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import xarray as xr
 
@@ -37,6 +38,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     with writing_whole(path) as temporary, said_of_writing(path):
         write(temporary)
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table whole, numbers with six digits, and return its path."""
+    write_whole(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
+    return path
 
 
 @contextlib.contextmanager

@@ -1,3 +1,5 @@
+"""What is missing, half done or wrong is one sentence of the analysis scripts."""
+
 import json
 import subprocess
 import sys

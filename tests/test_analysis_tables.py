@@ -1,3 +1,5 @@
+"""Tables of the analysis scripts say what planted scores hold."""
+
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,3 +1,5 @@
+"""Correlations between methods are scipy's, and their intervals cover."""
+
 import numpy as np
 import pandas as pd
 import pytest

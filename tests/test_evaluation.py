@@ -1,3 +1,5 @@
+"""Scores against the truth: values, intervals, ceilings and tests by plain loops."""
+
 from dataclasses import replace
 from itertools import combinations
 

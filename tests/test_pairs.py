@@ -1,3 +1,5 @@
+"""Every column of the reliability of pairs is its plain definition."""
+
 import numpy as np
 import pytest
 import xarray as xr

@@ -1,3 +1,5 @@
+"""Split-half reliability, ceilings and agreement by plain loops, on planted signals."""
+
 from itertools import combinations
 
 import numpy as np

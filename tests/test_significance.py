@@ -1,3 +1,5 @@
+"""Tests over seeds are scipy's, also where variances are zero."""
+
 import numpy as np
 import pytest
 import xarray as xr

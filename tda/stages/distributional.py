@@ -105,7 +105,4 @@ def read(name: str) -> xr.Dataset:
 
 def write_table(name: str, what: str, table: pd.DataFrame) -> Path:
     """Write a table of an experiment whole."""
-    path = paths.table(f"distributional_{name}", what)
-    content = table.to_csv(index=False, float_format="%.6g")
-    store.write_whole(path, lambda file: file.write_text(content))
-    return path
+    return store.write_csv(paths.table(f"distributional_{name}", what), table)

@@ -104,9 +104,7 @@ class AdditionalStep(_InParts):
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         recipe = step_recipe(context.recipe, context.options["optimizer"])
-        chosen = slice(items.start, items.stop)
-        train = context.split.train
-        examples = replace(train, x=train.x[chosen], y=train.y[chosen], index=train.index[chosen])
+        examples = context.split.train.take(slice(items.start, items.stop))
         scores = [
             additional_training_step(
                 context.network, context.objective, theta_P, recipe,
