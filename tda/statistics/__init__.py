@@ -1,8 +1,8 @@
 """Pure functions from score arrays, dims (seed, checkpoint, train, test), to arrays and tables."""
 
 from tda.statistics.accuracy import accuracy
-from tda.statistics.comparison import SIGNED, STATISTICS, correlations
-from tda.statistics.correlation import KINDS, SCOPES, correlation_matrix
+from tda.statistics.comparison import SIGNED, correlations
+from tda.statistics.correlation import correlation_matrix
 from tda.statistics.evaluation import (
     compare,
     detection_auc,
@@ -11,7 +11,7 @@ from tda.statistics.evaluation import (
     loo_correlation,
 )
 from tda.statistics.held_out import chosen_on_other_half
-from tda.statistics.intervals import Interval, jackknife_interval, t_interval
+from tda.statistics.intervals import jackknife_interval, t_interval
 from tda.statistics.labels import is_labelled, within_labels
 from tda.statistics.pairs import pair_reliability
 from tda.statistics.reliability import agreement, reliability
@@ -38,11 +38,7 @@ from tda.statistics.variance import (
 )
 
 __all__ = [
-    "KINDS",
-    "SCOPES",
     "SIGNED",
-    "STATISTICS",
-    "Interval",
     "accuracy",
     "agreement",
     "benjamini_hochberg",
