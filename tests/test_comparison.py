@@ -72,6 +72,19 @@ def test_values_that_are_not_finite_are_left_out():
     )
 
 
+@pytest.mark.parametrize("kind", ["pearson", "spearman"])
+@pytest.mark.parametrize("scope", ["all_pairs", "per_test"])
+def test_values_that_are_not_finite_count_against_their_own_method_alone(kind, scope):
+    maps = np.random.default_rng(5).normal(size=(3, 6, 7))
+    maps[2, 1] = np.inf
+    matrix = statistics.correlation_matrix(maps, kind, scope)
+    both = statistics.correlation_matrix(maps[:2], kind, scope)
+    np.testing.assert_allclose(matrix[:2, :2], both)
+    third = statistics.correlation_matrix(maps[1:], kind, scope)
+    np.testing.assert_allclose(matrix[1, 2], third[0, 1])
+    assert np.isfinite(matrix[0, 2]) == (scope == "all_pairs")
+
+
 def test_ranks_are_scipys_with_and_without_ties():
     rng = np.random.default_rng(4)
     for values in (rng.normal(size=(3, 20)), rng.integers(0, 5, (3, 20)).astype(float)):

@@ -39,8 +39,9 @@ def correlations(
         rng_seed: of the resamples.
 
     Returns:
-        method_a, method_b, statistic, kind, scope, value, low, high, n_seeds, n_pairs,
-        n_resamples. Values are in the signs of the scores.
+        method_a, method_b, statistic, kind, scope, value, low, high, n_seeds, n_pairs (of which
+        those whose signal-to-noise ratio is infinite are left out there), n_resamples. Values are
+        in the signs of the scores.
     """
     runs = {method: run_means(values) for method, values in scores.items()}
     tables = [

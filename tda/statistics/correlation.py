@@ -4,6 +4,8 @@ Letters of array names: T methods, N train, M test, Q pairs (N x M flattened), G
 within which one correlates.
 """
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 from scipy import stats
 
@@ -16,7 +18,7 @@ def correlation_matrix(maps_TNM: np.ndarray, kind: str, scope: str) -> np.ndarra
 
     Args:
         maps_TNM: one map per method. Pairs (``per_test``: test points) with a value that is not
-            finite in any method are left out.
+            finite are left out of its method's correlations.
         kind: ``pearson`` or ``spearman`` (tied values share their mean rank).
         scope: ``all_pairs``, or ``per_test``: over training points, averaged over the test points
             where neither map is constant.
@@ -24,6 +26,8 @@ def correlation_matrix(maps_TNM: np.ndarray, kind: str, scope: str) -> np.ndarra
     Returns:
         Not a number where a map is constant.
     """
+    if len(maps_TNM) > 2 and not np.isfinite(maps_TNM).all():
+        return _two_by_two(maps_TNM, kind, scope)
     values_GTQ = _groups(maps_TNM, scope)
     if kind == "spearman":
         values_GTQ = ranks(values_GTQ)
@@ -38,6 +42,15 @@ def correlation_matrix(maps_TNM: np.ndarray, kind: str, scope: str) -> np.ndarra
     defined = np.isfinite(matrix_GTT)
     total, count = np.where(defined, matrix_GTT, 0).sum(0), defined.sum(0)
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _two_by_two(maps_TNM: np.ndarray, kind: str, scope: str) -> np.ndarray:
+    """As :func:`correlation_matrix`; what is left out differs from cell to cell."""
+    matrix_TT = np.empty((len(maps_TNM),) * 2)
+    for a, b in combinations_with_replacement(range(len(maps_TNM)), 2):
+        cell = correlation_matrix(maps_TNM[[a, b]], kind, scope)[0, 1]
+        matrix_TT[a, b] = matrix_TT[b, a] = cell
+    return matrix_TT
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
