@@ -39,6 +39,15 @@ def out_of_memory(error: BaseException | None) -> bool:
     return is_named or is_said or out_of_memory(error.__cause__ or error.__context__)
 
 
+def want_of_memory(error: BaseException | None) -> str | None:
+    """The sentence to say of an error that comes from a want of memory; None: of another."""
+    if out_of_memory(error):
+        return NO_MEMORY
+    if isinstance(error, SystemError):  # Python's own, of C code that does not notice it
+        return f"a call failed without saying why ({error}), as happens where {NO_MEMORY}"
+    return None
+
+
 def guarded(main: Callable[[], None]) -> None:
     """Call ``main``; what a person can mend becomes one line on stderr.
 
@@ -55,8 +64,8 @@ def guarded(main: Callable[[], None]) -> None:
         _end(INTERRUPTED, 130)
     except Exception as error:
         is_told = isinstance(error, UserError)
-        if out_of_memory(error.__cause__ if is_told else error):
-            _end(f"error: {NO_MEMORY}", 2)
+        if want := want_of_memory(error.__cause__ if is_told else error):
+            _end(f"error: {want}", 2)
         if not is_told:
             raise
         _end(f"error: {error}", 2)

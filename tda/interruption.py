@@ -10,14 +10,14 @@ import signal
 import sys
 from types import TracebackType
 
-from tda.errors import NO_MEMORY, end_at_once, out_of_memory
+from tda.errors import end_at_once, want_of_memory
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         end_at_once()  # else Python ends itself by the signal, which few take for 130
-    if out_of_memory(error):
-        print(f"error: {NO_MEMORY}", file=sys.stderr, flush=True)
+    if want := want_of_memory(error):
+        print(f"error: {want}", file=sys.stderr, flush=True)
         os._exit(2)
     sys.__excepthook__(kind, error, trace)
 

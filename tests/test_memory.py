@@ -54,6 +54,7 @@ def test_a_gpu_too_small_for_one_member_is_an_error_that_says_so():
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
         MemoryError(),
+        SystemError("error return without exception set"),
     ],
 )
 def test_a_want_of_memory_anywhere_in_a_script_is_one_sentence(error, capsys):
