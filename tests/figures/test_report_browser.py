@@ -395,27 +395,27 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_numbers_of_heat_maps_are_legible(opened, driver, scheme):
-    emulate(driver, scheme)
+def test_numbers_of_heat_maps_are_legible(opened, scheme):
+    emulate(opened.driver, scheme)
     script = (
         "return [...document.querySelectorAll('td.heat, td.heat small')].map((e) => ["
         "getComputedStyle(e).color, getComputedStyle(e.closest('td')).backgroundColor,"
         "getComputedStyle(e).opacity])"
     )
-    found = driver.execute_script(script)
+    found = opened.driver.execute_script(script)
     assert len(found) > 20 and {opacity for _, _, opacity in found} == {"1"}
     assert min(contrast(ink, behind) for ink, behind, _ in found) >= 4.5
 
 
-def test_words_of_numbers(opened, driver):
+def test_words_of_numbers(opened):
     script = "return arguments[0].map((value) => sizeName(value, 0))"
-    shown = driver.execute_script(script, [99.7, 99.4, 9.96, 123.4, 0.5, -99.7, 0, 3])
+    shown = opened.driver.execute_script(script, [99.7, 99.4, 9.96, 123.4, 0.5, -99.7, 0, 3])
     minus = "\N{MINUS SIGN}"
     assert shown == ["100", "99", "10", "123", "0.5", f"{minus}100", "0", "3"]
-    assert driver.execute_script("return measured(0, 0.2, 0)") == "0"
+    assert opened.driver.execute_script("return measured(0, 0.2, 0)") == "0"
 
 
-# ---- other pages ----------------------------------------------------------------------------------
+# ---- other pages --------------------------------------------------------------------------------
 
 
 def open_page(driver, path, report):
