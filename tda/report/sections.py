@@ -122,7 +122,7 @@ def _agreement(read: Mapping[str, Piece]) -> Section:
     """Heat maps of correlations, reliability, and damping."""
     text = (
         "Correlations between the mean scores of two methods over all pairs; positive = the same "
-        "training examples are found helpful. In brackets: 95 % intervals over seeds.",
+        "training examples are found helpful. Below each: its 95 % interval over seeds.",
     )
     found = _of(read, "correlations", "reliability", "damping")
     drawn = [drawing for piece in found for drawing in piece.drawings]
