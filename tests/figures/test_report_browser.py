@@ -11,7 +11,8 @@ from scipy import stats
 
 from tda.experiments import Experiment
 from tda.report import images, page
-from tda.report.model import Examples, Texts
+from tda.report.model import Cell, Examples, Section, Table, Texts
+from tda.report.tables import heat
 from tda.report.words import CLASSES
 
 SMALL, NUM_RUNS, NUM_CHECKPOINTS = Experiment("cnn2", "mnist3", 10), 5, 3
@@ -382,31 +383,6 @@ def test_filters_say_nothing_again_about_the_test_image(opened, driver):
     assert opened.count("#query[aria-live], #query [aria-live]") == 0
 
 
-def contrast(one, other):
-    """Contrast of two colours ``rgb(r, g, b)`` (WCAG 2.2): from 1 to 21."""
-
-    def luminance(colour):
-        share_3 = np.array([int(part) for part in re.findall(r"\d+", colour)][:3]) / 255
-        linear = np.where(share_3 <= 0.04045, share_3 / 12.92, ((share_3 + 0.055) / 1.055) ** 2.4)
-        return linear @ (0.2126, 0.7152, 0.0722)
-
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_numbers_of_heat_maps_are_legible(opened, scheme):
-    emulate(opened.driver, scheme)
-    script = (
-        "return [...document.querySelectorAll('td.heat, td.heat small')].map((e) => ["
-        "getComputedStyle(e).color, getComputedStyle(e.closest('td')).backgroundColor,"
-        "getComputedStyle(e).opacity])"
-    )
-    found = opened.driver.execute_script(script)
-    assert len(found) > 20 and {opacity for _, _, opacity in found} == {"1"}
-    assert min(contrast(ink, behind) for ink, behind, _ in found) >= 4.5
-
-
 def test_words_of_numbers(opened):
     script = "return arguments[0].map((value) => sizeName(value, 0))"
     shown = opened.driver.execute_script(script, [99.7, 99.4, 9.96, 123.4, 0.5, -99.7, 0, 3])
@@ -427,6 +403,35 @@ def open_page(driver, path, report):
     person = Person(driver)
     person.until(lambda: driver.execute_script("return document.documentElement.dataset.ready"))
     return person
+
+
+def contrast(one, other):
+    """Contrast of two colours ``rgb(r, g, b)`` (WCAG 2.2): from 1 to 21."""
+
+    def luminance(colour):
+        share_3 = np.array([int(part) for part in re.findall(r"\d+", colour)][:3]) / 255
+        linear = np.where(share_3 <= 0.04045, share_3 / 12.92, ((share_3 + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_of_heat_maps_are_legible(driver, report, tmp_path, scheme):
+    cells = [heat(value, "+0.1", "0.0 to 0.2") for value in np.linspace(-1, 1, 21)]
+    table = Table("scale", [str(n) for n in range(22)], [[Cell("row"), *cells]])
+    scale = replace(report, sections=[Section("scale", "Scale", tables=[table])])
+    opened = open_page(driver, tmp_path, scale)
+    emulate(driver, scheme)
+    script = (
+        "return [...document.querySelectorAll('td.heat, td.heat small')].map((e) => ["
+        "getComputedStyle(e).color, getComputedStyle(e.closest('td')).backgroundColor,"
+        "getComputedStyle(e).opacity])"
+    )
+    found = opened.driver.execute_script(script)
+    assert len(found) == 42 and {opacity for _, _, opacity in found} == {"1"}
+    assert min(contrast(ink, behind) for ink, behind, _ in found) >= 4.5
 
 
 def one_method(report, scores):
