@@ -93,9 +93,13 @@ class Person:
         slider.send_keys(self.keys.ARROW_RIGHT * round((value - low) / step))
 
     def until(self, holds):
+        """Wait; what is looked at may be replaced meanwhile."""
+        from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.wait import WebDriverWait
 
-        WebDriverWait(self.driver, 60, 0.05).until(lambda _: holds())
+        replaced = (StaleElementReferenceException,)
+        wait = WebDriverWait(self.driver, 60, 0.05, ignored_exceptions=replaced)
+        wait.until(lambda _: holds())
 
     def focused(self):
         """Of what the keyboard acts on: one of its attributes, the first that it has."""
