@@ -6,9 +6,10 @@ Reads   results/<experiment>/, data/<task>/
 Writes  results/<experiment>/report.html
 
 NAME is that of an image experiment, cnn2_mnist3_10pc, or of final-model-only attribution,
-fimo_energy. Tables and methods that have not been made yet are left out, and the page says how to
-make them. Where scores would take more than --max_mb megabytes, single scores are kept for the most
-extreme training examples only, then test examples are left out; the page says so.
+fimo_energy. Tables and methods that have not been made yet, or cannot be read, are left out, and
+the page says how to make them; so it does of tables that are of other runs than the scores. Where
+scores would take more than --max_mb megabytes, single scores are kept for the most extreme training
+examples only, then test examples are left out; the page says so.
 """
 
 import tda.interruption  # noqa: F401

@@ -102,6 +102,20 @@ def comparable_scores(experiment: Experiment, names: Iterable[str]) -> dict[str,
             checkpoints.
     """
     datasets = {name: independent_scores(experiment, name) for name in names}
+    check_comparable(experiment, datasets)
+    return datasets
+
+
+def check_comparable(experiment: Experiment, datasets: Mapping[str, xr.Dataset]) -> None:
+    """Refuse scores of several methods that are not about the same models and images.
+
+    Args:
+        experiment: whose.
+        datasets: of :func:`independent_scores`, by method.
+
+    Raises:
+        UserError: a method was computed with other data, another training or other checkpoints.
+    """
     shared = (*experiment.settings(), *ORIGIN)
     found = {
         name: {key: store.settings_of(dataset).get(key) for key in shared}
@@ -117,7 +131,6 @@ def comparable_scores(experiment: Experiment, names: Iterable[str]) -> dict[str,
                 "stages again"
             )
     check_same_checkpoints(experiment, datasets)
-    return datasets
 
 
 def check_same_checkpoints(experiment: Experiment, datasets: Mapping[str, xr.Dataset]) -> None:

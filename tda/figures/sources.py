@@ -28,6 +28,19 @@ def read_table(experiment: Experiment, name: str) -> pd.DataFrame:
         UserError: the table is missing or damaged.
     """
     path, command = paths.table(experiment.name, name), made_by(experiment, name)
+    table = read_csv(path, command)
+    missing = [column for column in _COLUMNS.get(name, ()) if column not in table]
+    if missing:
+        raise _damaged(path, command, f"no column {missing[0]!r}")
+    return table
+
+
+def read_csv(path: Path, command: str) -> pd.DataFrame:
+    """A CSV table that a command makes.
+
+    Raises:
+        UserError: the table is missing or damaged.
+    """
     if not path.exists():
         raise UserError(f"{path} is missing: make it with `{command}`")
     try:
@@ -36,9 +49,6 @@ def read_table(experiment: Experiment, name: str) -> pd.DataFrame:
         raise _damaged(path, command, type(error).__name__) from error
     if table.empty:
         raise _damaged(path, command, "no rows")
-    missing = [column for column in _COLUMNS.get(name, ()) if column not in table]
-    if missing:
-        raise _damaged(path, command, f"no column {missing[0]!r}")
     return table
 
 

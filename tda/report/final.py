@@ -7,10 +7,9 @@ orders of the data of the one final model that is there.
 
 import re
 import shlex
-from collections.abc import Iterator
 
+import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from tda import paths, store, tabular
@@ -26,31 +25,25 @@ from tda.final_results import (
     read_further,
     variants,
 )
-from tda.report import drawings, tables
+from tda.report import drawings
 from tda.report.final_examples import examples, predictions
-from tda.report.model import (
-    Drawing,
-    Method,
-    Pictures,
-    Report,
-    Rows,
-    Section,
-    Texts,
-)
+from tda.report.final_tables import made_by, sections
+from tda.report.model import Method, Pictures, Report, Rows, Texts
+from tda.report.readable import readable
 from tda.report.words import FINAL_TABLES
 
 PREFIX = "fimo_"
 DAMPING = 0.1  # of methods that have several: in every method's list
 GOLD = {  # kinds of further training: label, colour
-    "sgd": ("Further training, SGD", "#0072B2"),
+    "sgd": ("Further training, SGD", "#A6761D"),
     "adam": ("Further training, Adam", "#7B6BD6"),
     "adamw": ("Further training, AdamW", "#7B6BD6"),
-    "sgd_delete": ("Further training, SGD, deleted", "#88CCEE"),
+    "sgd_delete": ("Further training, SGD, deleted", "#C9A25E"),
     "adam_delete": ("Further training, Adam, deleted", "#B8AEE8"),
     "adamw_delete": ("Further training, AdamW, deleted", "#B8AEE8"),
     "scratch": ("Training from scratch", "#7F7F7F"),
 }
-COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#E69F00", "#56B4E9")
+OTHER = "#737373"  # methods that the figures do not draw
 KINDS = {Rows: "row", Texts: "sentence", Pictures: "image"}
 
 
@@ -72,27 +65,51 @@ def report_of(name: str) -> Report:
         UserError: there are no results of that name, or they do not belong together.
     """
     models = models_of(name)
-    further = {variant: read_further(models, variant) for variant in variants(models)}
-    if not further:
-        raise UserError(f"{name} has no further training that is read: run `{command(models)}`")
-    first, *others = further.values()
-    for other in others:
-        check_same_models(first, other)
-    approximations, undefined = _approximations(models, first)
-    shown = _gold(further) | approximations
+    further, gold, unfinished = _further(models)
+    first = next(iter(further.values()))
+    approximations, undefined = readable(
+        methods(models), lambda method: _approximation(models, method, first)
+    )
     train, test = examples(models, first)
+    said, unsaid = readable(["predictions"], lambda _: predictions(models, first, test))
+    drawn, unreadable = sections(models)
     return Report(
         name=name,
         title=f"Final-model-only · {models.task.replace('_', ' ')}",
         facts=_facts(first),
-        missing=[*_missing(models, further), *undefined],
-        methods=shown,
+        missing=[*_missing(models, further), *unfinished, *undefined, *unsaid, *unreadable],
+        methods=gold | approximations,
         train=train,
         test=test,
         kind=KINDS[type(train.content)],
-        predictions=predictions(models, first, test),
-        sections=_sections(models),
+        predictions=said.get("predictions"),
+        sections=drawn,
     )
+
+
+def _further(
+    models: FinalModels,
+) -> tuple[dict[str, xr.Dataset], dict[str, Method], list[str]]:
+    """Further training of every kind that is whole, its scores, and what to say of the others.
+
+    Raises:
+        UserError: there is none, or two of them are not of the same final models.
+    """
+
+    def read(variant: str) -> tuple[xr.Dataset, Method]:
+        further = read_further(models, variant)
+        return further, _gold(variant, further)
+
+    found, unfinished = readable(variants(models), read)
+    if not found:
+        none = f"{models.name} has no further training that is read: run `{command(models)}`"
+        raise UserError("\nerror: ".join(unfinished) or none)
+    further = {variant: dataset for variant, (dataset, _) in found.items()}
+    first, *others = further.values()
+    for other in others:
+        check_same_models(first, other)
+    gold = {f"further_{variant}": method for variant, (_, method) in found.items()}
+    return further, gold, unfinished
 
 
 def models_of(name: str) -> FinalModels:
@@ -110,25 +127,22 @@ def models_of(name: str) -> FinalModels:
             f"{name} has no further training yet: run `{command(FinalModels(task))}`, or name "
             "another experiment"
         )
-    made_by = command(FinalModels("energy"))
-    words = shlex.split(str(store.open_scores(found[0], made_by).attrs["flags"]))
+    any_command = command(FinalModels("energy"))
+    words = shlex.split(str(store.open_scores(found[0], any_command).attrs["flags"]))
     given = dict(zip(words, words[1:], strict=False))
     return FinalModels(given["--task"], given.get("--model", ""), "--lora" in words)
 
 
-def _gold(further: dict[str, xr.Dataset]) -> dict[str, Method]:
-    """Further training of every kind: by how much the loss is higher without the example."""
-    found = {}
-    for variant, dataset in further.items():
-        scores = _finite(adjusted(dataset, "full").isel(step=-1, drop=True), variant)
-        note = (
-            "By how much the test loss is higher if the example is left out, after "
-            f"{_epochs(dataset)} of training."
-        )
-        label, colour = GOLD[variant]
-        runs, seed, checkpoint = by_run(scores)
-        found[f"further_{variant}"] = Method(label, colour, note, runs, seed, checkpoint)
-    return found
+def _gold(variant: str, further: xr.Dataset) -> Method:
+    """Further training of one kind: by how much the loss is higher without the example."""
+    scores = _finite(adjusted(further, "full").isel(step=-1, drop=True), variant)
+    note = (
+        "By how much the test loss is higher if the example is left out, after "
+        f"{_epochs(further)} of training."
+    )
+    label, colour = GOLD[variant]
+    runs, seed, checkpoint = by_run(scores)
+    return Method(label, colour, note, runs, seed, checkpoint)
 
 
 def _epochs(further: xr.Dataset) -> str:
@@ -167,32 +181,30 @@ def by_run(scores: xr.DataArray) -> tuple[xr.DataArray, str, str]:
     return _ordered(renamed), "order", "final model"
 
 
-def _approximations(
-    models: FinalModels, further: xr.Dataset
-) -> tuple[dict[str, Method], list[str]]:
-    """Scores of every method, at one damping, or at the last epoch; and what is not defined."""
-    found, undefined = {}, []
-    for place, name in enumerate(methods(models)):
-        scores, at = read_approximation(models, name, further), ""
-        if "damping" in scores.dims:
-            scores, at = scores.sel(damping=DAMPING, drop=True), f", λ = {DAMPING:g}"
-        if "step" in scores.dims:
-            scores, at = scores.isel(step=-1, drop=True), ", last epoch"
-        label = _label(name)
-        if not np.isfinite(scores.values).all():
-            undefined.append(f"{label}{at}: its scores are not all finite numbers")
-            continue
-        note = f"What {label} says about leaving out the example{at}, from the final model alone."
-        scores = scores.rename(left_out="train", train_seed="seed").expand_dims(checkpoint=["all"])
-        colour = COLOURS[place % len(COLOURS)]
-        found[name] = Method(f"{label}{at}", colour, note, _ordered(scores), "final model", "score")
-    return found, undefined
+def _approximation(models: FinalModels, name: str, further: xr.Dataset) -> Method:
+    """Scores of a method, at one damping, or at the last epoch.
+
+    Raises:
+        UserError: a final model has none, or they are not all finite.
+    """
+    scores, at = read_approximation(models, name, further), ""
+    if "damping" in scores.dims:
+        scores, at = scores.sel(damping=DAMPING, drop=True), f", λ = {DAMPING:g}"
+    if "step" in scores.dims:
+        scores, at = scores.isel(step=-1, drop=True), ", last epoch"
+    label, colour = _named(name)
+    if not np.isfinite(scores.values).all():
+        raise UserError(f"{label}{at}: its scores are not all finite numbers")
+    note = f"What {label} says about leaving out the example{at}, from the final model alone."
+    scores = scores.rename(left_out="train", train_seed="seed").expand_dims(checkpoint=["all"])
+    return Method(f"{label}{at}", colour, note, _ordered(scores), "final model", "score")
 
 
-def _label(name: str) -> str:
-    """A method in words, without how its damping is chosen elsewhere."""
-    names = fimo.OTHERS | {method: label for method, (label, _, _) in fimo.LINES.items()}
-    return names.get(name, name).removesuffix(", best λ")
+def _named(name: str) -> tuple[str, str]:
+    """A method in words, without how its damping is chosen elsewhere, and its colour in figures."""
+    label, colour, _ = fimo.LINES.get(name, (fimo.OTHERS.get(name, name), OTHER, ""))
+    colour = mpl.colors.to_hex(colour)
+    return label.removesuffix(", best λ"), drawings.THEMED.get(colour, colour)
 
 
 def _ordered(scores: xr.DataArray) -> xr.DataArray:
@@ -221,35 +233,8 @@ def _missing(models: FinalModels, further: dict[str, xr.Dataset]) -> list[str]:
         lines.append(f"Approximations: python {models.script('approximate')} {models.flags}")
     if models.rows in tabular.TABLES:
         lines += [
-            f"Table {name}: python analysis/fimo_{name}.py {models.flags}"
+            f"Table {name}: {made_by(models, name)}"
             for name in FINAL_TABLES
             if not paths.table(models.name, name).exists()
         ]
     return lines
-
-
-def _sections(models: FinalModels) -> list[Section]:
-    """Figures of agreement, and all tables that there are."""
-    there = [name for name in FINAL_TABLES if paths.table(models.name, name).exists()]
-    read = {name: pd.read_csv(paths.table(models.name, name)) for name in there}
-    text = (
-        "Further training from the given model with all data, and without each example; methods "
-        "approximate it from the final model alone. All scores: positive = the example helps.",
-    )
-    drawn = list(_agreement(read["agreement"])) if "agreement" in read else []
-    shown = [Section("agreement", "Who approximates further training?", text, drawn)]
-    shown.append(Section("numbers", "All numbers", tables=tables.folded(read, FINAL_TABLES)))
-    return [section for section in shown if section.drawings or section.tables]
-
-
-def _agreement(table: pd.DataFrame) -> Iterator[Drawing]:
-    chosen = table[(table["adjustment"] == "full") & (table["choice"] != "all")]
-    chosen = chosen[(chosen["metric"] == "cosine") & (chosen["variant"] != "scratch")]
-    caption = (
-        "Cosine over left-out examples, mean over test points and final models; bands: standard "
-        "error over test points. Best λ: chosen at each epoch by looking."
-    )
-    for variant, own in chosen.groupby("variant"):
-        title = f"Agreement with further training, {variant}"
-        svg = drawings.inline_svg(fimo.agreement(own, "", "cosine"), f"{title}. {caption}")
-        yield Drawing(title, svg, caption, wide=True)

@@ -4,20 +4,25 @@ Tables are those of the scripts under ``analysis/``; what has not been made yet 
 command that makes it.
 """
 
-from pathlib import Path
-
 import numpy as np
 import xarray as xr
 
 from tda import paths, store
-from tda.analysis import comparable_scores, independent_predictions, methods
+from tda.analysis import (
+    check_comparable,
+    independent_predictions,
+    independent_scores,
+    methods,
+)
 from tda.data import read_images
 from tda.errors import UserError
 from tda.experiments import METHODS, Experiment, helpful_sign, task
 from tda.figures import style
-from tda.figures.sources import made_by, read_table
+from tda.figures.sources import made_by
 from tda.report.model import Examples, Method, Pictures, Predictions, Report, softmax
-from tda.report.sections import sections
+from tda.report.readable import as_written, readable
+from tda.report.runs import runs, summary_of_other_runs
+from tda.report.sections import Piece, pieces, sections
 from tda.report.words import CLASSES, METHOD_NOTES, TABLES
 
 
@@ -25,55 +30,75 @@ def report_of(experiment: Experiment) -> Report:
     """Everything that is known about an experiment.
 
     Raises:
-        UserError: no method has two runs, or results do not belong together.
+        UserError: no method has two runs that can be read, or results do not belong together.
     """
-    there, absent = _methods(experiment)
-    datasets = comparable_scores(experiment, there)
-    scores = {name: helpful_sign(name) * dataset["score"] for name, dataset in datasets.items()}
-    first = datasets[there[0]]
-    predictions = _predictions(experiment, first["test"])
-    missing = [*absent, *_without_predictions(experiment, predictions), *_no_tables(experiment)]
+    datasets, absent = _scores(experiment)
+    first, names = next(iter(datasets.values())), _class_names(experiment)
+    predictions, not_said = _predictions(experiment, first["test"])
+    read, unreadable = pieces(experiment)
+    older = [piece.older for piece in read.values() if piece.older] + _older_summary(experiment)
+    methods_shown = {name: _method(name, dataset) for name, dataset in datasets.items()}
+    scores = {name: method.scores for name, method in methods_shown.items()}
     train, test = (examples(experiment, split, first) for split in ("train", "test"))
     return Report(
         name=experiment.name,
         title=style.title(experiment),
-        facts=_facts(experiment, first),
-        missing=missing,
-        methods={name: _method(name, values) for name, values in scores.items()},
+        facts=_facts(experiment, first, read),
+        missing=[*absent, *not_said, *_no_tables(experiment), *unreadable, *older],
+        methods=methods_shown,
         train=train,
         test=test,
         kind="image",
         predictions=predictions,
-        sections=sections(experiment, scores),
+        sections=sections(experiment, scores, read, names),
     )
+
+
+def _scores(experiment: Experiment) -> tuple[dict[str, xr.Dataset], list[str]]:
+    """Scores of all methods that can be read, and what to say about the others."""
+    there, absent = _methods(experiment)
+
+    def read(name: str) -> xr.Dataset:
+        helpful_sign(name)
+        return independent_scores(experiment, name)
+
+    datasets, unreadable = readable(there, read)
+    if not datasets:
+        raise UserError("\nerror: ".join(unreadable))
+    check_comparable(experiment, datasets)
+    return datasets, [*absent, *unreadable]
 
 
 def _methods(experiment: Experiment) -> tuple[list[str], list[str]]:
     """Methods with two runs or more, and what to say about the others."""
     found = methods(experiment)
-    counts = {name: _num_runs(paths.scores(experiment.name, name, "x").parent) for name in found}
+    counts = {name: len(runs(experiment, name)) for name in found}
     there = [name for name in found if counts[name] > 1]
     absent = [
-        f"{style.label(name)} has scores of {counts.get(name, 0)} runs, two are needed: "
+        f"{style.label(name)} has scores of {counts.get(name, 0)} {_independent(experiment)}runs, "
+        "two are needed: "
         f"{store.Command(experiment, name)}"
         for name in dict.fromkeys((*METHODS, *found))
         if name not in there
     ]
     if not there:
         raise UserError(
-            f"{experiment.name} has no method with scores of two runs: run "
-            f"`{store.Command(experiment, found[0])}`"
+            f"{experiment.name} has no method with scores of two {_independent(experiment)}runs: "
+            f"run `{store.Command(experiment, found[0])}`"
         )
     return there, absent
 
 
-def _num_runs(folder: Path) -> int:
-    return len(list(folder.glob("[!.]*.nc")))
+def _independent(experiment: Experiment) -> str:
+    return "independent " if experiment.randomness == "crossed" else ""
 
 
-def _method(name: str, scores: xr.DataArray) -> Method:
-    base = style.base_method(name)
-    note = METHOD_NOTES.get(base, "A score of an example; positive = helpful.")
+def _method(name: str, dataset: xr.Dataset) -> Method:
+    note = METHOD_NOTES.get(name, "A score of an example; positive = helpful.")
+    if "damping" in dataset.coords:
+        values = np.unique(dataset["damping"])
+        note += f" Here λ = {', '.join(f'{value:g}' for value in values)}."
+    scores = helpful_sign(name) * dataset["score"]
     return Method(style.label(name), style.colour(name), note, scores)
 
 
@@ -99,10 +124,30 @@ def _class_names(experiment: Experiment) -> list[str]:
     return CLASSES.get(name, [str(digit) for digit in range(10)])
 
 
-def _predictions(experiment: Experiment, tests: xr.DataArray) -> Predictions | None:
-    """Mean probabilities over all runs and checkpoints; None: two runs have no predictions."""
-    if _num_runs(paths.predictions(experiment.name, "x").parent) < 2:
-        return None
+def _predictions(
+    experiment: Experiment, tests: xr.DataArray
+) -> tuple[Predictions | None, list[str]]:
+    """Predictions of two runs or more, or None, and what to say instead."""
+    command = store.Command(experiment, "predictions")
+    if len(runs(experiment, "predictions")) < 2:
+        return None, [f"Predictions of two runs: {command}"]
+    folder = paths.predictions(experiment.name, "x").parent
+
+    def read(_: str) -> Predictions:
+        with as_written(folder, command):
+            return predictions_of(experiment, tests)
+
+    found, unreadable = readable(["predictions"], read)
+    return found.get("predictions"), unreadable
+
+
+def predictions_of(experiment: Experiment, tests: xr.DataArray) -> Predictions:
+    """Mean probabilities over all runs and checkpoints.
+
+    Raises:
+        UserError: less than two runs have predictions, or one cannot be read.
+        KeyError: they are of other test images.
+    """
     found = independent_predictions(experiment).sel(test=tests.values)
     logits = found["test_logit"].transpose("seed", "checkpoint", "test", "output").astype(float)
     probability_MK = softmax(logits.values).mean((0, 1))
@@ -118,11 +163,6 @@ def _predictions(experiment: Experiment, tests: xr.DataArray) -> Predictions | N
     return Predictions(said, chosen_M == label_M, classes, probability_MK[:, shown])
 
 
-def _without_predictions(experiment: Experiment, predictions: Predictions | None) -> list[str]:
-    command = store.Command(experiment, "predictions")
-    return [] if predictions else [f"Predictions of two runs: {command}"]
-
-
 def _no_tables(experiment: Experiment) -> list[str]:
     return [
         f"Table {name}: {made_by(experiment, name)}"
@@ -131,15 +171,19 @@ def _no_tables(experiment: Experiment) -> list[str]:
     ]
 
 
-def _facts(experiment: Experiment, scores: xr.Dataset) -> list[tuple[str, str]]:
+def _older_summary(experiment: Experiment) -> list[str]:
+    found = summary_of_other_runs(experiment, methods(experiment)[0])
+    return [f"Summary {found}: {made_by(experiment, 'summary')}"] if found else []
+
+
+def _facts(
+    experiment: Experiment, scores: xr.Dataset, read: dict[str, Piece]
+) -> list[tuple[str, str]]:
     sizes, recipe = scores.sizes, experiment.recipe
     epochs = scores["checkpoint"].values
-    facts = [
+    return [
         ("models", f"{sizes['seed']} seeds × {sizes['checkpoint']} checkpoints"),
         ("pairs", f"{sizes['train']:,} training × {sizes['test']:,} test images"),
         ("training", f"{recipe.epochs} epochs, kept from {epochs.min()} to {epochs.max()}"),
-    ]  # fmt: skip
-    if paths.table(experiment.name, "accuracy").exists():
-        accuracy = read_table(experiment, "accuracy").set_index("split")["accuracy"]
-        facts.append(("accuracy", f"{accuracy['test']:.1%} test, {accuracy['train']:.1%} train"))
-    return facts
+        *(fact for piece in read.values() for fact in piece.facts),
+    ]

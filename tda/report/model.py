@@ -67,7 +67,7 @@ class Method:
 
     Attributes:
         label: its name in words.
-        colour: of its marks, ``#rrggbb``.
+        colour: of its marks, as CSS writes it.
         note: what a score is, in a sentence.
         scores: dims (seed, checkpoint, train, test), positive = helpful.
         seed, checkpoint: what these two dims are, in the singular.

@@ -1,7 +1,7 @@
 """Tables of the page: the CSV tables and the summary of an experiment, and heat maps as tables."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -16,14 +16,14 @@ from tda.report.model import Cell, Table
 from tda.report.words import COLUMNS, LONG_COLUMNS
 
 HEAT = sns.diverging_palette(40, 245, s=85, l=55, as_cmap=True)  # orange: harms, blue: helps
-LIGHT = 0.55  # luminance above which ink is dark
+INK = "#111111"  # legible on all of them: a contrast of 5 or more
 MAX_ROWS = 400
 
 
 def summary(experiment: Experiment) -> list[Table]:
     """The table of summary.md; none if it has not been made."""
     path = paths.results(experiment.name) / "summary.md"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"
     ]
@@ -98,28 +98,33 @@ def _correlation(row, diagonal: bool) -> Cell:
     return heat(row.aligned, style.short(row.aligned), _interval(*ends))
 
 
-def by_label(name: str, scores: xr.DataArray) -> Table:
-    """Heat map of mean scores over pairs by their two labels, as multiples of the largest one."""
+def by_label(name: str, scores: xr.DataArray, classes: Sequence[str]) -> Table:
+    """Heat map of mean scores over pairs by their two labels, as multiples of the largest one.
+
+    Args:
+        name: of the method, in words.
+        scores: dims (seed, checkpoint, train, test), with the labels of both as coordinates.
+        classes: names of the labels 0, 1, ...
+    """
     mean = statistics.run_means(scores).mean("seed").transpose("train", "test")
     frame = pd.DataFrame(mean.values, scores["train_label"].values, scores["test_label"].values)
     means = frame.groupby(level=0).mean().T.groupby(level=0).mean().T
     scaled = means / np.abs(means.to_numpy()).max()
     rows = [
-        [Cell(f"train {label}"), *(heat(value, style.short(value)) for value in scaled.loc[label])]
+        [
+            Cell(f"train {classes[label]}"),
+            *(heat(value, style.short(value)) for value in scaled.loc[label]),
+        ]
         for label in scaled.index
     ]
-    return Table(name, ["", *(f"test {label}" for label in scaled.columns)], rows)
+    return Table(name, ["", *(f"test {classes[label]}" for label in scaled.columns)], rows)
 
 
 def heat(value: float, text: str, small: str = "") -> Cell:
-    """A cell coloured by a value from -1 to 1, in ink that is legible on it."""
+    """A cell coloured by a value from -1 to 1."""
     if not math.isfinite(value):
         return Cell("n/a")
-    colour = HEAT((value + 1) / 2)
-    weights = (0.2126, 0.7152, 0.0722)
-    luminance = sum(w * (c**2.2) for w, c in zip(weights, colour[:3], strict=True))
-    ink = "#111111" if luminance > LIGHT**2.2 else "#ffffff"
-    return Cell(text, small, mpl.colors.to_hex(colour), ink)
+    return Cell(text, small, mpl.colors.to_hex(HEAT((value + 1) / 2)), INK)
 
 
 def folded(read: Mapping[str, pd.DataFrame], titles: Mapping[str, str]) -> list[Table]:

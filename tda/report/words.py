@@ -2,11 +2,18 @@
 
 METHOD_NOTES = {
     "loo": "Leave-one-out: by how much the test loss rises if the example is left out and the "
-    "model is trained again.",
+    "model is trained again, from the start.",
+    "loo_published": "Leave-one-out as released: by how much the test loss rises if each "
+    "checkpoint is trained on, for as many epochs again, without the example.",
     "ats": "Adding to the training set: by how much one more step on the example lowers the test "
     "loss.",
+    "ats_sgd": "Adding to the training set: by how much one more step of gradient descent, instead "
+    "of Adam, on the example lowers the test loss.",
     "influence": "Damped influence function: the test gradient times the inverse Gauss-Newton "
-    "matrix times the example's gradient.",
+    "matrix (plus λ) times the example's gradient.",
+    "influence_lissa": "Influence by LiSSA, as released: the test gradient times what a recursion "
+    "makes of the inverse of the Hessian, not of the Gauss-Newton matrix, times the example's "
+    "gradient.",
     "grad_dot": "Grad-Dot: the inner product of the test gradient and the example's gradient.",
     "grad_cos": "Grad-Cos: the cosine of the test gradient and the example's gradient.",
 }
@@ -34,6 +41,21 @@ FEATURES = {  # the columns of files whose own names say little (UCI 242)
     },
 }  # fmt: skip
 UNITS = {"energy": "kWh/m²", "concrete": "MPa"}
+
+VARIANCE = (
+    "One score of one run and one checkpoint varies. Part of it all checkpoints of a run share "
+    "(seed), part all runs share at an epoch (epoch), and the rest is of run and epoch alone (seed "
+    "× epoch). Averaging over runs helps against the first and the last, averaging over "
+    "checkpoints against the second and the last."
+)
+VARIANCE_CROSSED = (
+    "One score of one run and one checkpoint varies. Part of it all checkpoints of a run share: "
+    "that of its initialisation, of its order of the data, and of the two together (interaction). "
+    "Part all runs share at an epoch (epoch), and the rest is of run and epoch alone (run × "
+    "epoch). Averaging over initialisations helps against all but the order's part and the "
+    "epoch's, over orders against all but the initialisation's and the epoch's, over checkpoints "
+    "against the epoch's and the last."
+)
 
 TABLES = {  # of an image experiment: what each holds
     "p_values": "Tests over seeds, for 1 to 5 checkpoints",
@@ -84,8 +106,11 @@ LONG_COLUMNS = {
     "quantity": "split_half: mean maps of two halves of the seeds; reliability: of the mean over "
     "all seeds; ceiling: largest correlation that anything free of noise can have with it; "
     "same_seed, cross_seed: single runs of equal and of different seeds",
-    "component": "seed: all that a seed sets; epoch: common to all runs; seed_x_epoch: the rest",
-    "share": "of the sum of the components",
+    "component": "seed: all that a seed sets; epoch: common to all runs; seed_x_epoch: the rest. "
+    "Of crossed runs: init (initialisation), order (of the data), their interaction, epoch, and "
+    "run_x_epoch: the rest. all_pairs_published: the paper's variance, over all pairs of a "
+    "retrained and a base model, which is none of these",
+    "share": "of the sum of the components; of all_pairs_published: as a multiple of that sum",
     "variance": "mean over pairs",
     "adjustment": "full: less the loss after training with all data; mean: less that of the mean "
     "left-out run; centred: methods centred, too",

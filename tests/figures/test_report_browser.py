@@ -1,6 +1,7 @@
 """The page in a real browser: what a person does changes what is shown, and nothing is loaded."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from scipy import stats
 
 from tda.experiments import Experiment
 from tda.report import images, page
+from tda.report.model import Cell, Examples, Section, Table, Texts
+from tda.report.tables import heat
+from tda.report.words import CLASSES
 
 SMALL, NUM_RUNS, NUM_CHECKPOINTS = Experiment("cnn2", "mnist3", 10), 5, 3
 METHODS = ("loo", "influence", "grad_dot")
@@ -89,9 +93,25 @@ class Person:
         slider.send_keys(self.keys.ARROW_RIGHT * round((value - low) / step))
 
     def until(self, holds):
+        """Wait; what is looked at may be replaced meanwhile."""
+        from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.wait import WebDriverWait
 
-        WebDriverWait(self.driver, 60, 0.05).until(lambda _: holds())
+        replaced = (StaleElementReferenceException,)
+        wait = WebDriverWait(self.driver, 60, 0.05, ignored_exceptions=replaced)
+        wait.until(lambda _: holds())
+
+    def focused(self):
+        """Of what the keyboard acts on: one of its attributes, the first that it has."""
+        script = "const e = document.activeElement; return e.ariaLabel || e.dataset.sort || e.id"
+        return self.driver.execute_script(script)
+
+    def visit(self, hash):
+        """Another address of the same page, as pasted into the address bar."""
+        self.driver.execute_script("location.hash = arguments[0]", hash)
+
+    def shown_test(self):
+        return int(self.text("#query h3").split()[-1])
 
     def passing(self):
         return int(self.text("#passed").split()[0])
@@ -296,3 +316,188 @@ def test_an_address_leads_to_the_same_choice(opened, report, address):
     opened.until(lambda: str(report.test.index[6]) in opened.text("#query h3"))
     opened.until(lambda: str(report.train.index[4]) in opened.text("#pair-title"))
     assert opened.one("input[name=method][value=influence]").is_selected()
+
+
+def test_an_address_is_the_whole_choice(opened, report):
+    tests, trains = report.test.index, report.train.index
+    opened.visit(f"#explore?test={tests[6]}&method=influence&view=all&train={trains[4]}")
+    opened.until(lambda: opened.count("#ranking thead th") == 1 + len(METHODS))
+    opened.until(lambda: opened.one("#pair").is_displayed())
+    opened.visit(f"#explore?test={tests[5]}&method=loo&view=one")
+    opened.until(lambda: opened.shown_test() == tests[5] and opened.count(".card") > 0)
+    assert opened.one("input[name=view][value=one]").is_selected()
+    opened.until(lambda: not opened.one("#pair").is_displayed())
+    opened.visit("#explore?method=grad_dot&view=one")  # nothing about the test image
+    opened.until(lambda: opened.one("input[value=grad_dot]").is_selected())
+    assert opened.shown_test() == tests[5] and not opened.one("#not-found").is_displayed()
+
+
+def test_an_address_of_what_is_not_here_is_said_and_shows_no_pair(opened, report):
+    before, train = opened.shown_test(), report.train.index[4]
+    opened.visit(f"#explore?test=987654321&train={train}")
+    opened.until(lambda: opened.one("#not-found").is_displayed())
+    assert opened.text("#not-found") == "Not in this page: test image no. 987654321."
+    assert opened.shown_test() == before and not opened.one("#pair").is_displayed()
+    opened.click("#next")
+    opened.until(lambda: not opened.one("#not-found").is_displayed())
+
+
+def test_addresses_of_sections_are_left_as_they_are(opened, driver, address):
+    driver.get("about:blank")
+    driver.get(f"{address}#effects")
+    opened.until(lambda: driver.execute_script("return document.documentElement.dataset.ready"))
+    assert driver.current_url == f"{address}#effects"
+    opened.visit("#labels")
+    opened.visit("#effects")
+    assert driver.current_url == f"{address}#effects"
+    opened.click("#tests [role=option]:nth-child(3)")
+    opened.until(lambda: "#explore?test=" in driver.current_url)
+
+
+def test_buttons_keep_the_focus_when_they_are_used(opened, report):
+    opened.one("#next").send_keys(opened.keys.ENTER)
+    opened.until(lambda: opened.shown_test() == report.test.index[1])
+    opened.press(opened.keys.ENTER)
+    opened.until(lambda: opened.shown_test() == report.test.index[2])
+    assert opened.focused() == "Next test image"
+    opened.click("input[name=view][value=all]")
+    opened.until(lambda: opened.count("#ranking thead th") == 1 + len(METHODS))
+    opened.one("[data-sort=grad_dot]").send_keys(opened.keys.ENTER)
+    opened.until(lambda: "Grad-Dot ↓" in opened.text("#ranking thead"))
+    assert opened.focused() == "grad_dot"
+
+
+def test_escape_while_typing_leaves_the_pair_open(opened):
+    opened.click(".card")
+    opened.until(lambda: opened.count("#pair .panel") == len(METHODS))
+    opened.one("#find").send_keys("1", opened.keys.ESCAPE)
+    assert opened.one("#pair").is_displayed() and opened.focused() == "find"
+    opened.one("#max-q").send_keys(opened.keys.ESCAPE)
+    opened.until(lambda: not opened.one("#pair").is_displayed())
+
+
+def test_filters_say_nothing_again_about_the_test_image(opened, driver):
+    assert opened.text("#announced") == opened.text("#query h3")
+    script = "document.querySelector('#query h3').dataset.first = 'yes'"
+    driver.execute_script(script)
+    before = opened.passing()
+    opened.slide("#max-q", 5)
+    opened.until(lambda: opened.passing() < before)
+    assert opened.one("#query h3").get_attribute("data-first") == "yes"
+    assert opened.count("#query[aria-live], #query [aria-live]") == 0
+
+
+def test_words_of_numbers(opened):
+    script = "return arguments[0].map((value) => sizeName(value, 0))"
+    shown = opened.driver.execute_script(script, [99.7, 99.4, 9.96, 123.4, 0.5, -99.7, 0, 3])
+    minus = "\N{MINUS SIGN}"
+    assert shown == ["100", "99", "10", "123", "0.5", f"{minus}100", "0", "3"]
+    assert opened.driver.execute_script("return measured(0, 0.2, 0)") == "0"
+
+
+# ---- other pages --------------------------------------------------------------------------------
+
+
+def open_page(driver, path, report):
+    """A person before the page of a report."""
+    emulate(driver)
+    driver.get("about:blank")
+    driver.get_log("browser")
+    driver.get(page.write(path / "report.html", report).as_uri())
+    person = Person(driver)
+    person.until(lambda: driver.execute_script("return document.documentElement.dataset.ready"))
+    return person
+
+
+def contrast(one, other):
+    """Contrast of two colours ``rgb(r, g, b)`` (WCAG 2.2): from 1 to 21."""
+
+    def luminance(colour):
+        share_3 = np.array([int(part) for part in re.findall(r"\d+", colour)][:3]) / 255
+        linear = np.where(share_3 <= 0.04045, share_3 / 12.92, ((share_3 + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_of_heat_maps_are_legible(driver, report, tmp_path, scheme):
+    cells = [heat(value, "+0.1", "0.0 to 0.2") for value in np.linspace(-1, 1, 21)]
+    table = Table("scale", [str(n) for n in range(22)], [[Cell("row"), *cells]])
+    scale = replace(report, sections=[Section("scale", "Scale", tables=[table])])
+    opened = open_page(driver, tmp_path, scale)
+    emulate(driver, scheme)
+    script = (
+        "return [...document.querySelectorAll('td.heat, td.heat small')].map((e) => ["
+        "getComputedStyle(e).color, getComputedStyle(e.closest('td')).backgroundColor,"
+        "getComputedStyle(e).opacity])"
+    )
+    found = opened.driver.execute_script(script)
+    assert len(found) == 42 and {opacity for _, _, opacity in found} == {"1"}
+    assert min(contrast(ink, behind) for ink, behind, _ in found) >= 4.5
+
+
+def one_method(report, scores):
+    method = replace(report.methods["loo"], scores=scores)
+    return replace(report, methods={"loo": method})
+
+
+def test_of_one_seed_there_are_means_and_no_tests(driver, report, tmp_path):
+    scores = report.methods["loo"].scores.isel(seed=[2])
+    opened = open_page(driver, tmp_path, one_method(report, scores))
+    assert set(opened.texts(".card .trust")) == {"single run: no test"}
+    mean_N = scores.mean(("seed", "checkpoint")).values[:, 0]
+    expected = np.sort(mean_N)[::-1][:6]
+    texts = opened.texts("#ranking > div:first-child .score")
+    assert_shown(texts, opened.text("#ranking h3.help"), expected[expected > 0])
+    assert not any("±" in text for text in texts)
+    opened.click(".card")
+    opened.until(lambda: opened.count("#pair .panel") == 1)
+    assert opened.count("#pair .sample") == NUM_CHECKPOINTS
+    assert opened.text("#pair h4 small") == f"1 seed × {NUM_CHECKPOINTS} checkpoints"
+    opened.slide("#max-q", 7)
+    opened.until(lambda: opened.passing() == 0)  # no q is known, so none is small
+    assert driver.get_log("browser") == []
+
+
+def test_a_mean_that_is_stored_as_zero_is_in_a_list(driver, report, tmp_path):
+    scores = report.methods["loo"].scores.copy()
+    scores[:, :, 3] = 0
+    opened = open_page(driver, tmp_path, one_method(report, scores))
+    opened.one("#find-train").send_keys(str(report.train.index[3]))
+    opened.until(lambda: opened.passing() == 1)
+    opened.until(lambda: opened.count(".card") == 1)
+    assert opened.text(".card .score").split()[0] == "0"
+
+
+TEXTS = ("a film of 1984", "not bad", "2001 again", "it goes on")
+
+
+def sentences(report):
+    """The same scores as if they were about sentences, labelled as SST-2."""
+
+    def of(examples):
+        count = len(examples.index)
+        label = [CLASSES["sst2"][place % 2] for place in range(count)]
+        return Examples(np.arange(count), label, Texts([TEXTS[n % 4] for n in range(count)]))
+
+    train, test = of(report.train), of(report.test)
+    scores = report.methods["loo"].scores.assign_coords(train=train.index, test=test.index)
+    methods = {"loo": replace(report.methods["loo"], scores=scores)}
+    return replace(
+        report, methods=methods, train=train, test=test, kind="sentence", predictions=None
+    )
+
+
+def test_sentences_are_found_by_a_whole_label_and_by_words(driver, report, tmp_path):
+    opened = open_page(driver, tmp_path, sentences(report))
+    for words, places in (
+        ("favourable", range(1, 12, 2)), ("unfavourable", range(0, 12, 2)), ("favour", range(12)),
+        ("label fav", range(1, 12, 2)), ("1984", (0, 4, 8)), ("goes", (3, 7, 11)), ("10", (10,)),
+    ):  # fmt: skip
+        opened.one("#find").clear()
+        opened.one("#find").send_keys(words)
+        expected = [f"test-{place}" for place in places]
+        script = "return [...document.querySelectorAll('#tests [role=option]')].map((e) => e.id)"
+        assert driver.execute_script(script) == expected, words

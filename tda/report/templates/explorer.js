@@ -7,6 +7,7 @@ const $ = (id) => document.getElementById(id);
 const chosen = { test: 0, method: methods[0].name, train: null, view: "one", shown: FIRST };
 let visible = [];  // places of the test examples in the list
 let turn = 0;  // of showing training examples
+let asked = null;  // the test example that #query shows
 
 // ---- examples -------------------------------------------------------------------------------
 
@@ -28,16 +29,18 @@ const called = (split, place) => {
 };
 const sentence = (split, place) => description[split].texts?.[place] ?? null;
 
+const labelsOf = once((split) => new Set(description[split].label.map((label) => label.toLowerCase())));
+
 /** Whether an example is what was searched for: its number, its label, or words of its sentence. */
 function matches(split, place, query) {
-  const { index, label } = description[split], words = query.trim().toLowerCase();
+  const number = String(description[split].index[place]), label = description[split].label[place].toLowerCase();
+  const words = query.trim().toLowerCase(), text = (sentence(split, place) ?? "").toLowerCase();
   if (!words) return true;
-  if (words.startsWith("label ")) return label[place].toLowerCase().startsWith(words.slice(6).trim());
-  if (String(index[place]) === words) return true;
-  if (label[place].toLowerCase() === words) return true;
-  return /^\d+$/.test(words)
-    ? words.length > 1 && String(index[place]).startsWith(words)
-    : label[place].toLowerCase().includes(words) || (sentence(split, place) ?? "").toLowerCase().includes(words);
+  if (words.startsWith("label ")) return label.startsWith(words.slice(6).trim());
+  if (number === words) return true;
+  if (labelsOf(split).has(words)) return label === words;
+  if (/^\d+$/.test(words)) return (words.length > 1 && number.startsWith(words)) || text.includes(words);
+  return label.includes(words) || text.includes(words);
 }
 
 // ---- the list of test examples ----------------------------------------------------------------
@@ -105,27 +108,27 @@ function step(by) {
 function chooseTest(place, focus = false) {
   Object.assign(chosen, { test: place, train: null, shown: FIRST });
   markTest(focus);
-  return show();
+  return showChoice();
 }
 
 // ---- the chosen test example --------------------------------------------------------------------
 
 function showQuery() {
-  const place = chosen.test, { index, label } = description.test, right = predictions?.right?.[place];
-  const verdict = right === undefined || right === null ? null
+  if (asked === chosen.test) return;  // what is read aloud is what is new
+  asked = chosen.test;
+  const { index, label } = description.test, right = predictions?.right?.[asked];
+  const verdict = typeof right !== "boolean" ? null
     : element("span", { class: right ? "right" : "wrong" }, right ? "right" : "wrong");
-  const facts = element("div", {},
-    element("h3", {}, `Test ${kind} no. ${index[place]}`),
-    sentence("test", place) ? element("blockquote", {}, sentence("test", place)) : null,
-    element("p", {}, kind === "row" ? "target " : "label ", element("b", {}, label[place])),
-    predictions ? element("p", {}, "predicted ", element("b", {}, predictions.said[place]), " ", verdict ?? "") : null,
-    predictions?.classes.length ? bars(predictions.classes, predictions.probability[place], label[place]) : null,
-    description.test.rows ? element("dl", { class: "row-fields" }, ...filled([["test", place]]).map(([name, value]) =>
+  const said = element("h3", {}, `Test ${kind} no. ${index[asked]}`);
+  const facts = element("div", { class: "known" }, said,
+    sentence("test", asked) ? element("blockquote", {}, sentence("test", asked)) : null,
+    element("p", {}, kind === "row" ? "target " : "label ", element("b", {}, label[asked])),
+    predictions ? element("p", {}, "predicted ", element("b", {}, predictions.said[asked]), " ", verdict ?? "") : null,
+    predictions?.classes.length ? bars(predictions.classes, predictions.probability[asked], label[asked]) : null,
+    description.test.rows ? element("dl", { class: "row-fields" }, ...filled([["test", asked]]).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value)))) : null);
-  const arrow = (words, by, sign) =>
-    element("button", { type: "button", "aria-label": words, click: () => step(by) }, sign);
-  $("query").replaceChildren(...[picture("test", place, 112), facts,
-    element("div", { class: "steps" }, arrow(`Previous test ${kind}`, -1, "‹"), arrow(`Next test ${kind}`, 1, "›"))].filter(Boolean));
+  $("asked").replaceChildren(...[picture("test", asked, 112), facts].filter(Boolean));
+  $("announced").textContent = said.textContent;
 }
 
 // ---- training examples --------------------------------------------------------------------------
@@ -156,9 +159,19 @@ async function showTrain() {
   await showPair(found);
 }
 
+/** Show other training examples; the button that had the focus has it again, if it is still there. */
+function rank(name, ...children) {
+  const list = $("ranking"), had = list.contains(document.activeElement) ? document.activeElement.dataset : {};
+  list.className = name;
+  list.replaceChildren(...children);
+  const again = [...list.querySelectorAll("button")].find(({ dataset }) =>
+    (had.train ?? had.sort) !== undefined && dataset.train === had.train && dataset.sort === had.sort);
+  again?.focus({ preventScroll: true });
+}
+
 /** Most helpful and most harmful examples of one method. */
 function showOne(passing, found, samples) {
-  const helpful = passing.filter((train) => found(train).mean > 0);
+  const helpful = passing.filter((train) => found(train).mean >= 0);  // 0: smaller than half a unit
   const harmful = passing.filter((train) => found(train).mean < 0).reverse();
   const lists = [["help", "Most helpful", helpful], ["harm", "Most harmful", harmful]];
   const cards = lists.flatMap(([, , all]) => all.slice(0, chosen.shown));
@@ -166,8 +179,7 @@ function showOne(passing, found, samples) {
   const x = scaleOf(cards.flatMap((train) => [...(drawn.get(train)?.flat() ?? []), ...ends(found(train))]));
   const power = powerOf(Math.max(...cards.map((train) => Math.abs(found(train).mean)), 0));
   const card = (train) => trainCard(train, found(train), drawn.get(train), x, power);
-  $("ranking").className = "columns";
-  $("ranking").replaceChildren(...lists.map(([sign, title, all]) => element("div", {},
+  rank("columns", ...lists.map(([sign, title, all]) => element("div", {},
     element("h3", { class: sign }, title, element("small", {}, ` ${all.length}${power ? `, in ${unitName(power)}` : ""}`)),
     all.length ? element("ol", {}, ...all.slice(0, chosen.shown).map(card)) : element("p", { class: "none" }, "none"))));
   $("more").hidden = Math.max(helpful.length, harmful.length) <= chosen.shown;
@@ -200,7 +212,7 @@ function showSideBySide(passing, found) {
   }));
   const head = element("tr", {}, element("th", { scope: "col" }, `training ${kind}`), ...methods.map(({ name, label }) =>
     element("th", { scope: "col", "aria-sort": name === chosen.method ? "descending" : "none" },
-      element("button", { type: "button", title: `Sort by ${label}`, click: () => chooseMethod(name) },
+      element("button", { type: "button", title: `Sort by ${label}`, "data-sort": name, click: () => chooseMethod(name) },
         label, name === chosen.method ? " ↓" : ""), element("small", {}, ` ${unitName(scales.get(name).power)}`))));
   const cell = (train, { name }) => {
     const own = found(train, name), weak = !passes(train, own), { x, power } = scales.get(name);
@@ -214,8 +226,7 @@ function showSideBySide(passing, found) {
       "aria-pressed": String(chosen.train === train), click: () => choosePair(train) },
     picture("train", train, 30), element("span", {}, sentence("train", train) ?? called("train", train)))),
     ...methods.map((method) => cell(train, method)));
-  $("ranking").className = "side-by-side scroll";
-  $("ranking").replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows.map(row))));
+  rank("side-by-side scroll", element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows.map(row))));
   $("more").hidden = rows.length === passing.length;
 }
 
@@ -269,7 +280,7 @@ function fields(train, test) {
 async function choosePair(train) {
   const before = chosen.train;
   chosen.train = train === before ? null : train;
-  await show();
+  await showChoice();
   const target = chosen.train === null ? document.querySelector(`[data-train="${before}"]`) : $("pair-title");
   target?.focus({ preventScroll: true });
   if (chosen.train !== null) $("pair").scrollIntoView({ block: "nearest" });
@@ -280,7 +291,7 @@ async function choosePair(train) {
 function chooseMethod(name) {
   chosen.method = name;
   document.querySelector(`input[name=method][value="${name}"]`).checked = true;
-  return show();
+  return showChoice();
 }
 
 function showMethods() {
@@ -296,11 +307,17 @@ function showLimits() {
   $("agreement-value").textContent = agreement <= 0.5 ? "any" : percent(agreement);
 }
 
-async function show() {
+function show() {
   showLimits();
   showQuery();
-  await showTrain();
+  return showTrain();
+}
+
+/** What was chosen in the page: unlike what an address says, it becomes the address. */
+function showChoice() {
+  $("not-found").hidden = true;
   remember();
+  return show();
 }
 
 /** The choice as a part of the address, so that it can be kept and shared. */
@@ -310,20 +327,35 @@ function remember() {
   try { history.replaceState(null, "", `#explore?${words}`); } catch { /* some viewers forbid it */ }
 }
 
+const isChoice = () => location.hash.startsWith("#explore?");
+
+/** What the address chooses, all of it; of a test example that is not in the page, no training example. */
 function recall() {
-  if (!location.hash.startsWith("#explore?")) return;
+  if (!isChoice()) return;
   const words = new URLSearchParams(location.hash.slice(9));
-  const place = (split) => description[split].index.indexOf(Number(words.get(split)));
-  if (place("test") >= 0) chosen.test = place("test");
-  if (words.has("train") && place("train") >= 0) chosen.train = place("train");
+  const place = (split) => description[split].index.map(String).indexOf(words.get(split));
+  const unknown = ["test", "train"].filter((split) => words.has(split) && place(split) < 0);
+  if (words.has("test") && !unknown.includes("test")) Object.assign(chosen, { test: place("test"), shown: FIRST });
+  chosen.train = words.has("train") && !unknown.length ? place("train") : null;
   if (methods.some(({ name }) => name === words.get("method"))) chosen.method = words.get("method");
-  if (words.get("view") === "all") chosen.view = "all";
+  chosen.view = words.get("view") === "all" ? "all" : "one";
   document.querySelector(`input[name=view][value=${chosen.view}]`).checked = true;
+  const called = (split) => `${split === "test" ? "test" : "training"} ${kind} no. ${words.get(split)}`;
+  $("not-found").textContent = `Not in this page: ${unknown.map(called).join(", ")}.`;
+  $("not-found").hidden = unknown.length === 0;
   $("explorer").scrollIntoView();
 }
 
 function listen() {
-  addEventListener("hashchange", () => { recall(); showMethods(); markTest(); show(); });
+  addEventListener("hashchange", () => {
+    if (!isChoice()) return;  // a section of the page
+    recall();
+    showMethods();
+    markTest();
+    show();
+  });
+  $("previous").addEventListener("click", () => step(-1));
+  $("next").addEventListener("click", () => step(1));
   $("tests").addEventListener("click", (event) => {
     const own = event.target.closest("[role=option]");
     if (own) chooseTest(Number(own.dataset.place), true);
@@ -337,15 +369,15 @@ function listen() {
   $("more").addEventListener("click", () => { chosen.shown += FIRST; show(); });
   const controls = $("controls");
   controls.addEventListener("submit", (event) => event.preventDefault());
-  controls.addEventListener("input", () => { chosen.view = controls.elements.view.value; show(); });
+  controls.addEventListener("input", () => { chosen.view = controls.elements.view.value; showChoice(); });
   controls.addEventListener("reset", () => setTimeout(() => {
     chosen.view = "one";
     chooseMethod(methods[0].name);
   }));
   document.addEventListener("keydown", (event) => {
-    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+    const typing = event.target.matches("input[type=search], select");
     if (event.key === "/" && !typing) { event.preventDefault(); $("find").focus(); }
-    if (event.key === "Escape" && chosen.train !== null) choosePair(null);
+    if (event.key === "Escape" && !typing && chosen.train !== null) choosePair(null);
   });
 }
 

@@ -14,8 +14,9 @@ const powerOf = (size) => {
 const unitName = (power) =>
   power ? `×10${power < 0 ? "⁻" : ""}${[...String(Math.abs(power))].map((d) => SUPERSCRIPTS[d]).join("")}` : "";
 
-/** A signed number to the digits of its error. */
+/** A signed number to the digits of its error; a mean that is stored as 0 has no sign. */
 function measured(value, error, power) {
+  if (value === 0) return "0";
   const digits = digitsFor(error ?? value, power);
   return minus(`${value < 0 ? "-" : "+"}${Math.abs(value / 10 ** power).toFixed(digits)}`);
 }
@@ -38,7 +39,7 @@ function probability(name, value) {
 /** A number at the end of an axis. */
 function sizeName(value, power) {
   const scaled = value / 10 ** power;
-  return minus(Math.abs(scaled) >= 100 ? scaled.toFixed(0) : scaled.toPrecision(2).replace(/\.0$/, ""));
+  return minus(Math.abs(scaled) >= 100 ? scaled.toFixed(0) : String(Number(scaled.toPrecision(2))));
 }
 
 /** An element with attributes (or, by functions, listeners) and children. */
