@@ -61,6 +61,14 @@ def private_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, frozen)
 
 
+def exchange(network: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
+    """Put a parameter in the place of another one, under all of its names."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+            if parameter is old:
+                setattr(module, name, new)
+
+
 def channels_last_copy(network: nn.Module) -> nn.Module:
     """A private copy with convolutions in channels-last layout, the faster one on a CPU.
 

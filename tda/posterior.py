@@ -1,5 +1,6 @@
 """Samples of the posterior over parameters of anyone's model: runs (seeds) x checkpoints."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -16,7 +17,7 @@ from tda.examples import Data, examples
 from tda.experiments import Recipe
 from tda.members import Members, data_order
 from tda.objective import Objective
-from tda.parameters import Parameters, private_copy
+from tda.parameters import Parameters, exchange, private_copy
 
 State = Mapping[str, Tensor]
 
@@ -127,19 +128,22 @@ class Posterior:
     ) -> "Posterior":
         """Samples that are networks in memory: by seed, one per checkpoint.
 
+        They are copied: the networks may be trained on, and are never written.
+
         Args:
             networks: of one architecture.
             recorded: ``checkpoints``, ``learning_rates``, ``horizons`` of :meth:`from_checkpoints`.
         """
-        samples = {
-            seed: [dict(network.state_dict(keep_vars=False)) for network in own]
-            for seed, own in networks.items()
-        }
         first = next((own[0] for own in networks.values() if own), None)
         if first is None:
             raise UserError("a posterior needs at least one network")
+        template = copy.deepcopy(first)
+        samples = {
+            seed: [_snapshot(network, template) for network in own]
+            for seed, own in networks.items()
+        }
         return cls._of(
-            lambda: private_copy(first), samples, recorded.get("checkpoints"),
+            lambda: private_copy(template), samples, recorded.get("checkpoints"),
             recorded.get("learning_rates"), recorded.get("horizons"),
         )  # fmt: skip
 
@@ -170,6 +174,9 @@ class Posterior:
     def network(self, seed: int, checkpoint: int, parameters: str | None = None) -> nn.Module:
         """The network of one sample, in evaluation mode.
 
+        Its trainable parameters and buffers are its own; frozen weights may be those of other
+        samples, or of what ``build`` made, where they are equal.
+
         Args:
             seed: of the run.
             checkpoint: its place in the run, counted from 0.
@@ -179,10 +186,12 @@ class Posterior:
         Raises:
             UserError: the sample is of another network, or damaged, or not finite.
         """
-        network = self.build()
+        network = private_copy(self.build())
+        optional = _frozen(network)
         if parameters is not None:
             select(network, parameters)
-        _load(network, self.samples[seed][checkpoint], f"seed {seed}, checkpoint {checkpoint}")
+        where = f"seed {seed}, checkpoint {checkpoint}"
+        _load(network, self.samples[seed][checkpoint], optional | _frozen(network), where)
         return network.eval()
 
 
@@ -240,12 +249,18 @@ def in_memory(data: object, device: torch.device, dtype: torch.dtype) -> Data:
 def select(network: nn.Module, patterns: str) -> None:
     """Require gradients of the parameters that match one of the patterns, and of no others.
 
+    A frozen parameter may be shared with other networks: it is left as it is, and a copy stands in
+    its place.
+
     Raises:
         UserError: none matches.
     """
     wanted = patterns.split("|")
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in wanted))
+    for name, parameter in list(network.named_parameters()):
+        if not any(fnmatch(name, pattern) for pattern in wanted):
+            parameter.requires_grad_(False)
+        elif not parameter.requires_grad:
+            exchange(network, parameter, nn.Parameter(parameter.detach().clone()))
     if not any(p.requires_grad for p in network.parameters()):
         names = [name for name, _ in network.named_parameters()]
         raise UserError(
@@ -254,20 +269,47 @@ def select(network: nn.Module, patterns: str) -> None:
         )
 
 
+def _snapshot(network: nn.Module, template: nn.Module) -> State:
+    """A network's tensors, copied; frozen weights that the template has, too, are the template's."""
+    held = template.state_dict(keep_vars=True)
+    return {
+        name: held[name].detach() if _is_shared(held.get(name), value) else value.clone()
+        for name, value in network.state_dict().items()
+    }
+
+
+def _is_shared(own: Tensor | None, value: Tensor) -> bool:
+    """Whether a network's own tensor is a frozen weight of this value."""
+    return (
+        isinstance(own, nn.Parameter)
+        and not own.requires_grad
+        and (own.shape, own.dtype, own.device) == (value.shape, value.dtype, value.device)
+        and own.equal(value)
+    )
+
+
+def _frozen(network: nn.Module) -> set[str]:
+    """Names of parameters that require no gradient."""
+    every = network.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in every if not parameter.requires_grad}
+
+
 @torch.no_grad()
-def _load(network: nn.Module, sample: State | Path, where: str) -> None:
-    """Copy a sample's tensors into the network."""
+def _load(network: nn.Module, sample: State | Path, optional: set[str], where: str) -> None:
+    """Put a sample's tensors into the network, writing none that others share.
+
+    Of ``optional`` ones that it lacks the network keeps its own.
+    """
     if isinstance(sample, Path):
         where = str(sample)
         try:
             sample = load_file(sample)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{where} is damaged or no safetensors file ({error})") from error
-    own = dict(network.state_dict(keep_vars=True))
-    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    own, frozen = dict(network.state_dict(keep_vars=True)), _frozen(network)
     unknown = sorted(set(sample) - set(own))
     missing = sorted(
-        name for name in set(own) - set(sample) - frozen if not _is_redundant(name, own, sample)
+        name for name in set(own) - set(sample) - optional if not _is_redundant(name, own, sample)
     )
     if unknown or missing:
         raise UserError(
@@ -286,7 +328,10 @@ def _load(network: nn.Module, sample: State | Path, where: str) -> None:
             )
         if value.is_floating_point() and not value.isfinite().all():
             raise UserError(f"{where}: {name} has values that are not finite (did it diverge?)")
-        own[name].copy_(value)
+        if name not in frozen:
+            own[name].copy_(value)
+        elif not _is_shared(own[name], value := value.to(own[name])):
+            exchange(network, own[name], nn.Parameter(value, requires_grad=False))
 
 
 def _is_redundant(name: str, own: Mapping[str, Tensor], sample: State) -> bool:
