@@ -136,3 +136,17 @@ def test_files_are_not_loaded_into_a_trunk_that_every_network_is_built_on(tmp_pa
     scored(posterior, parameters="0.0.*")
     np.testing.assert_allclose(scored(posterior)[0], list(map(products, others)), rtol=1e-9)
     assert unchanged(trunk, before)
+
+
+@pytest.mark.parametrize("change", ["statistics", "frozen weights", "nothing else"])
+def test_measurements_are_those_of_every_network_called_by_itself(change):
+    frozen = change == "frozen weights"
+    networks = [normed(seed, frozen=frozen) for seed in (1, 2, 3)]
+    for network in networks[1:] if change == "nothing else" else ():
+        network[0] = networks[0][0]
+    posterior = tda.Posterior.of_networks({seed: [own] for seed, own in enumerate(networks)})
+    expected = [nn.functional.cross_entropy(own(X), Y, reduction="none") for own in networks]
+    for chunk in (1, 2, 3):
+        found = tda.measure(posterior, tda.Classification(), DATA, chunk=chunk)
+        expected_SM = torch.stack(expected).detach()
+        np.testing.assert_allclose(found.values[:, 0], expected_SM, rtol=1e-10)
