@@ -1,6 +1,7 @@
 """The trainable parameters of a network as one vector θ [P]."""
 
 import copy
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -53,6 +54,12 @@ class Parameters:
         """Copy θ into the network, keeping its memory layout (channels-last stays so)."""
         for name, value in self.split(theta_P).items():
             network.get_parameter(name).copy_(value)
+
+
+def thetas(networks: Sequence[nn.Module]) -> Tensor:
+    """θ [S P] of networks of one architecture."""
+    layout = Parameters(networks[0])
+    return torch.stack([layout.read(network) for network in networks])
 
 
 def private_copy(network: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import nn
 
 import tda
 from tda.errors import UserError
+from tda.retraining import check_same_runs
 
 N, M = 12, 5
 RECIPE = tda.Recipe(
@@ -303,3 +304,15 @@ def test_stacked_runs_with_dropout_keep_the_masks_of_their_seed():
     for seed in (3, 8):
         for name, value in single.samples[seed][1].items():
             torch.testing.assert_close(stacked.samples[seed][1][name], value)
+
+
+@pytest.mark.parametrize(("ends", "drift"), [([0.01, 0.30], "30%"), ([0.01, torch.nan], "nan%")])
+def test_runs_that_end_elsewhere_are_told_from_those_that_round(posterior, ends, drift):
+    kept_SP = torch.stack(
+        [torch.cat([t.flatten() for t in posterior.samples[seed][1].values()]) for seed in (3, 8)]
+    )
+    initial_SP = torch.stack([posterior.training.initial[seed] for seed in (3, 8)])
+    apart_SP = torch.tensor(ends)[:, None] * (kept_SP - initial_SP)
+    with pytest.raises(UserError, match=f"the run of seed 8 does not come .* ends {drift}"):
+        check_same_runs(posterior, [3, 8], 1, kept_SP + apart_SP, initial_SP)
+    check_same_runs(posterior, [3], 1, (kept_SP + apart_SP)[:1], initial_SP[:1])
