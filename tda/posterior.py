@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tda.dropout import draws_masks
 from tda.ensemble import train
 from tda.errors import UserError
 from tda.examples import Data, examples
@@ -30,7 +31,8 @@ class Training:
         recipe: hyperparameters.
         initial: θ at the start [P], by seed.
         order: positions of training examples [1 E N], by seed.
-        dropout: whether the network has dropout, whose masks then follow from the seed.
+        dropout: whether the network has dropout (:mod:`tda.dropout`), whose masks then follow from
+            the seed.
     """
 
     recipe: Recipe
@@ -227,7 +229,8 @@ def train_posterior(
     initial = {seed: layout.read(_seeded(build, start)) for seed, start in starts.items()}
     held = in_memory(data, sample.device, sample.dtype)
     orders = {seed: data_order(seed, len(held), recipe.epochs) for seed in seeds}
-    training = Training(recipe, initial, orders, has_dropout(template))
+    dropout = draws_masks(template, objective, held.take(slice(recipe.batch_size)))
+    training = Training(recipe, initial, orders, dropout)
     samples: dict[int, list[State]] = {}
     weight_1N = torch.ones(1, len(held), dtype=sample.dtype)
     chunk = 1 if training.dropout else min(chunk, len(seeds))
@@ -270,7 +273,7 @@ def select(network: nn.Module, patterns: str) -> None:
 
 
 def _snapshot(network: nn.Module, template: nn.Module) -> State:
-    """A network's tensors, copied; frozen weights that the template has, too, are the template's."""
+    """A network's tensors, copied, but for frozen weights that the template has as well."""
     held = template.state_dict(keep_vars=True)
     return {
         name: held[name].detach() if _is_shared(held.get(name), value) else value.clone()
@@ -348,11 +351,6 @@ def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         else:  # the same, without the note for a GPU to come, which takes longer than a small MLP
             torch.default_generator.manual_seed(seed)
         return build()
-
-
-def has_dropout(network: nn.Module) -> bool:
-    """Whether training mode draws masks."""
-    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p for m in network.modules())
 
 
 def _refuse_batch_norm(network: nn.Module) -> None:
