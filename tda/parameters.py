@@ -83,4 +83,9 @@ def channels_last_copy(network: nn.Module) -> nn.Module:
     """
     shared = {id(p): p for p in network.parameters() if not p.requires_grad and p.ndim != 4}
     copied = copy.deepcopy(network, shared)
-    return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied._apply(_channels_last)
+
+
+def _channels_last(held: Tensor) -> Tensor:
+    """What has four dims; ``Module.to`` would ask volumes for the layout, too, and fail."""
+    return held.to(memory_format=torch.channels_last) if held.ndim == 4 else held

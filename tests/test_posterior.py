@@ -150,3 +150,32 @@ def test_measurements_are_those_of_every_network_called_by_itself(change):
         found = tda.measure(posterior, tda.Classification(), DATA, chunk=chunk)
         expected_SM = torch.stack(expected).detach()
         np.testing.assert_allclose(found.values[:, 0], expected_SM, rtol=1e-10)
+
+
+def volumes():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        first = nn.Sequential(nn.Conv3d(1, 2, 2), nn.Tanh(), nn.Flatten(2), nn.Unflatten(2, (2, 4)))
+        return nn.Sequential(
+            *first, nn.Conv2d(2, 3, (1, 2)), nn.Flatten(), nn.Linear(18, 3)
+        ).double()
+
+
+def test_networks_of_volumes_are_scored_and_trained_like_others():
+    x = torch.randn(N, 1, 3, 3, 3, generator=GENERATOR, dtype=torch.float64)
+    data = Data(x, Y, np.arange(N))
+    objective, network = tda.Classification(), volumes()
+    posterior = tda.Posterior.of_networks({0: [network]})
+    found = tda.attribute(posterior, objective, data, data, method="grad_dot")
+    gradients = reference.loss_gradients(network, data)
+    np.testing.assert_allclose(found.values[0, 0], gradients @ gradients.T, rtol=1e-8)
+
+    recipe = tda.Recipe(2, N, 0.1, 0.0, "sgd", keep=1)
+    trained = tda.train_posterior(volumes, objective, data, recipe, seeds=[0]).network(0, 0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(data.x), Y).backward()
+        optimizer.step()
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value, rtol=1e-9, atol=1e-12)
