@@ -249,6 +249,23 @@ def test_checkpoints_that_do_not_fit(tmp_path, make, message):
         tda.attribute(posterior, tda.Classification(), (X, Y), (X, Y), method="grad_dot")
 
 
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"epochs": 0}, "epochs=0 must be a whole number, at least 1"),
+    ({"epochs": 2.5}, r"epochs=2\.5 must be a whole number"),
+    ({"batch_size": 0}, "batch_size=0 must be a whole number"),
+    ({"keep": 0}, "keep=0 must be a whole number"),
+    ({"keep": -1}, "keep=-1 must be a whole number"),
+    ({"lr": float("nan")}, "lr=nan must be a finite number"),
+    ({"lr": float("inf")}, "lr=inf must be a finite number"),
+    ({"lr": -0.1}, r"lr=-0\.1 must be a finite number, not below 0"),
+    ({"optimizer": "AdamW"}, "optimizer='AdamW' is unknown: choose one of sgd, adam, adamw"),
+])  # fmt: skip
+def test_recipes_that_nothing_can_be_trained_by_are_refused_at_once(settings, message):
+    with pytest.raises(UserError, match=message):
+        replace(RECIPE, **settings)
+    assert replace(RECIPE, epochs=np.int64(3), lr=0.0).epochs == 3
+
+
 def test_what_cannot_be_retrained_says_why(posterior):
     loaded = tda.Posterior.of_networks({0: [build()]})
     with pytest.raises(UserError, match="needs a posterior from tda.train_posterior"):

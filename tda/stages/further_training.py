@@ -13,8 +13,8 @@ from tda.copies import copies_of
 from tda.dropout import draws_masks
 from tda.ensemble import accuracy, output, run, train
 from tda.errors import UserError
-from tda.experiments import Recipe, Run
-from tda.final_model import OPTIMIZERS, FinalModels
+from tda.experiments import OPTIMIZERS, Recipe, Run
+from tda.final_model import FinalModels
 from tda.further_training import Course, GoldStandard, labelled
 from tda.members import Members, data_order
 from tda.stages.context import Options
