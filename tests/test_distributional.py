@@ -6,8 +6,11 @@ import xarray as xr
 from scipy import stats
 
 import tda
-from tda.distributional.differences import DIFFERENCES, wasserstein
+from tda.distributional.differences import DIFFERENCES, difference_of, wasserstein
+from tda.distributional.influence import Paired, beside_mean
+from tda.distributional.samples import samples_of
 from tda.errors import UserError
+from tda.statistics.reliability import spearman_brown
 
 S, N, M = 40, 6, 3
 
@@ -22,6 +25,10 @@ def samples(num_runs=S, seed=0):
         dims=("seed", "train", "test"), coords=coords | {"train": range(20, 20 + N)},
     )  # fmt: skip
     return measured, shifts
+
+
+def name_of(difference):
+    return difference_of(difference).name
 
 
 def value(difference, data=None):
@@ -173,6 +180,43 @@ def test_a_shift_that_all_runs_share_exactly_is_sure():
     shifts = xr.DataArray(own[..., None], dims=("seed", "train", "test"))
     rates = tda.rank_removals(measured, shifts, "mean").set_index("train")["q"]
     assert (rates[0], rates[1]) == (0, 1)
+
+
+MOVING = ["mean", "wasserstein", "variance", "std", tda.quantile(0.8), tda.tail(0.5),
+          stats.wasserstein_distance]  # fmt: skip
+
+
+@pytest.mark.parametrize("difference", MOVING, ids=name_of)
+def test_what_moves_all_runs_alike_changes_the_mean_and_nothing_else(difference):
+    """By a twentieth of a standard deviation, a mean that counts as unchanged."""
+    m = np.random.default_rng(9).normal(size=60)
+    own = np.stack([np.full(60, 0.05 * m.std()), np.full(60, -0.03), np.zeros(60)], axis=1)
+    measured = xr.DataArray(m[:, None], dims=("seed", "test"))
+    shifts = xr.DataArray(own[..., None], dims=("seed", "train", "test"))
+    table = tda.rank_removals(measured, shifts, difference, num_resamples=50)
+    assert not table["only"].any()
+
+
+def test_a_distance_finds_what_changes_the_spread_or_a_tail_without_the_mean():
+    table = tda.rank_removals(*known_shifts(), "wasserstein").set_index("train").sort_index()
+    assert table["only"].tolist() == [False, True, True, True, False]
+
+
+def test_a_distance_is_that_of_the_means_and_that_beside_them():
+    pairs = Paired.of(*samples())
+    beside = pairs.moved_to(pairs.before.mean(0)).value(DIFFERENCES["wasserstein"])
+    both = np.hypot(value("mean").values, beside)
+    np.testing.assert_allclose(value("wasserstein").values, both, rtol=1e-10)
+
+
+@pytest.mark.parametrize("difference", ["variance", "wasserstein", tda.quantile(0.8)], ids=name_of)
+def test_of_removals_that_change_the_mean_alone_one_in_twenty_seems_to_change_more(difference):
+    rng = np.random.default_rng(10)
+    common, own, other = rng.standard_t(5, (3, 40, 1, 1500))
+    before, after = common + 0.5 * own, common + 0.5 * other + 0.3
+    pairs = Paired(before, after, xr.DataArray(np.zeros((1, 1500)), dims=("train", "test")))
+    rates = beside_mean(pairs, difference_of(difference), 100)
+    assert 0.015 < (rates < 0.05).mean() < 0.065
 
 
 def test_averaging_runs_first_would_see_none_of_it():

@@ -21,7 +21,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from tda.distributional.differences import Difference, difference_of
+from tda.distributional.differences import DIFFERENCES, Difference, difference_of
 from tda.errors import UserError
 from tda.groups import group_scores
 from tda.statistics.intervals import bootstrap_interval, half_samples
@@ -84,11 +84,13 @@ def rank_removals(
 
     Returns:
         A row per example or group and test point (and checkpoint), largest first: ``value``,
-        ``low``, ``high``; ``rank`` by size within the test point, 1 = largest, ``rank_low``,
-        ``rank_high``: 95 % of its ranks on random halves of the runs; ``q``: false discovery rate
+        ``low``, ``high``; ``rank`` by size within the test point, 1 = largest, where ties share
+        their mean, ``rank_low``, ``rank_high``: 95 % of its ranks on random halves of the runs;
+        ``q``: false discovery rate
         of a value of zero, within the test point (of no use for distances); ``mean``,
-        ``mean_low``, ``mean_high``; ``only``: q < .05 and an unchanged mean: what averages over
-        runs cannot show.
+        ``mean_low``, ``mean_high``; ``only``: what averages over runs cannot show: an unchanged
+        mean, and a false discovery rate below .05 of the difference that is left when both samples
+        have one mean (:func:`beside_mean`).
 
     Raises:
         UserError: as :func:`distributional_influence`, and fewer than three runs.
@@ -110,10 +112,30 @@ def rank_removals(
             columns["q"] = _false_discovery(value, high - value, num_runs)
     limit = unchanged * pairs.before.std(axis=0, ddof=1)
     mean_is_unchanged = (columns["mean_low"] > -limit) & (columns["mean_high"] < limit)
-    columns["only"] = (columns["q"] < 0.05) & mean_is_unchanged
+    columns["only"] = mean_is_unchanged & (beside_mean(pairs, asked, num_resamples) < 0.05)
     table = pairs.labelled(columns).to_dataframe().reset_index()
     by = [dim for dim in pairs.dims if dim != pairs.row]
     return table.rename(columns={"mean_value": "mean"}).sort_values([*by, "rank"])
+
+
+def beside_mean(pairs: "Paired", difference: Difference, num_resamples: int) -> np.ndarray:
+    r"""False discovery rates [... R M] of a difference that removals make beside the mean's.
+
+    Both samples are moved to the mean before. The difference of what results is compared with those
+    that are left when the two values of random runs are exchanged, as if the removal changed
+    nothing, by Student's t: :math:`(d - \bar d_H) / \mathrm{std}(d_H)`. A distance, which is never
+    below 0, has a null beyond 0 in this way. Of the mean nothing is left, and rates are 1.
+    """
+    if difference is DIFFERENCES["mean"]:
+        return np.ones(pairs.after.shape[1:])
+    mean = pairs.before.mean(axis=0)
+    centred = pairs.moved_to(mean)
+    null_H = np.stack([
+        exchanged.moved_to(mean).value(difference) for exchanged in centred.exchanges(num_resamples)
+    ])  # fmt: skip
+    t = ratio(centred.value(difference) - null_H.mean(axis=0), null_H.std(axis=0, ddof=1))
+    p = 2 * stats.t.sf(np.abs(t), len(pairs.after) - 1)
+    return stats.false_discovery_control(p, axis=-2)
 
 
 def predict_removal(measured: xr.DataArray, shifts: xr.DataArray, remove: Any) -> xr.DataArray:
@@ -207,6 +229,23 @@ class Paired:
         weights_HS = half_samples(num_resamples, len(self.after), np.random.default_rng(0))
         for chosen_S in weights_HS > 0:
             yield Paired(self.before[chosen_S], self.after[chosen_S], self.template)
+
+    def exchanges(self, num_resamples: int) -> Iterator["Paired"]:
+        """The values before and after of random runs, exchanged."""
+        rng = np.random.default_rng(0)
+        for _ in range(num_resamples):
+            kept_S = rng.random(len(self.after)) < 0.5
+            kept = kept_S.reshape(-1, *[1] * (self.after.ndim - 1))
+            before = np.where(kept, self.before, self.after)
+            after = np.where(kept, self.after, self.before)
+            yield Paired(before, after, self.template)
+
+    def moved_to(self, mean: np.ndarray) -> "Paired":
+        """Both samples with one mean; what differs by rounding alone is equal."""
+        before, after = (s - s.mean(axis=0) + mean for s in (self.before, self.after))
+        is_rounding = np.abs(after - before) <= 1e-12 * np.abs(before).max(axis=0)
+        before = before + np.zeros(after.shape)  # of one shape, sums of equal values are equal
+        return Paired(before, np.where(is_rounding, before, after), self.template)
 
     def labelled(self, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
         """Arrays [... R M] with dims and coordinates."""
