@@ -53,7 +53,8 @@ def validate(
 
     Args:
         predicted: dims (seed[, checkpoint][, group], test), from :func:`tda.predict_removal`.
-        retrained: of the same removals, dims (seed[, checkpoint][, member or group], test), from
+        retrained: of the same removals, by their names where both have names, else in the same
+            order; dims (seed[, checkpoint][, member or group], test), from
             :func:`tda.retrained`.
         differences: whose changes are ranked over removals, as of
             :func:`tda.distributional_influence`.
