@@ -290,6 +290,57 @@ def test_errors_and_scores_are_those_of_scipy():
     assert lds.loc["variance", "split_half"] < lds.loc["mean", "split_half"]
 
 
+def named(sample, names):
+    return sample.rename(member="group").assign_coords(group=names)
+
+
+def test_removals_are_compared_by_their_names_where_both_have_some():
+    predicted, retrained = removals(noise=0.4)
+    names = [f"group {place}" for place in range(12)]
+    turned = named(retrained, names).isel(group=slice(None, None, -1))
+    whole = tda.validate(predicted, retrained, num_resamples=5)
+    found = tda.validate(predicted.assign_coords(group=names), turned, num_resamples=5)
+    columns = [name for name in whole.errors if name != "group"]
+    np.testing.assert_allclose(found.errors[columns], whole.errors[columns], rtol=1e-12)
+    assert found.errors["group"].unique().tolist() == names
+    by_runs = tda.lds_by_runs(predicted.assign_coords(group=names), turned, [60])["value"]
+    np.testing.assert_allclose(by_runs, whole.lds["value"], rtol=1e-12)
+    by_order = tda.validate(predicted, named(retrained, names), num_resamples=5)
+    np.testing.assert_allclose(by_order.errors[columns], whole.errors[columns], rtol=1e-12)
+    for wrong in ([*names[:11], "another"], [*names[:11], names[0]]):
+        with pytest.raises(UserError, match="name other removals"):
+            tda.validate(predicted.assign_coords(group=names), named(retrained, wrong))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_an_odd_number_of_runs_one_is_in_neither_half(shared):
+    predicted, retrained = removals(num_runs=9, noise=0.4)
+    if not shared:
+        retrained = retrained.assign_coords(seed=range(500, 509))
+    ((_, samples),) = samples_of(predicted, retrained)
+    truth, half, splits = retrained.values, 4, []
+    every = {tuple(run.ravel()): place for place, run in enumerate(truth)}
+    for first, second in samples.equal_halves(30):
+        places = [[every[tuple(r.ravel())] for r in part.retrained] for part in (first, second)]
+        assert [len(own) for own in places] == [len(set(own)) for own in places] == [half, half]
+        assert not set(places[0]) & set(places[1])
+        assert len(first.before) == len(second.before) == half
+        spreads = [truth[own].var(0, ddof=1) for own in places]
+        by_test = [stats.spearmanr(*(s[:, m] for s in spreads)).statistic for m in range(M)]
+        splits.append(np.mean(by_test))
+    lds = tda.validate(predicted, retrained, num_resamples=30).lds.set_index("difference")
+    np.testing.assert_allclose(lds.loc["variance", "split_half"], np.mean(splits), rtol=1e-10)
+    whole = spearman_brown(np.mean(splits), 9, half)
+    np.testing.assert_allclose(lds.loc["variance", "ceiling"], max(whole, 0) ** 0.5, rtol=1e-10)
+
+
+def test_an_even_number_of_runs_is_halved_as_for_intervals():
+    ((_, samples),) = samples_of(*removals(num_runs=8))
+    for own, other in zip(samples.halves(20), samples.equal_halves(20), strict=True):
+        for one, another in zip(own, other, strict=True):
+            np.testing.assert_array_equal(one.retrained, another.retrained)
+
+
 def test_independent_runs_are_compared_with_the_null_line():
     """Retrained runs of other seeds and the same distribution are as far away as the line says."""
     rng = np.random.default_rng(11)

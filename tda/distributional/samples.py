@@ -44,6 +44,18 @@ class Samples:
         for own_S, other_S in zip(own_HS, own_HS if self.paired else other_HS, strict=True):
             yield self.of_runs(own_S, other_S), self.of_runs(~own_S, ~other_S)
 
+    def equal_halves(self, num_resamples: int) -> Iterator[tuple["Samples", "Samples"]]:
+        """The same of equal size: a random run is left out where their number is odd."""
+        rng = np.random.default_rng(1)
+        for first, second in self.halves(num_resamples):
+            own, other = (
+                np.sort(rng.permutation(len(sample))[: len(rest)])
+                for sample, rest in (
+                    (first.before, second.before), (first.retrained, second.retrained)
+                )
+            )  # fmt: skip
+            yield first.of_runs(own, own if self.paired else other), second
+
     @property
     def num_runs(self) -> int:
         """The smaller number of runs."""
