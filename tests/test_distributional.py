@@ -7,7 +7,8 @@ from scipy import stats
 
 import tda
 from tda.distributional.differences import DIFFERENCES, difference_of, wasserstein
-from tda.distributional.influence import Paired, beside_mean
+from tda.distributional.influence import beside_mean
+from tda.distributional.paired import Paired
 from tda.distributional.samples import samples_of
 from tda.errors import UserError
 from tda.statistics.reliability import spearman_brown

@@ -14,7 +14,8 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from tda.distributional.influence import UNCHANGED, Paired
+from tda.distributional.influence import UNCHANGED
+from tda.distributional.paired import Paired
 from tda.errors import UserError
 from tda.statistics.left_out import holm
 
