@@ -51,5 +51,9 @@ def dropout_masks(seed: int | None, step: int, device: torch.device) -> Iterator
 
 def _states(device: torch.device) -> list[Tensor]:
     """Of the generators that a network on the device may draw from."""
-    own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *own]
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    if device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
