@@ -205,6 +205,8 @@ def train_posterior(
 ) -> Posterior:
     """Train a deep ensemble and keep the last checkpoints of every run.
 
+    Dropout of any kind (:mod:`tda.dropout`) is on, with masks that the seed and the step determine.
+
     Args:
         build: makes a network with random parameters (the generator is seeded before each call).
         objective: gives the loss.
