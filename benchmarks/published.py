@@ -100,7 +100,7 @@ def losses(network: nn.Module, test: Dataset) -> Tensor:
 
 def leave_one_out(checkpoint: Checkpoint, left_out: Iterable[int]) -> Tensor:
     """Loss after training on without z_j less the checkpoint's loss, for some z_j [J M]."""
-    recipe, rows = replace(checkpoint.recipe, keep=0), []
+    recipe, rows = replace(checkpoint.recipe, keep=1), []
     for j in left_out:
         network = copy.deepcopy(checkpoint.network)
         base_M = losses(network, checkpoint.test)
@@ -111,7 +111,7 @@ def leave_one_out(checkpoint: Checkpoint, left_out: Iterable[int]) -> Tensor:
 
 def additional_training_step(checkpoint: Checkpoint, examples: Iterable[int]) -> Tensor:
     """Loss after a fresh Adam step on z_j less the loss before, for some z_j [J M]."""
-    recipe, rows = replace(step_recipe(checkpoint.recipe, "adam"), keep=0), []
+    recipe, rows = step_recipe(checkpoint.recipe, "adam"), []
     for j in examples:
         network = copy.deepcopy(checkpoint.network)
         base_M = losses(network, checkpoint.test)

@@ -1,5 +1,6 @@
 """Copies of one network with parameters of their own: side by side, or one at a time."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import vmap
 
+from tda.errors import UserError
 from tda.examples import rows_of
 from tda.objective import Objective, output_at
 from tda.parameters import Parameters, channels_last_copy, private_copy
@@ -57,14 +59,26 @@ class Stacked:
         return list(self.named.values())
 
     def __call__(self, x: Any) -> Tensor:
-        """Outputs [R B K] of inputs with a leading R, or a 1 if all members share them."""
+        """Outputs [R B K] of inputs with a leading R, or a 1 if all members share them.
+
+        Raises:
+            UserError: PyTorch has no way to call one of the network's layers on stacked weights.
+        """
         shared = len(next(iter(x.values())) if isinstance(x, Mapping) else x) == 1
         forward = vmap(
             partial(output_at, self.network, self.objective),
             in_dims=(0, None if shared else 0),
             randomness="same",  # of dropout
         )
-        return forward(self.named, rows_of(x, 0) if shared else x)
+        try:
+            return forward(self.named, rows_of(x, 0) if shared else x)
+        except RuntimeError as error:
+            if not re.search("vmap|batching rule", str(error), re.IGNORECASE):
+                raise
+            raise UserError(
+                f"copies of this network cannot be stacked ({error}): give chunk=1, which takes "
+                "one at a time"
+            ) from error
 
     def vector(self) -> Tensor:
         """A copy of θ [R P]."""

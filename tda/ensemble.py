@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tda.copies import Copies, copies_of
+from tda.dropout import dropout_masks, set_mode
 from tda.examples import Data, Examples, rows_of
 from tda.experiments import Recipe
 from tda.members import Members
@@ -180,7 +181,7 @@ def run(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
-            _set_mode(copies.network, members.dropout_seed is not None)
+            set_mode(copies.network, training=members.dropout_seed is not None)
             with matmul_precision(tf32):
                 with dropout_masks(members.dropout_seed, step, data.y.device):
                     loss = _batch_loss(copies, objective, data, members, batch)
@@ -189,14 +190,6 @@ def run(
                 _clip(leaves, len(members), recipe.clip)
             optimizer.step()
             yield copies
-
-
-def _set_mode(network: nn.Module, training: bool) -> None:
-    """Training mode draws masks; batch norm's statistics are no parameters and stay as they are."""
-    network.train(training)
-    for module in network.modules() if training else ():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
-            module.eval()
 
 
 def _batch_loss(
@@ -237,21 +230,6 @@ def _losses(objective: Objective, output_RBK: Tensor, y: Tensor) -> Tensor:
     if len(y) == 1:
         return objective.loss(output_RBK, y[0])
     return objective.loss(output_RBK.flatten(0, 1), y.flatten(0, 1)).unflatten(0, y.shape[:2])
-
-
-@contextmanager
-def dropout_masks(seed: int | None, step: int, device: torch.device) -> Iterator[None]:
-    """Masks depend on the seed and the step alone: a run without z_j meets those of its base run.
-
-    The global generators are as before afterwards.
-    """
-    if seed is None:
-        yield
-        return
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed((seed * 1_000_003 + step) % 2**63)
-        yield
 
 
 def _optimizer(leaves: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:

@@ -121,16 +121,17 @@ def examples(source: Any, device: "torch.device", dtype: "torch.dtype") -> Examp
         x, y = place(*_inputs_and_targets(source), device, dtype)
         _check_lengths(x, y)
         return Data(x, y, np.arange(len(y)))
+    from torch.utils.data import IterableDataset, default_collate
+
     dataset, collate = getattr(source, "dataset", source), getattr(source, "collate_fn", None)
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    by_number = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if not by_number or isinstance(dataset, IterableDataset):  # which inherits a __getitem__
         raise UserError(
             f"examples of type {type(source).__name__} cannot be read by number: give (x, y), a "
             "Dataset with __len__ and __getitem__, or a DataLoader of one"
         )
     if not len(dataset):
         raise UserError("there are no examples: the data set is empty")
-    from torch.utils.data import default_collate
-
     return Streamed(
         dataset, collate or default_collate, lambda x, y: place(x, y, device, dtype),
         np.arange(len(dataset)),

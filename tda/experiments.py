@@ -3,6 +3,8 @@
 import re
 import shlex
 from dataclasses import asdict, dataclass
+from math import inf
+from numbers import Integral
 from typing import Protocol
 
 from tda import paths
@@ -17,6 +19,7 @@ VARIANTS = {  # result folder: stage and flag of what the released code does oth
     "influence_lissa": "influence --solver lissa",
 }
 VIT = "google/vit-base-patch16-224-in21k"
+OPTIMIZERS = ("sgd", "adam", "adamw")
 CROSSED_SEEDS = 4  # the crossed design is a grid of 4 initialisations x 4 orders
 
 
@@ -95,7 +98,8 @@ class Recipe:
         clip: largest norm of a step's gradient; None: any.
 
     Raises:
-        UserError: momentum is given to an optimiser that has moments of its own.
+        UserError: a number that cannot be, an unknown optimiser, or momentum for one that has
+            moments of its own.
     """
 
     epochs: int
@@ -110,6 +114,16 @@ class Recipe:
     clip: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "keep"):
+            count = getattr(self, name)
+            if not isinstance(count, Integral) or count < 1:
+                raise UserError(f"{name}={count!r} must be a whole number, at least 1")
+        if not 0 <= self.lr < inf:
+            raise UserError(f"lr={self.lr!r} must be a finite number, not below 0")
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(
+                f"optimizer={self.optimizer!r} is unknown: choose one of {', '.join(OPTIMIZERS)}"
+            )
         if self.momentum and self.optimizer != "sgd":
             raise UserError(
                 f"momentum={self.momentum} is of optimizer='sgd', not of {self.optimizer!r}"

@@ -12,7 +12,6 @@ from tda.experiments import Lora, Recipe, Run, vit_name
 TRAIN_SEEDS = tuple(range(6))  # final models; the paper has one
 NUM_SEEDS = 10  # orders of further training by default; the paper has 100
 FIRST_ORDER = 1000  # seed of the first order: no final model was trained in one of these
-OPTIMIZERS = ("sgd", "adam", "adamw")
 BERT = "google-bert/bert-base-uncased"
 LORA_RATE = 10.0  # learning rates of adapters, relative to those of all parameters
 _MARKS = (1, 2, 3, 5, 7)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tda.changes import Change, asked, extras, joined
 from tda.copies import copies_of
+from tda.dropout import draws_masks
 from tda.ensemble import chunks, current_losses, run
 from tda.errors import UserError
 from tda.examples import Data, labels
@@ -28,7 +29,7 @@ from tda.members import Members, data_order
 from tda.objective import Objective
 from tda.parameters import Parameters
 from tda.perceptrons import ELEMENTWISE
-from tda.posterior import has_dropout, in_memory
+from tda.posterior import in_memory
 
 SMALL = 2_000_000  # numbers that a step of a perceptron touches; measured, see chunk_for
 
@@ -195,7 +196,9 @@ class GoldStandard:
         count = len(train) + len(change.added or ())
         order = data_order(seed, len(train), self.recipe.epochs).to(initial_1P.device)
         ones_RN = initial_1P.new_ones(1, 1).expand(1 + len(change.groups), count)
-        everyone = Members(initial_1P, order, ones_RN, seed if has_dropout(self.network) else None)
+        batch = train.take(slice(self.recipe.batch_size))
+        has_dropout = draws_masks(self.network, self.objective, batch)
+        everyone = Members(initial_1P, order, ones_RN, seed if has_dropout else None)
         if change.how == "delete":
             _check_same_steps(len(train), len(change.groups[0]), self.recipe.batch_size)
             groups = [change.groups[0], *change.groups]  # whatever is in the full run's place

@@ -1,6 +1,7 @@
 """The trainable parameters of a network as one vector θ [P]."""
 
 import copy
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -55,10 +56,24 @@ class Parameters:
             network.get_parameter(name).copy_(value)
 
 
+def thetas(networks: Sequence[nn.Module]) -> Tensor:
+    """θ [S P] of networks of one architecture."""
+    layout = Parameters(networks[0])
+    return torch.stack([layout.read(network) for network in networks])
+
+
 def private_copy(network: nn.Module) -> nn.Module:
     """A copy with trainable parameters and buffers of its own; frozen parameters are shared."""
     frozen = {id(p): p for p in network.parameters() if not p.requires_grad}
     return copy.deepcopy(network, frozen)
+
+
+def exchange(network: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
+    """Put a parameter in the place of another one, under all of its names."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+            if parameter is old:
+                setattr(module, name, new)
 
 
 def channels_last_copy(network: nn.Module) -> nn.Module:
@@ -68,4 +83,9 @@ def channels_last_copy(network: nn.Module) -> nn.Module:
     """
     shared = {id(p): p for p in network.parameters() if not p.requires_grad and p.ndim != 4}
     copied = copy.deepcopy(network, shared)
-    return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied._apply(_channels_last)
+
+
+def _channels_last(held: Tensor) -> Tensor:
+    """What has four dims; ``Module.to`` would ask volumes for the layout, too, and fail."""
+    return held.to(memory_format=torch.channels_last) if held.ndim == 4 else held

@@ -1,24 +1,23 @@
 """Samples of the posterior over parameters of anyone's model: runs (seeds) x checkpoints."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tda.dropout import draws_masks
 from tda.ensemble import train
 from tda.errors import UserError
 from tda.examples import Data, examples
 from tda.experiments import Recipe
 from tda.members import Members, data_order
 from tda.objective import Objective
-from tda.parameters import Parameters, private_copy
-
-State = Mapping[str, Tensor]
+from tda.parameters import Parameters, exchange, private_copy
+from tda.states import State, frozen_names, load, snapshot
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +28,8 @@ class Training:
         recipe: hyperparameters.
         initial: θ at the start [P], by seed.
         order: positions of training examples [1 E N], by seed.
-        dropout: whether the network has dropout, whose masks then follow from the seed.
+        dropout: whether the network has dropout (:mod:`tda.dropout`), whose masks then follow from
+            the seed.
     """
 
     recipe: Recipe
@@ -127,19 +127,21 @@ class Posterior:
     ) -> "Posterior":
         """Samples that are networks in memory: by seed, one per checkpoint.
 
+        They are copied: the networks may be trained on, and are never written.
+
         Args:
             networks: of one architecture.
             recorded: ``checkpoints``, ``learning_rates``, ``horizons`` of :meth:`from_checkpoints`.
         """
-        samples = {
-            seed: [dict(network.state_dict(keep_vars=False)) for network in own]
-            for seed, own in networks.items()
-        }
         first = next((own[0] for own in networks.values() if own), None)
         if first is None:
             raise UserError("a posterior needs at least one network")
+        template = copy.deepcopy(first)
+        samples = {
+            seed: [snapshot(network, template) for network in own] for seed, own in networks.items()
+        }
         return cls._of(
-            lambda: private_copy(first), samples, recorded.get("checkpoints"),
+            lambda: private_copy(template), samples, recorded.get("checkpoints"),
             recorded.get("learning_rates"), recorded.get("horizons"),
         )  # fmt: skip
 
@@ -170,6 +172,9 @@ class Posterior:
     def network(self, seed: int, checkpoint: int, parameters: str | None = None) -> nn.Module:
         """The network of one sample, in evaluation mode.
 
+        Its trainable parameters and buffers are its own; frozen weights may be those of other
+        samples, or of what ``build`` made, where they are equal.
+
         Args:
             seed: of the run.
             checkpoint: its place in the run, counted from 0.
@@ -179,10 +184,12 @@ class Posterior:
         Raises:
             UserError: the sample is of another network, or damaged, or not finite.
         """
-        network = self.build()
+        network = private_copy(self.build())
+        optional = frozen_names(network)
         if parameters is not None:
             select(network, parameters)
-        _load(network, self.samples[seed][checkpoint], f"seed {seed}, checkpoint {checkpoint}")
+        where = f"seed {seed}, checkpoint {checkpoint}"
+        load(network, self.samples[seed][checkpoint], optional | frozen_names(network), where)
         return network.eval()
 
 
@@ -197,6 +204,8 @@ def train_posterior(
     chunk: int = 1,
 ) -> Posterior:
     """Train a deep ensemble and keep the last checkpoints of every run.
+
+    Dropout of any kind (:mod:`tda.dropout`) is on, with masks that the seed and the step determine.
 
     Args:
         build: makes a network with random parameters (the generator is seeded before each call).
@@ -218,7 +227,8 @@ def train_posterior(
     initial = {seed: layout.read(_seeded(build, start)) for seed, start in starts.items()}
     held = in_memory(data, sample.device, sample.dtype)
     orders = {seed: data_order(seed, len(held), recipe.epochs) for seed in seeds}
-    training = Training(recipe, initial, orders, has_dropout(template))
+    dropout = draws_masks(template, objective, held.take(slice(recipe.batch_size)))
+    training = Training(recipe, initial, orders, dropout)
     samples: dict[int, list[State]] = {}
     weight_1N = torch.ones(1, len(held), dtype=sample.dtype)
     chunk = 1 if training.dropout else min(chunk, len(seeds))
@@ -240,60 +250,24 @@ def in_memory(data: object, device: torch.device, dtype: torch.dtype) -> Data:
 def select(network: nn.Module, patterns: str) -> None:
     """Require gradients of the parameters that match one of the patterns, and of no others.
 
+    A frozen parameter may be shared with other networks: it is left as it is, and a copy stands in
+    its place.
+
     Raises:
         UserError: none matches.
     """
     wanted = patterns.split("|")
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in wanted))
+    for name, parameter in list(network.named_parameters()):
+        if not any(fnmatch(name, pattern) for pattern in wanted):
+            parameter.requires_grad_(False)
+        elif not parameter.requires_grad:
+            exchange(network, parameter, nn.Parameter(parameter.detach().clone()))
     if not any(p.requires_grad for p in network.parameters()):
         names = [name for name, _ in network.named_parameters()]
         raise UserError(
             f"parameters={patterns!r} matches none of {', '.join(names[:8])}"
             f"{', ...' if len(names) > 8 else ''}"
         )
-
-
-@torch.no_grad()
-def _load(network: nn.Module, sample: State | Path, where: str) -> None:
-    """Copy a sample's tensors into the network."""
-    if isinstance(sample, Path):
-        where = str(sample)
-        try:
-            sample = load_file(sample)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{where} is damaged or no safetensors file ({error})") from error
-    own = dict(network.state_dict(keep_vars=True))
-    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
-    unknown = sorted(set(sample) - set(own))
-    missing = sorted(
-        name for name in set(own) - set(sample) - frozen if not _is_redundant(name, own, sample)
-    )
-    if unknown or missing:
-        raise UserError(
-            f"{where} does not fit the network that build makes: "
-            + " and ".join(
-                f"{what} {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-                for what, names in (("unknown are", unknown), ("missing are", missing))
-                if names
-            )
-        )
-    for name, value in sample.items():
-        if value.shape != own[name].shape:
-            raise UserError(
-                f"{where} does not fit the network that build makes: {name} has shape "
-                f"{tuple(value.shape)}, the network's {tuple(own[name].shape)}"
-            )
-        if value.is_floating_point() and not value.isfinite().all():
-            raise UserError(f"{where}: {name} has values that are not finite (did it diverge?)")
-        own[name].copy_(value)
-
-
-def _is_redundant(name: str, own: Mapping[str, Tensor], sample: State) -> bool:
-    """A second name of a tied parameter that the sample holds, or a count of batches."""
-    if name.endswith("num_batches_tracked"):
-        return True
-    return any(own[other].data_ptr() == own[name].data_ptr() for other in sample if other in own)
 
 
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -303,11 +277,6 @@ def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         else:  # the same, without the note for a GPU to come, which takes longer than a small MLP
             torch.default_generator.manual_seed(seed)
         return build()
-
-
-def has_dropout(network: nn.Module) -> bool:
-    """Whether training mode draws masks."""
-    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p for m in network.modules())
 
 
 def _refuse_batch_norm(network: nn.Module) -> None:

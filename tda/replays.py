@@ -35,13 +35,11 @@ from tda.experiments import Recipe
 from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
 from tda.objective import Objective
 from tda.optimizers import State, Step, decays, rule_of, steps
-from tda.parameters import Parameters
 from tda.posterior import Posterior
 from tda.products import hessian_products
-from tda.retraining import held_examples, recorded_training
+from tda.retraining import check_same_runs, held_examples, recorded_training
 from tda.rows import Rows
 
-DRIFT = 0.05  # of the distance travelled: how far a repeated run may end from its checkpoint
 TEST_BLOCK = 64  # test examples whose gradients are held at a time
 
 
@@ -194,14 +192,16 @@ class _Replay:
     def scores(self, kind: type[Linearised | Exact], weight_RN: Tensor) -> Tensor:
         """Scores [C R M] of the members after the base run, at each kept checkpoint."""
         training = recorded_training(self.posterior)
-        theta_P = training.initial[self.seed].to(weight_RN.device)
+        theta_P = initial_P = training.initial[self.seed].to(weight_RN.device)
         members = kind(training.recipe, weight_RN, theta_P)
         order_EN = training.order[self.seed][0].to(weight_RN.device)
         kept: list[Tensor] = []
         for count, step in enumerate(steps(training.recipe, order_EN), start=1):
             theta_P = members.step(self._at(theta_P, step.batch), step, count)
             if step.kept:
-                self._check(theta_P, training.initial[self.seed].to(theta_P.device), len(kept))
+                check_same_runs(
+                    self.posterior, [self.seed], len(kept), theta_P[None], initial_P[None]
+                )
                 kept.append(self._first_order(theta_P, members.shift_RP[1:]))
         return torch.stack(kept)
 
@@ -222,18 +222,6 @@ class _Replay:
             test_MP = at.vectors(capture(at.network, at.objective, batch.x, cotangents))[:, 0]
             columns.append(shift_RP @ test_MP.T)
         return torch.cat(columns, dim=1)
-
-    def _check(self, theta_P: Tensor, initial_P: Tensor, place: int) -> None:
-        """Refuse to go on from a run that is not the posterior's."""
-        network = self.posterior.network(self.seed, place)
-        kept_P = Parameters(network).read(network)
-        drift = (theta_P - kept_P).norm() / (kept_P - initial_P).norm()
-        if not drift < DRIFT:
-            raise UserError(
-                f"the run of seed {self.seed} does not come to its checkpoint again (it ends "
-                f"{float(drift):.0%} of the way from it): give the examples, in their order, and "
-                "the objective that it was trained on; long runs need float64"
-            )
 
 
 def _weights(weights: Any, num_train: int, like: Tensor) -> Tensor:

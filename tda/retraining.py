@@ -14,8 +14,10 @@ from tda.methods.ats import additional_training_step, step_recipe
 from tda.methods.loo import retrained_losses
 from tda.objective import Objective
 from tda.pace import Pace, paces
-from tda.parameters import Parameters
+from tda.parameters import Parameters, thetas
 from tda.posterior import Posterior, Training, in_memory
+
+DRIFT = 0.05  # of the distance travelled: how far a repeated run may end from its checkpoint
 
 
 def leave_one_out(
@@ -166,6 +168,31 @@ def recorded_training(posterior: Posterior) -> Training:
             "trained; this one was loaded"
         )
     return posterior.training
+
+
+def check_same_runs(
+    posterior: Posterior, seeds: Sequence[int], place: int, theta_SP: Tensor, initial_SP: Tensor
+) -> None:
+    """Refuse to go on from runs that are not the posterior's.
+
+    Args:
+        posterior: what was trained.
+        seeds: of the runs.
+        place: of the checkpoint, counted from 0.
+        theta_SP, initial_SP: of the runs, now that they are there again, and at their start.
+
+    Raises:
+        UserError: a run ends elsewhere.
+    """
+    kept_SP = thetas([posterior.network(seed, place) for seed in seeds]).to(theta_SP)
+    drift_S = (theta_SP - kept_SP).norm(dim=1) / (kept_SP - initial_SP).norm(dim=1)
+    worst = int(drift_S.nan_to_num(torch.inf).argmax())
+    if not drift_S[worst] < DRIFT:
+        raise UserError(
+            f"the run of seed {seeds[worst]} does not come to its checkpoint again (it ends "
+            f"{float(drift_S[worst]):.0%} of the way from it): give the examples, in their order, "
+            "and the objective that it was trained on; long runs need float64"
+        )
 
 
 def recorded_paces(posterior: Posterior, objective: Objective, train: Any, seed: int) -> list[Pace]:

@@ -6,7 +6,7 @@ import reference
 import torch
 from tiny_vit import adapted_vit, images, shaken
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import tda
 from tda.ensemble import matmul_precision
@@ -394,6 +394,23 @@ def test_examples_come_as_tensors_arrays_mappings_data_sets_and_loaders():
     )
     for other in others:
         np.testing.assert_allclose(other, first, rtol=1e-12)
+
+
+class Numbered(IterableDataset):
+    """Knows how many examples it has, and cannot give one by number."""
+
+    def __len__(self):
+        return N
+
+    def __iter__(self):
+        return zip(X, Y, strict=True)
+
+
+@pytest.mark.parametrize("wrap", [lambda dataset: dataset, lambda dataset: DataLoader(dataset)])
+def test_data_sets_that_are_only_gone_through_are_refused(wrap):
+    posterior = tda.Posterior.of_networks({0: [small()]})
+    with pytest.raises(UserError, match=r"cannot be read by number: give \(x, y\)"):
+        tda.attribute(posterior, tda.Classification(), wrap(Numbered()), (X, Y), method="grad_dot")
 
 
 def test_parameters_by_pattern():

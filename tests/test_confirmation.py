@@ -59,6 +59,14 @@ def test_only_what_changes_the_spread_and_not_the_mean_is_confirmed():
     assert other["p_spread"][1:].min() > 0.99
 
 
+def test_of_no_pairs_there_is_an_empty_table():
+    measured, shifts = sample(wider)
+    whole, table = (tda.confirm_removals(measured, shifts, asked(count)) for count in (1, 0))
+    assert len(table) == 0
+    assert table.columns.tolist() == whole.columns.tolist()
+    assert (table.dtypes == whole.dtypes)[["value", "p_spread", "mean", "p_mean", "p_holm"]].all()
+
+
 def test_a_lower_tail_is_below_the_threshold_of_its_test_point():
     measured, shifts = sample(wider)
     table = tda.confirm_removals(measured, shifts, asked(1, "tail"), thresholds={5: -1.3})

@@ -6,8 +6,12 @@ import xarray as xr
 from scipy import stats
 
 import tda
-from tda.distributional.differences import DIFFERENCES, wasserstein
+from tda.distributional.differences import DIFFERENCES, difference_of, wasserstein
+from tda.distributional.influence import beside_mean
+from tda.distributional.paired import Paired
+from tda.distributional.samples import samples_of
 from tda.errors import UserError
+from tda.statistics.reliability import spearman_brown
 
 S, N, M = 40, 6, 3
 
@@ -22,6 +26,10 @@ def samples(num_runs=S, seed=0):
         dims=("seed", "train", "test"), coords=coords | {"train": range(20, 20 + N)},
     )  # fmt: skip
     return measured, shifts
+
+
+def name_of(difference):
+    return difference_of(difference).name
 
 
 def value(difference, data=None):
@@ -175,6 +183,43 @@ def test_a_shift_that_all_runs_share_exactly_is_sure():
     assert (rates[0], rates[1]) == (0, 1)
 
 
+MOVING = ["mean", "wasserstein", "variance", "std", tda.quantile(0.8), tda.tail(0.5),
+          stats.wasserstein_distance]  # fmt: skip
+
+
+@pytest.mark.parametrize("difference", MOVING, ids=name_of)
+def test_what_moves_all_runs_alike_changes_the_mean_and_nothing_else(difference):
+    """By a twentieth of a standard deviation, a mean that counts as unchanged."""
+    m = np.random.default_rng(9).normal(size=60)
+    own = np.stack([np.full(60, 0.05 * m.std()), np.full(60, -0.03), np.zeros(60)], axis=1)
+    measured = xr.DataArray(m[:, None], dims=("seed", "test"))
+    shifts = xr.DataArray(own[..., None], dims=("seed", "train", "test"))
+    table = tda.rank_removals(measured, shifts, difference, num_resamples=50)
+    assert not table["only"].any()
+
+
+def test_a_distance_finds_what_changes_the_spread_or_a_tail_without_the_mean():
+    table = tda.rank_removals(*known_shifts(), "wasserstein").set_index("train").sort_index()
+    assert table["only"].tolist() == [False, True, True, True, False]
+
+
+def test_a_distance_is_that_of_the_means_and_that_beside_them():
+    pairs = Paired.of(*samples())
+    beside = pairs.moved_to(pairs.before.mean(0)).value(DIFFERENCES["wasserstein"])
+    both = np.hypot(value("mean").values, beside)
+    np.testing.assert_allclose(value("wasserstein").values, both, rtol=1e-10)
+
+
+@pytest.mark.parametrize("difference", ["variance", "wasserstein", tda.quantile(0.8)], ids=name_of)
+def test_of_removals_that_change_the_mean_alone_one_in_twenty_seems_to_change_more(difference):
+    rng = np.random.default_rng(10)
+    common, own, other = rng.standard_t(5, (3, 40, 1, 1500))
+    before, after = common + 0.5 * own, common + 0.5 * other + 0.3
+    pairs = Paired(before, after, xr.DataArray(np.zeros((1, 1500)), dims=("train", "test")))
+    rates = beside_mean(pairs, difference_of(difference), 100)
+    assert 0.015 < (rates < 0.05).mean() < 0.065
+
+
 def test_averaging_runs_first_would_see_none_of_it():
     """Why shifts stay by run: their mean is that of an example that does nothing."""
     _, shifts = known_shifts()
@@ -244,6 +289,57 @@ def test_errors_and_scores_are_those_of_scipy():
     assert lds.loc["variance", "low_seed"] < lds.loc["variance", "value"]
     assert lds.loc["variance", "low_group"] < lds.loc["variance", "value"]
     assert lds.loc["variance", "split_half"] < lds.loc["mean", "split_half"]
+
+
+def named(sample, names):
+    return sample.rename(member="group").assign_coords(group=names)
+
+
+def test_removals_are_compared_by_their_names_where_both_have_some():
+    predicted, retrained = removals(noise=0.4)
+    names = [f"group {place}" for place in range(12)]
+    turned = named(retrained, names).isel(group=slice(None, None, -1))
+    whole = tda.validate(predicted, retrained, num_resamples=5)
+    found = tda.validate(predicted.assign_coords(group=names), turned, num_resamples=5)
+    columns = [name for name in whole.errors if name != "group"]
+    np.testing.assert_allclose(found.errors[columns], whole.errors[columns], rtol=1e-12)
+    assert found.errors["group"].unique().tolist() == names
+    by_runs = tda.lds_by_runs(predicted.assign_coords(group=names), turned, [60])["value"]
+    np.testing.assert_allclose(by_runs, whole.lds["value"], rtol=1e-12)
+    by_order = tda.validate(predicted, named(retrained, names), num_resamples=5)
+    np.testing.assert_allclose(by_order.errors[columns], whole.errors[columns], rtol=1e-12)
+    for wrong in ([*names[:11], "another"], [*names[:11], names[0]]):
+        with pytest.raises(UserError, match="name other removals"):
+            tda.validate(predicted.assign_coords(group=names), named(retrained, wrong))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_an_odd_number_of_runs_one_is_in_neither_half(shared):
+    predicted, retrained = removals(num_runs=9, noise=0.4)
+    if not shared:
+        retrained = retrained.assign_coords(seed=range(500, 509))
+    ((_, samples),) = samples_of(predicted, retrained)
+    truth, half, splits = retrained.values, 4, []
+    every = {tuple(run.ravel()): place for place, run in enumerate(truth)}
+    for first, second in samples.equal_halves(30):
+        places = [[every[tuple(r.ravel())] for r in part.retrained] for part in (first, second)]
+        assert [len(own) for own in places] == [len(set(own)) for own in places] == [half, half]
+        assert not set(places[0]) & set(places[1])
+        assert len(first.before) == len(second.before) == half
+        spreads = [truth[own].var(0, ddof=1) for own in places]
+        by_test = [stats.spearmanr(*(s[:, m] for s in spreads)).statistic for m in range(M)]
+        splits.append(np.mean(by_test))
+    lds = tda.validate(predicted, retrained, num_resamples=30).lds.set_index("difference")
+    np.testing.assert_allclose(lds.loc["variance", "split_half"], np.mean(splits), rtol=1e-10)
+    whole = spearman_brown(np.mean(splits), 9, half)
+    np.testing.assert_allclose(lds.loc["variance", "ceiling"], max(whole, 0) ** 0.5, rtol=1e-10)
+
+
+def test_an_even_number_of_runs_is_halved_as_for_intervals():
+    ((_, samples),) = samples_of(*removals(num_runs=8))
+    for own, other in zip(samples.halves(20), samples.equal_halves(20), strict=True):
+        for one, another in zip(own, other, strict=True):
+            np.testing.assert_array_equal(one.retrained, another.retrained)
 
 
 def test_independent_runs_are_compared_with_the_null_line():

@@ -35,3 +35,12 @@ def test_what_the_page_says_is_refused_is(names):
     with pytest.raises(names["tda"].errors.UserError, match="gradients are normalised"):
         scores = names["scores"].assign_attrs(method="grad_cos")
         names["tda"].as_shifts(scores)
+
+
+def test_the_page_chooses_one_example_of_every_query_also_where_two_are_first(names):
+    (line,) = (line for line in PAGE.read_text().split("\n") if line.startswith("chosen = "))
+    tied = names["spread"].assign(rank=1.5)
+    for spread in (names["spread"], tied):
+        found = dict(names) | {"spread": spread}
+        exec(line, found)
+        assert sorted(found["chosen"]["test"]) == list(range(6))

@@ -1,5 +1,6 @@
 """Dropout in training: masks of one seed, shared by all members, and none anywhere else."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,10 @@ import torch.nn.functional as F
 from small_networks import examples
 from torch import nn
 
-from tda.ensemble import dropout_masks, losses, train
+import tda
+from tda.dropout import draws_masks, dropout_masks
+from tda.ensemble import losses, train
+from tda.errors import UserError
 from tda.experiments import Recipe
 from tda.members import Members, data_order
 from tda.methods.loo import removals, retrained_losses
@@ -140,3 +144,97 @@ def test_losses_after_training_with_dropout_are_without_it(network, members, chu
     )
     expected = [losses(network, Classification(), t, test) for t in trained(network, members)]
     torch.testing.assert_close(loss_CRM, torch.stack(expected), **CLOSE)
+
+
+class Hidden(nn.Module):
+    """Dropout that is a function call, or within a module of another kind."""
+
+    def __init__(self, kind, rate):
+        super().__init__()
+        self.kind, self.rate = kind, rate
+        self.first, self.head = nn.Linear(3, 4), nn.Linear(4, 4)
+        if kind == "slope":
+            self.rectified = nn.RReLU(0.5 - rate, 0.5)
+        if kind == "attention":
+            self.attended = nn.MultiheadAttention(4, 2, dropout=rate, batch_first=True)
+        if kind == "recurrent":
+            self.scanned = nn.LSTM(4, 4, 2, dropout=rate, batch_first=True)
+
+    def forward(self, x):
+        return self.head(getattr(self, self.kind)(self.first(x)).sum(1))
+
+    def function(self, h):
+        return F.dropout(torch.tanh(h), self.rate, self.training)
+
+    def path(self, h):
+        if not self.training or not self.rate:
+            return h + torch.tanh(h)
+        kept_B11 = torch.rand(len(h), 1, 1, dtype=h.dtype) > self.rate
+        return h + torch.tanh(h) * kept_B11 / (1 - self.rate)
+
+    def slope(self, h):
+        return self.rectified(h)
+
+    def attention(self, h):
+        return self.attended(h, h, h)[0]
+
+    def recurrent(self, h):
+        return self.scanned(h)[0]
+
+
+KINDS = ("attention", "function", "path", "recurrent", "slope")
+UNSTACKABLE = ("recurrent", "slope")
+
+
+def hidden(kind, rate=0.4):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return Hidden(kind, rate).double()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_that_is_no_dropout_module_is_on_in_training(kind):
+    data, build, seed = examples("mlp", N, seed=1), lambda: hidden(kind), 6
+    posterior = tda.train_posterior(build, Classification(), data, RECIPE, seeds=[seed])
+    order_EN, ones_N = data_order(seed, N, RECIPE.epochs)[0], torch.ones(N).double()
+    expected = plain_training(build(), order_EN, ones_N, seed)
+    for place, theta_P in enumerate(expected):
+        network = posterior.network(seed, place)
+        torch.testing.assert_close(Parameters(network).read(network), theta_P, **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of attention, in evaluation
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_retraining_meets_the_masks_of_hidden_dropout(kind, chunk):
+    data, test, seed = examples("mlp", N, seed=1), examples("mlp", M, seed=2), 6
+    build, weight_RN = lambda: hidden(kind), removals(N, range(3)).double()
+    posterior = tda.train_posterior(build, Classification(), data, RECIPE, seeds=[seed])
+    asked = (posterior, Classification(), data, test)
+    if chunk > 1 and kind in UNSTACKABLE:
+        with pytest.raises(UserError, match="cannot be stacked .*: give chunk=1"):
+            tda.retrained(*asked, weights=weight_RN, chunk=chunk)
+        return
+    found = tda.retrained(*asked, weights=weight_RN, chunk=chunk)
+    for member, weight_N in enumerate(weight_RN):
+        theta_CP = plain_training(build(), data_order(seed, N, RECIPE.epochs)[0], weight_N, seed)
+        expected = [losses(build(), Classification(), theta_P[None], test) for theta_P in theta_CP]
+        measured_CM = torch.from_numpy(found.sel(seed=seed, member=member).values)
+        torch.testing.assert_close(measured_CM, torch.cat(expected), **CLOSE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_are_drawn_where_there_is_a_rate(kind):
+    data = examples("mlp", 1, seed=1)
+    for rate in (0.0, 1e-6, 0.4):
+        drawn = draws_masks(hidden(kind, rate), Classification(), data)
+        assert drawn == (rate > 0 or kind == "slope")
+
+
+def test_looking_for_dropout_leaves_network_and_generator_as_they_are(network):
+    normed = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(6).double(), network.eval())
+    before, state = copy.deepcopy(normed.state_dict()), torch.get_rng_state()
+    assert draws_masks(normed, Classification(), examples("mlp", N, seed=1))
+    assert torch.get_rng_state().equal(state)
+    assert all(value.equal(before[name]) for name, value in normed.state_dict().items())
+    assert not network.training

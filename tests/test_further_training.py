@@ -14,7 +14,7 @@ import tda
 import tda.networks.mlp
 import tda.paths
 from tda.changes import Change
-from tda.ensemble import dropout_masks
+from tda.dropout import dropout_masks
 from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Recipe

@@ -10,6 +10,7 @@ from torch import nn
 
 import tda
 from tda.errors import UserError
+from tda.retraining import check_same_runs
 
 N, M = 12, 5
 RECIPE = tda.Recipe(
@@ -248,6 +249,23 @@ def test_checkpoints_that_do_not_fit(tmp_path, make, message):
         tda.attribute(posterior, tda.Classification(), (X, Y), (X, Y), method="grad_dot")
 
 
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"epochs": 0}, "epochs=0 must be a whole number, at least 1"),
+    ({"epochs": 2.5}, r"epochs=2\.5 must be a whole number"),
+    ({"batch_size": 0}, "batch_size=0 must be a whole number"),
+    ({"keep": 0}, "keep=0 must be a whole number"),
+    ({"keep": -1}, "keep=-1 must be a whole number"),
+    ({"lr": float("nan")}, "lr=nan must be a finite number"),
+    ({"lr": float("inf")}, "lr=inf must be a finite number"),
+    ({"lr": -0.1}, r"lr=-0\.1 must be a finite number, not below 0"),
+    ({"optimizer": "AdamW"}, "optimizer='AdamW' is unknown: choose one of sgd, adam, adamw"),
+])  # fmt: skip
+def test_recipes_that_nothing_can_be_trained_by_are_refused_at_once(settings, message):
+    with pytest.raises(UserError, match=message):
+        replace(RECIPE, **settings)
+    assert replace(RECIPE, epochs=np.int64(3), lr=0.0).epochs == 3
+
+
 def test_what_cannot_be_retrained_says_why(posterior):
     loaded = tda.Posterior.of_networks({0: [build()]})
     with pytest.raises(UserError, match="needs a posterior from tda.train_posterior"):
@@ -303,3 +321,15 @@ def test_stacked_runs_with_dropout_keep_the_masks_of_their_seed():
     for seed in (3, 8):
         for name, value in single.samples[seed][1].items():
             torch.testing.assert_close(stacked.samples[seed][1][name], value)
+
+
+@pytest.mark.parametrize(("ends", "drift"), [([0.01, 0.30], "30%"), ([0.01, torch.nan], "nan%")])
+def test_runs_that_end_elsewhere_are_told_from_those_that_round(posterior, ends, drift):
+    kept_SP = torch.stack(
+        [torch.cat([t.flatten() for t in posterior.samples[seed][1].values()]) for seed in (3, 8)]
+    )
+    initial_SP = torch.stack([posterior.training.initial[seed] for seed in (3, 8)])
+    apart_SP = torch.tensor(ends)[:, None] * (kept_SP - initial_SP)
+    with pytest.raises(UserError, match=f"the run of seed 8 does not come .* ends {drift}"):
+        check_same_runs(posterior, [3, 8], 1, kept_SP + apart_SP, initial_SP)
+    check_same_runs(posterior, [3], 1, (kept_SP + apart_SP)[:1], initial_SP[:1])

@@ -14,7 +14,8 @@ from tiny_vit import SIZE, OldNames, adapted_vit, images, other_model, save, sca
 from torch import nn
 from torch.func import vmap
 
-from tda.ensemble import dropout_masks, output, train
+from tda.dropout import dropout_masks
+from tda.ensemble import output, train
 from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Recipe

@@ -14,7 +14,8 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from tda.distributional.influence import UNCHANGED, Paired
+from tda.distributional.influence import UNCHANGED
+from tda.distributional.paired import Paired
 from tda.errors import UserError
 from tda.statistics.left_out import holm
 
@@ -66,7 +67,7 @@ def confirm_removals(
             "value": spread_S.mean(), "p_spread": flipped_p(pair["direction"] * spread_S, flips_FS),
             "mean": mean_S.mean(), "p_mean": equivalence_p(mean_S, unchanged),
         })  # fmt: skip
-    tests = pd.DataFrame(found)
+    tests = pd.DataFrame(found, columns=["value", "p_spread", "mean", "p_mean"], dtype=float)
     table = pairs.reset_index(drop=True).drop(columns=tests.columns, errors="ignore").join(tests)
     table["p"] = table[["p_spread", "p_mean"]].max(axis=1)
     return table.assign(p_holm=holm(table["p"].to_numpy()))

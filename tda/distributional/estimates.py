@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
 from tda.attribution import attribute
 from tda.distributional.scales import SIGN, as_shifts, scale_of
@@ -22,11 +22,9 @@ from tda.examples import Data, labels
 from tda.groups import group_scores
 from tda.objective import Measurement, Objective, measuring
 from tda.optimizers import steps
-from tda.parameters import Parameters
+from tda.parameters import thetas
 from tda.posterior import Posterior
-from tda.retraining import held_examples, recorded_training
-
-DRIFT = 0.05  # of the distance travelled: how far a repeated run may end from its checkpoint
+from tda.retraining import check_same_runs, held_examples, recorded_training
 
 
 def measure(
@@ -39,6 +37,9 @@ def measure(
 ) -> xr.DataArray:
     """The measurement of every sample on every query, in float64.
 
+    Samples that differ in more than their trainable parameters, such as batch norm's statistics,
+    are evaluated one by one.
+
     Args:
         posterior: samples of θ.
         objective, queries: as ``test`` of :func:`tda.attribute`.
@@ -49,11 +50,11 @@ def measure(
         Dims (seed, checkpoint, test).
     """
     asked, held = measuring(objective, measurement), held_examples(posterior, queries)
-    template, rows = posterior.build(), []
+    rows = []
     for place in range(len(posterior.checkpoints)):
         for start in range(0, len(posterior.seeds), chunk):
-            theta_SP = _thetas(posterior, posterior.seeds[start : start + chunk], place)
-            rows.append(losses(template, asked, theta_SP, held, stacked=len(theta_SP) > 1))
+            seeds = posterior.seeds[start : start + chunk]
+            rows.append(_losses([posterior.network(seed, place) for seed in seeds], asked, held))
     values = torch.cat(rows).unflatten(0, (len(posterior.checkpoints), len(posterior.seeds)))
     return _labelled(values.transpose(0, 1), posterior, labels("test", held), "measurement")
 
@@ -153,31 +154,27 @@ def _unrolled_runs(
     for step in steps(training.recipe, order):
         unrolled.step(step, data[0])
         if step.kept:
-            _check_same_runs(posterior, seeds, len(kept), unrolled.theta_SP, initial_SP)
+            check_same_runs(posterior, seeds, len(kept), unrolled.theta_SP, initial_SP)
             kept.append(unrolled.changes(data[1]))
     return torch.stack(kept, dim=1)
 
 
-def _check_same_runs(
-    posterior: Posterior, seeds: Sequence[int], place: int, theta_SP: Tensor, initial_SP: Tensor
-) -> None:
-    """Refuse to go on from runs that are not the posterior's."""
-    kept_SP = _thetas(posterior, seeds, place).to(theta_SP)
-    drift_S = (theta_SP - kept_SP).norm(dim=1) / (kept_SP - initial_SP).norm(dim=1)
-    if not (drift_S < DRIFT).all():
-        seed, drift = seeds[int(drift_S.nan_to_num(torch.inf).argmax())], float(drift_S.max())
-        raise UserError(
-            f"the run of seed {seed} does not come to its checkpoint again (it ends {drift:.0%} of "
-            "the way from it): give the examples, in their order, and the objective that it was "
-            "trained on; long runs need float64"
-        )
+def _losses(networks: Sequence[nn.Module], objective: Objective, data: Data) -> Tensor:
+    """Measurements [S M] of networks, stacked where they differ in θ alone."""
+    theta_SP = thetas(networks)
+    if all(_differ_in_theta_alone(networks[0], network) for network in networks[1:]):
+        return losses(networks[0], objective, theta_SP, data, stacked=len(networks) > 1)
+    pairs = zip(networks, theta_SP.split(1), strict=True)
+    return torch.cat([losses(network, objective, theta_1P, data) for network, theta_1P in pairs])
 
 
-def _thetas(posterior: Posterior, seeds: Sequence[int], place: int) -> Tensor:
-    """θ [S P] of one checkpoint."""
-    networks = [posterior.network(seed, place) for seed in seeds]
-    layout = Parameters(networks[0])
-    return torch.stack([layout.read(network) for network in networks])
+def _differ_in_theta_alone(first: nn.Module, other: nn.Module) -> bool:
+    """Whether frozen parameters and buffers are equal."""
+    held = other.state_dict(keep_vars=True)
+    return all(
+        value.requires_grad or value is held[name] or value.equal(held[name])
+        for name, value in first.state_dict(keep_vars=True).items()
+    )
 
 
 def _removed(groups: Any, num_train: int) -> Tensor:

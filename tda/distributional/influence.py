@@ -12,8 +12,7 @@ turned, so that positive = helpful where m is a loss.
 Letters: S runs, H resamples, R examples or groups, M test.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,11 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from tda.distributional.differences import Difference, difference_of
+from tda.distributional.differences import DIFFERENCES, Difference, difference_of
+from tda.distributional.paired import Paired
 from tda.errors import UserError
 from tda.groups import group_scores
-from tda.statistics.intervals import bootstrap_interval, half_samples
+from tda.statistics.intervals import bootstrap_interval
 from tda.statistics.significance import ratio
 
 Asked = str | Difference | Callable[[np.ndarray, np.ndarray], Any]
@@ -84,11 +84,13 @@ def rank_removals(
 
     Returns:
         A row per example or group and test point (and checkpoint), largest first: ``value``,
-        ``low``, ``high``; ``rank`` by size within the test point, 1 = largest, ``rank_low``,
-        ``rank_high``: 95 % of its ranks on random halves of the runs; ``q``: false discovery rate
+        ``low``, ``high``; ``rank`` by size within the test point, 1 = largest, where ties share
+        their mean, ``rank_low``, ``rank_high``: 95 % of its ranks on random halves of the runs;
+        ``q``: false discovery rate
         of a value of zero, within the test point (of no use for distances); ``mean``,
-        ``mean_low``, ``mean_high``; ``only``: q < .05 and an unchanged mean: what averages over
-        runs cannot show.
+        ``mean_low``, ``mean_high``; ``only``: what averages over runs cannot show: an unchanged
+        mean, and a false discovery rate below .05 of the difference that is left when both samples
+        have one mean (:func:`beside_mean`).
 
     Raises:
         UserError: as :func:`distributional_influence`, and fewer than three runs.
@@ -110,10 +112,30 @@ def rank_removals(
             columns["q"] = _false_discovery(value, high - value, num_runs)
     limit = unchanged * pairs.before.std(axis=0, ddof=1)
     mean_is_unchanged = (columns["mean_low"] > -limit) & (columns["mean_high"] < limit)
-    columns["only"] = (columns["q"] < 0.05) & mean_is_unchanged
+    columns["only"] = mean_is_unchanged & (beside_mean(pairs, asked, num_resamples) < 0.05)
     table = pairs.labelled(columns).to_dataframe().reset_index()
     by = [dim for dim in pairs.dims if dim != pairs.row]
     return table.rename(columns={"mean_value": "mean"}).sort_values([*by, "rank"])
+
+
+def beside_mean(pairs: Paired, difference: Difference, num_resamples: int) -> np.ndarray:
+    r"""False discovery rates [... R M] of a difference that removals make beside the mean's.
+
+    Both samples are moved to the mean before. The difference of what results is compared with those
+    that are left when the two values of random runs are exchanged, as if the removal changed
+    nothing, by Student's t: :math:`(d - \bar d_H) / \mathrm{std}(d_H)`. A distance, which is never
+    below 0, has a null beyond 0 in this way. Of the mean nothing is left, and rates are 1.
+    """
+    if difference is DIFFERENCES["mean"]:
+        return np.ones(pairs.after.shape[1:])
+    mean = pairs.before.mean(axis=0)
+    centred = pairs.moved_to(mean)
+    null_H = np.stack([
+        exchanged.moved_to(mean).value(difference) for exchanged in centred.exchanges(num_resamples)
+    ])  # fmt: skip
+    t = ratio(centred.value(difference) - null_H.mean(axis=0), null_H.std(axis=0, ddof=1))
+    p = 2 * stats.t.sf(np.abs(t), len(pairs.after) - 1)
+    return stats.false_discovery_control(p, axis=-2)
 
 
 def predict_removal(measured: xr.DataArray, shifts: xr.DataArray, remove: Any) -> xr.DataArray:
@@ -145,73 +167,6 @@ def predict_removal(measured: xr.DataArray, shifts: xr.DataArray, remove: Any) -
     base = measured.reset_coords(drop=True).transpose(*(d for d in moved.dims if d != "group"))
     predicted = (moved + base).transpose(*moved.dims).rename("predicted")
     return predicted.assign_coords(before=base)
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Samples of the same runs before [S ... 1 M] and after [S ... R M] removals.
-
-    Attributes:
-        before, after: the samples.
-        template: dims (..., row, test) and coordinates of what is made of them.
-    """
-
-    before: np.ndarray
-    after: np.ndarray
-    template: xr.DataArray
-
-    @classmethod
-    def of(cls, measured: xr.DataArray, shifts: xr.DataArray) -> "Paired":
-        """Checked, runs first.
-
-        Raises:
-            UserError: the two do not fit together.
-        """
-        rows = [dim for dim in ("train", "group") if dim in shifts.dims]
-        common = [dim for dim in shifts.dims if dim not in rows]
-        if len(rows) != 1 or "seed" not in common or set(common) != set(measured.dims):
-            raise UserError(
-                f"shifts {shifts.dims} must have the dims of the measured values {measured.dims} "
-                "and one of train and group; both need the dim seed: give runs as they are, never "
-                "their mean"
-            )
-        for dim in common:
-            if measured[dim].values.tolist() != shifts[dim].values.tolist():
-                raise UserError(
-                    f"measured values and shifts differ in {dim}: samples are paired run by run, "
-                    "so give both of the same posterior and queries"
-                )
-        between = [dim for dim in common if dim not in ("seed", "test")]
-        ordered = shifts.transpose("seed", *between, *rows, "test")
-        base = measured.transpose("seed", *between, "test").values[..., None, :]
-        if not (np.isfinite(base).all() and np.isfinite(ordered.values).all()):
-            raise UserError("measured values or shifts are not finite: did a run diverge?")
-        return cls(base, base + ordered.values, ordered.isel(seed=0, drop=True))
-
-    @property
-    def dims(self) -> tuple:
-        """Of what is made of the samples."""
-        return self.template.dims
-
-    @property
-    def row(self) -> str:
-        """``train`` or ``group``."""
-        return str(self.dims[-2])
-
-    def value(self, difference: Difference) -> np.ndarray:
-        """The difference [... R M]."""
-        return difference(self.before, self.after)
-
-    def halves(self, num_resamples: int) -> Iterator["Paired"]:
-        """Random halves of the runs, the same in both samples."""
-        weights_HS = half_samples(num_resamples, len(self.after), np.random.default_rng(0))
-        for chosen_S in weights_HS > 0:
-            yield Paired(self.before[chosen_S], self.after[chosen_S], self.template)
-
-    def labelled(self, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
-        """Arrays [... R M] with dims and coordinates."""
-        variables = {name: (self.dims, array) for name, array in arrays.items()}
-        return xr.Dataset(variables, coords=self.template.coords)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

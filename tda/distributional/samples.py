@@ -44,6 +44,18 @@ class Samples:
         for own_S, other_S in zip(own_HS, own_HS if self.paired else other_HS, strict=True):
             yield self.of_runs(own_S, other_S), self.of_runs(~own_S, ~other_S)
 
+    def equal_halves(self, num_resamples: int) -> Iterator[tuple["Samples", "Samples"]]:
+        """The same of equal size: a random run is left out where their number is odd."""
+        rng = np.random.default_rng(1)
+        for first, second in self.halves(num_resamples):
+            own, other = (
+                np.sort(rng.permutation(len(sample))[: len(rest)])
+                for sample, rest in (
+                    (first.before, second.before), (first.retrained, second.retrained)
+                )
+            )  # fmt: skip
+            yield first.of_runs(own, own if self.paired else other), second
+
     @property
     def num_runs(self) -> int:
         """The smaller number of runs."""
@@ -65,8 +77,11 @@ def samples_of(
         raise UserError("predicted must come from tda.predict_removal: it lacks the sample before")
     retrained = retrained.rename(member="group") if "member" in retrained.dims else retrained
     before = predicted["before"].reset_coords(drop=True)
+    named = all("group" in sample.indexes for sample in (predicted, retrained))
     predicted, retrained = _with_group(predicted), _with_group(retrained)
     _check(predicted, retrained)
+    if named:
+        retrained = _by_name(predicted, retrained)
     seeds = [set(sample["seed"].values.tolist()) for sample in (predicted, retrained)]
     if seeds[0] == seeds[1]:
         retrained = retrained.sel(seed=predicted["seed"])
@@ -89,6 +104,19 @@ def _with_group(sample: xr.DataArray) -> xr.DataArray:
     return sample.reset_coords(drop=True)
 
 
+def _by_name(predicted: xr.DataArray, retrained: xr.DataArray) -> xr.DataArray:
+    """The retrained removals in the order of the predicted ones, by their names."""
+    own, other = (sample["group"].values.tolist() for sample in (predicted, retrained))
+    if own == other:
+        return retrained
+    if set(own) != set(other) or len(set(own)) < len(own):
+        raise UserError(
+            f"predicted and retrained name other removals, {own[:3]}... and {other[:3]}...: give "
+            "the same, each once, or drop one side's names (.drop_vars('group')) to go by order"
+        )
+    return retrained.sel(group=own)
+
+
 def _check(predicted: xr.DataArray, retrained: xr.DataArray) -> None:
     if set(predicted.dims) != set(retrained.dims):
         raise UserError(f"predicted has the dims {predicted.dims}, retrained {retrained.dims}")
@@ -98,7 +126,7 @@ def _check(predicted: xr.DataArray, retrained: xr.DataArray) -> None:
     if predicted.sizes["group"] != retrained.sizes["group"]:
         raise UserError(
             f"{predicted.sizes['group']} removals are predicted, {retrained.sizes['group']} "
-            "retrained: give the same, in the same order"
+            "retrained: give the same"
         )
     seeds = [set(sample["seed"].values.tolist()) for sample in (predicted, retrained)]
     if seeds[0] != seeds[1] and seeds[0] & seeds[1]:

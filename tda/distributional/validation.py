@@ -53,7 +53,8 @@ def validate(
 
     Args:
         predicted: dims (seed[, checkpoint][, group], test), from :func:`tda.predict_removal`.
-        retrained: of the same removals, dims (seed[, checkpoint][, member or group], test), from
+        retrained: of the same removals, by their names where both have names, else in the same
+            order; dims (seed[, checkpoint][, member or group], test), from
             :func:`tda.retrained`.
         differences: whose changes are ranked over removals, as of
             :func:`tda.distributional_influence`.
@@ -72,7 +73,8 @@ def validate(
         ``lds``, by difference (and checkpoint), empty below three removals: ``value``, Spearman's
         correlation over removals of predicted and measured differences from the sample before, mean
         over test points; ``low_seed``, ``high_seed``; ``low_group``, ``high_group``: jackknife over
-        removals; ``split_half``: that correlation between the retrained runs' own halves;
+        removals; ``split_half``: that correlation between the retrained runs' own halves (of an odd
+        number of runs one is left out);
         ``ceiling``: its root, raised to all runs (Spearman-Brown); ``cross_half``: prediction of
         one half of the seeds against retraining of the other, which shared seeds cannot inflate.
 
@@ -141,7 +143,8 @@ def _lds(samples: Samples, wanted: list[Difference], num_resamples: int) -> pd.D
     without = np.stack([lds_scores(part, part, wanted) for part in fewer])
     low_group, high_group = map(np.tanh, jackknife_interval(fisher_z(value_L), [fisher_z(without)]))
     across = [lds_scores(a, b, wanted) for a, b in halves]
-    own = [lds_scores(a, b, wanted, measured=True) for a, b in halves]
+    equal = samples.equal_halves(num_resamples)
+    own = [lds_scores(a, b, wanted, measured=True) for a, b in equal]
     num_runs = len(samples.retrained)
     split_L = np.mean(own, axis=0)
     whole = [spearman_brown(float(r), num_runs, num_runs // 2) for r in split_L]

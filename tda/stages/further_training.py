@@ -10,13 +10,13 @@ from torch import Tensor
 from tda import checkpoints, paths
 from tda.changes import HOW, Change
 from tda.copies import copies_of
+from tda.dropout import draws_masks
 from tda.ensemble import accuracy, output, run, train
 from tda.errors import UserError
-from tda.experiments import Recipe, Run
-from tda.final_model import OPTIMIZERS, FinalModels
+from tda.experiments import OPTIMIZERS, Recipe, Run
+from tda.final_model import FinalModels
 from tda.further_training import Course, GoldStandard, labelled
 from tda.members import Members, data_order
-from tda.posterior import has_dropout
 from tda.stages.context import Options
 from tda.stages.final_context import FinalContext, final_context, forget
 from tda.stages.left_out import add_loo_ids, wanted_items
@@ -189,7 +189,9 @@ def _member(context: FinalContext) -> Members:
     num_train, recipe = len(context.split.train), context.experiment.recipe
     initial_1P = context.layout.read(context.network)[None]
     order = data_order(context.run.order, num_train, recipe.epochs).to(context.device)
-    dropout_seed = context.run.order if has_dropout(context.network) else None
+    batch = context.split.train.take(slice(recipe.batch_size))
+    has_dropout = draws_masks(context.network, context.objective, batch)
+    dropout_seed = context.run.order if has_dropout else None
     return Members(initial_1P, order, initial_1P.new_ones(1, num_train), dropout_seed)
 
 
