@@ -264,18 +264,27 @@ class BinaryClassification(_Standard):
     measurement: Measurement | None = None
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """−y log σ(f) − (1 − y) log σ(−f), per example: small losses keep their digits."""
-        logit = output[..., 0]
-        target = y.to(logit.dtype)
-        return -target * F.logsigmoid(logit) - (1 - target) * F.logsigmoid(-logit)
+        """−y log σ(f) − (1 − y) log σ(−f), per example: small losses keep their digits.
 
-    def hessian_root(self, output_BK: Tensor, _y_B: Tensor) -> Tensor:
+        Args:
+            output: logits [..., 1].
+            y: targets [...] or [..., 1].
+
+        Raises:
+            UserError: the network has more than one output, or an example more than one target.
+        """
+        target = _of_one_logit(y, output)
+        loss = -target * F.logsigmoid(output) - (1 - target) * F.logsigmoid(-output)
+        return loss[..., 0]
+
+    def hessian_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """R = √(p (1 − p))."""
+        _of_one_logit(y_B, output_BK)
         return (0.5 * (F.logsigmoid(output_BK) + F.logsigmoid(-output_BK))).exp()[:, :, None]
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """c = (p − y)/√(p (1 − p)) = (1 − y) e^(f/2) − y e^(−f/2)."""
-        y_B1 = y_B[:, None].to(output_BK.dtype)
+        y_B1 = _of_one_logit(y_B, output_BK)
         return (1 - y_B1) * (output_BK / 2).exp() - y_B1 * (-output_BK / 2).exp()
 
 
@@ -364,6 +373,22 @@ class FromLoss(_Standard):
     def _spectrum(self, output_BK: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
         values_BK, vectors_BKK = torch.linalg.eigh(vmap(jacrev(grad(self._one)))(output_BK, y_B))
         return values_BK.clamp(min=0), vectors_BKK
+
+
+def _of_one_logit(y: Tensor, output: Tensor) -> Tensor:
+    """Targets [..., 1] for outputs [..., 1], of targets [...] or [..., 1]."""
+    if output.shape[-1] != 1:
+        raise UserError(
+            f"BinaryClassification is of networks with one output, the logit of class 1, not "
+            f"{output.shape[-1]}: use Classification, or FromLoss"
+        )
+    target = y if y.ndim > 1 and y.shape == output.shape[-y.ndim :] else y[..., None]
+    if target.shape != output.shape[-target.ndim :]:
+        raise UserError(
+            f"targets {tuple(y.shape)} do not fit outputs {tuple(output.shape)} of "
+            "BinaryClassification: give one per example, [B] or [B, 1]"
+        )
+    return target.to(output.dtype)
 
 
 def _like(y: Tensor, output: Tensor) -> Tensor:
