@@ -13,6 +13,7 @@ from tda.ensemble import matmul_precision
 from tda.errors import UserError
 from tda.examples import Data
 from tda.gradients import SampleGradients, capture, output_cotangents
+from tda.methods.conjugate_gradients import conjugate_gradients
 from tda.networks.pretrained import transformers
 from tda.objective import margin
 from tda.parameters import Parameters
@@ -456,6 +457,33 @@ class InfiniteSlope(nn.Module):
 def of_infinite_slope():
     """Finite outputs, gradients that are NaN."""
     return nn.Sequential(nn.Linear(4, 3), InfiniteSlope()).double()
+
+
+class Root(nn.Module):
+    """Outputs of 0 have an infinite slope."""
+
+    def forward(self, x):
+        return x.abs().sqrt()
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_conjugate_gradients_refuse_a_gradient_that_is_not_finite(side):
+    posterior = tda.Posterior.of_networks({0: [nn.Sequential(nn.Linear(4, 3, bias=False), Root())]})
+    bad, good = (X.index_fill(0, torch.tensor([2]), 0.0), Y), (X, Y)
+    sides = (bad, good) if side == "train" else (good, bad)
+    with pytest.raises(UserError, match="not finite"):
+        tda.attribute(
+            posterior, tda.Classification(), *sides, method="influence_cg", damping=DAMPING
+        )
+
+
+def test_conjugate_gradients_solve_what_is_finite_beside_what_is_not():
+    matrix_PP = torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double()
+    right_VP = torch.tensor([[1.0, 0.0], [torch.nan, 0.0], [1.0, 2.0], [torch.inf, 1.0]]).double()
+    found_VP = conjugate_gradients(lambda v: v @ matrix_PP, right_VP, 1e-12, 10)
+    expected_VP = torch.linalg.solve(matrix_PP, right_VP[::2].T).T
+    torch.testing.assert_close(found_VP[::2], expected_VP, **CLOSE)
+    assert found_VP[1::2].isnan().all()
 
 
 WRONG = {
