@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -171,10 +171,16 @@ class _Sample:
                 self.paces()[place].horizon if recorded
                 else posterior.horizons and posterior.horizons[place]
             ),
-            "pace": lambda: self.paces()[place] if recorded else None,
+            "pace": lambda: self._pace() if recorded else None,
             "rate": lambda: posterior.learning_rates and posterior.learning_rates[place],
             "place": lambda: place,
         }  # fmt: skip
+
+    def _pace(self) -> Pace:
+        """Of the parameters that are attributed through."""
+        pace, trained = self.paces()[self.place], Parameters(self.posterior.build())
+        own_P = self.gradients.layout.join(trained.split(pace.scale_P))
+        return replace(pace, scale_P=own_P)
 
 
 @contextmanager
