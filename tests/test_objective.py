@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import tda
+from tda.curvature import gauss_newton_matrix
 from tda.errors import UserError
 from tda.examples import Data
 from tda.gradients import SampleGradients
@@ -75,6 +76,24 @@ def test_a_singular_gauss_newton_matrix_is_refused_where_p_is_small_too():
     posterior, data = tda.Posterior.of_networks({0: [network]}), (x, x[:, 0])
     with pytest.raises(UserError, match="damping=0.0 leaves the curvature singular"):
         tda.attribute(posterior, tda.Regression(), data, data, damping=0.0)
+
+
+def test_hessians_of_some_examples_at_a_time_make_the_matrix(monkeypatch):
+    network = nn.Linear(3, 2).double()  # P = 8 < N · K
+    data = Data(torch.randn(N, 3).double(), torch.arange(N) % 2, np.arange(N))
+    theta_P, sizes = Parameters(network).read(network), []
+    root = tda.Classification.hessian_root
+    monkeypatch.setattr(
+        tda.Classification, "hessian_root",
+        lambda self, f_BK, y_B: sizes.append(len(f_BK)) or root(self, f_BK, y_B),
+    )  # fmt: skip
+    gradients = SampleGradients(
+        network, tda.Classification(), theta_P, train=data, test=data, memory_bytes=1e9
+    )
+    gradients.jacobian.block = 4
+    expected_PP = reference.gauss_newton(network, data)
+    torch.testing.assert_close(gauss_newton_matrix(gradients), expected_PP, rtol=1e-10, atol=1e-13)
+    assert sizes == [4, 2]
 
 
 def exactly(function, margin):
