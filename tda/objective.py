@@ -72,7 +72,7 @@ class Measuring:
 
     def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """The measurement."""
-        return self.measurement(output_BK, y_B)
+        return _called(self.measurement, output_BK, y_B)
 
 
 def measuring(objective: Objective, measurement: str | Measurement | None) -> Objective:
@@ -209,7 +209,9 @@ class _Standard:
 
     def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """The measurement given, else the loss."""
-        return (self.measurement or self.loss)(output_BK, y_B)
+        if self.measurement is None:
+            return self.loss(output_BK, y_B)
+        return _called(self.measurement, output_BK, y_B)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError
@@ -317,6 +319,9 @@ class Regression(_Standard):
 class FromLoss(_Standard):
     """Any twice differentiable per-example loss; its Hessian in the output is found by autograd.
 
+    For scores the function is given outputs in float64, in training those of the network: a tensor
+    of its own follows them by ``w.to(f)``. Targets of a floating type come in the outputs' dtype.
+
     Attributes:
         function: from outputs [B K] and targets to losses [B]; convex in the output.
         measurement: what scores explain; None: the loss.
@@ -329,11 +334,12 @@ class FromLoss(_Standard):
         """The function's value, per example.
 
         Raises:
-            UserError: it returns something else than one number per example.
+            UserError: it returns something else than one number per example, or does not take
+                outputs of this dtype.
         """
         flat = output.flatten(0, -2)
         target = y.expand(*output.shape[:-1], *y.shape[1:]).reshape(len(flat), *y.shape[1:])
-        loss = self.function(flat, target)
+        loss = _called(self.function, flat, target)
         if loss.shape != flat.shape[:1]:
             raise UserError(
                 f"the loss has shape {tuple(loss.shape)} for {len(flat)} examples: it must give "
@@ -373,6 +379,28 @@ class FromLoss(_Standard):
     def _spectrum(self, output_BK: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
         values_BK, vectors_BKK = torch.linalg.eigh(vmap(jacrev(grad(self._one)))(output_BK, y_B))
         return values_BK.clamp(min=0), vectors_BKK
+
+
+def _called(function: Measurement, output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """A loss or measurement, with targets of a floating type in the outputs' dtype.
+
+    Raises:
+        UserError: it does not take outputs of this dtype.
+    """
+    target_B = y_B.to(output_BK.dtype) if y_B.is_floating_point() else y_B
+    try:
+        return function(output_BK, target_B)
+    except RuntimeError as error:
+        if "dtype" not in str(error) and "scalar type" not in str(error):
+            raise
+        raise UserError(
+            f"a loss or measurement does not take outputs f in {_word(output_BK.dtype)} "
+            f"({str(error).splitlines()[0]}): let its own tensors follow them, w.to(f)"
+        ) from error
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _of_one_logit(y: Tensor, output: Tensor) -> Tensor:

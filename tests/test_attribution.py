@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+import torch.nn.functional as F
 from tiny_vit import adapted_vit, images, shaken
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -486,6 +487,25 @@ def test_conjugate_gradients_solve_what_is_finite_beside_what_is_not():
     assert found_VP[1::2].isnan().all()
 
 
+WEIGHT_K = torch.tensor([1.0, 2.0, 0.5])
+LOSSES = {
+    "class weights": lambda f, y: F.cross_entropy(f, y, WEIGHT_K.to(f), reduction="none"),
+    "targets": lambda f, y: F.binary_cross_entropy(f.sigmoid(), y, reduction="none").sum(1),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_your_own_on_a_network_in_float32(name):
+    network, objective = small().float(), tda.FromLoss(LOSSES[name])
+    targets = {"class weights": Y, "targets": (X[:, :3] > 0).float()}[name]
+    asked = [Data(X.float(), targets, np.arange(N))] * 2
+    posterior = tda.Posterior.of_networks({0: [network]})
+    found = tda.attribute(posterior, objective, *asked, method="grad_dot")
+    wide = Data(X.float().double(), targets, np.arange(N))
+    gradients = reference.loss_gradients(network.double(), wide, objective)
+    np.testing.assert_allclose(found.values[0, 0], gradients @ gradients.T, rtol=1e-4, atol=1e-5)
+
+
 WRONG = {
     "no parameter of the network requires a gradient": ({"networks": frozen}, {}),
     "matches none of": ({}, {"parameters": "decoder.*"}),
@@ -504,6 +524,13 @@ WRONG = {
     "different lengths": ({"y": Y[:-1]}, {}),
     "are empty": ({"x": X[:0], "y": Y[:0]}, {}),
     "reduction='none'": ({"objective": tda.FromLoss(nn.functional.cross_entropy)}, {}),
+    r"a loss or measurement does not take outputs f in float64 \(.*w.to\(f\)": (
+        {"objective": tda.FromLoss(lambda f, y: F.cross_entropy(f, y, WEIGHT_K, reduction="none"))},
+        {},
+    ),
+    r"a loss or measurement .*same dtype": (
+        {"objective": tda.Classification(measurement=lambda f, _: f @ WEIGHT_K)}, {},
+    ),
     "not positive definite": (
         {}, {"method": "influence_cg", "curvature": "hessian", "damping": -5.0},
     ),
