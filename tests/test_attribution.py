@@ -1,5 +1,7 @@
 """Every estimator of the library against plain references, on four kinds of networks."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import reference
@@ -14,7 +16,9 @@ from tda.ensemble import matmul_precision
 from tda.errors import UserError
 from tda.examples import Data
 from tda.gradients import SampleGradients, capture, output_cotangents
+from tda.methods import METHODS
 from tda.methods.conjugate_gradients import conjugate_gradients
+from tda.methods.grad_dot import grad_dot
 from tda.networks.pretrained import transformers
 from tda.objective import margin
 from tda.parameters import Parameters
@@ -485,6 +489,58 @@ def test_conjugate_gradients_solve_what_is_finite_beside_what_is_not():
     expected_VP = torch.linalg.solve(matrix_PP, right_VP[::2].T).T
     torch.testing.assert_close(found_VP[::2], expected_VP, **CLOSE)
     assert found_VP[1::2].isnan().all()
+
+
+def scaled(g, factor=1.0):
+    """A method of one's own."""
+    return factor * grad_dot(g)
+
+
+class Negated:
+    def __call__(self, g):
+        return -grad_dot(g)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "name", "factor"),
+    [
+        (scaled, {}, "scaled", 1.0),
+        (scaled, {"factor": 3.0}, "scaled", 3.0),
+        (partial(scaled, factor=2.0), {}, "scaled", 2.0),
+        (partial(partial(scaled, factor=2.0), factor=4.0), {"factor": 5.0}, "scaled", 5.0),
+        (Negated(), {}, "Negated", -1.0),
+    ],
+)
+def test_methods_of_your_own_name_their_arguments_as_they_like(method, settings, name, factor):
+    asked = (tda.Posterior.of_networks({0: [small()]}), tda.Classification(), (X, Y), (X, Y))
+    found = tda.attribute(*asked, method=method, **settings)
+    expected = tda.attribute(*asked, method="grad_dot")
+    np.testing.assert_allclose(found.values, factor * expected.values, rtol=1e-12)
+    assert found.name == name
+
+
+def test_what_a_partial_gives_is_not_asked_of_the_training():
+    asked = (tda.Posterior.of_networks({0: [small()]}), tda.Classification(), (X, Y), (X, Y))
+    found = tda.attribute(*asked, method=partial(METHODS["flow"][0], horizon=2.0))
+    expected = tda.attribute(*asked, method="flow", horizon=2.0)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_networks_in_half_precision_are_refused(dtype):
+    posterior = tda.Posterior.of_networks({0: [small().to(dtype)]})
+    with pytest.raises(UserError, match=r"parameters are b?float16: .* network.float\(\)"):
+        tda.attribute(posterior, tda.Classification(), (X, Y), (X, Y), method="grad_dot")
+
+
+def test_a_device_without_float64_is_refused(monkeypatch):
+    def refused(_):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    posterior = tda.Posterior.of_networks({0: [small().float()]})
+    monkeypatch.setattr(torch.Tensor, "double", refused)
+    with pytest.raises(UserError, match="has no float64, in which losses are taken"):
+        tda.attribute(posterior, tda.Classification(), (X, Y), (X, Y), method="grad_dot")
 
 
 WEIGHT_K = torch.tensor([1.0, 2.0, 0.5])
