@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
-from tda.ensemble import blocks, output
+from tda.ensemble import blocks, matmul_precision, output
 from tda.errors import UserError, out_of_memory
 from tda.examples import Data, Examples, rows_of
 from tda.objective import Measurement, Objective, output_at
@@ -190,6 +190,7 @@ def capture(
     return rows
 
 
+@matmul_precision(tf32=False)
 def simple_layers(network: nn.Module, objective: Objective, x_B: Any) -> frozenset[str]:
     """Layers by whose hooks an example's gradient is what autograd gives of it alone.
 
