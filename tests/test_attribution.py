@@ -454,6 +454,13 @@ def frozen():
     return small().requires_grad_(False)
 
 
+def normed_by_hooks():
+    """After a forward pass its weight is no leaf, which torch does not copy."""
+    network = nn.Sequential(torch.nn.utils.spectral_norm(nn.Linear(4, 3))).double()
+    network(X)
+    return network
+
+
 class InfiniteSlope(nn.Module):
     def forward(self, x):
         return x + (x - x).sqrt()
@@ -569,6 +576,9 @@ WRONG = {
     "takes no 'dampnig'": ({}, {"dampnig": 1.0}),
     "needs damping=": ({}, {"damping": None}),
     "horizon is not known": ({}, {"damping": "horizon"}),
+    "cannot be copied: use those of torch.nn.utils.parametrizations": (
+        {"networks": normed_by_hooks}, {},
+    ),
     "no running statistics": ({"networks": unnormed}, {}),
     "is not finite": ({"x": X.index_fill(0, torch.tensor([2]), torch.nan)}, {}),
     "cannot be decomposed": (
