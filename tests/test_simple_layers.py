@@ -8,8 +8,10 @@ from small_networks import NETWORKS, examples
 from torch import nn
 
 import tda
+from tda.errors import UserError
 from tda.examples import Data
 from tda.gradients import SampleGradients, simple_layers
+from tda.methods.ekfac import ekfac_influence
 from tda.methods.grad_dot import grad_dot
 from tda.parameters import Parameters
 
@@ -95,6 +97,11 @@ def test_a_block_as_long_as_the_sequences_fits_the_others():
     torch.testing.assert_close(
         grad_dot(gradients), expected_NP @ expected_NP.T, rtol=1e-10, atol=1e-13
     )
+
+
+def test_ekfac_does_not_cover_a_weight_made_of_others():
+    with pytest.raises(UserError, match="EK-FAC covers .* not 0.bias, 0.weight_orig of"):
+        ekfac_influence(sample(*CASES["weight made of others"]), 0.1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
