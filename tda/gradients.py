@@ -194,9 +194,16 @@ def capture(
 def simple_layers(network: nn.Module, objective: Objective, x_B: Any) -> frozenset[str]:
     """Layers by whose hooks an example's gradient is what autograd gives of it alone.
 
-    It is not where a weight is used outside of its layer, too, and where the first dim of what a
-    layer is called with is not the examples', though as long. Looked at once, on two of the
-    examples, as in another block a dim may happen to be as long as the block.
+    It is not where a weight is used outside of its layer, too, nor where the first dim of what a
+    layer is called with is as long as the examples, but not theirs. As that may happen in a block
+    and not in the next, it is looked at once, on two examples, for all blocks.
+
+    Args:
+        network, objective: as of :func:`capture`.
+        x_B: inputs, of which the first and the last are looked at; they may be the same.
+
+    Returns:
+        Names of the layers.
     """
     layers = _hooked_layers(network)
     output_2K, calls = _called(network, objective, rows_of(x_B, [0, -1]), layers)
@@ -204,33 +211,39 @@ def simple_layers(network: nn.Module, objective: Objective, x_B: Any) -> frozens
         return frozenset()
     probe_2K = torch.linspace(1, 2, output_2K.numel()).to(output_2K).view_as(output_2K)
     rows = _layer_rows(layers, calls, output_2K, probe_2K[None])
-    alone = {name: dict(layers[name].named_parameters()) for name in calls}
     with torch.enable_grad():
         output_1K = objective.output(network, rows_of(x_B, [0]))
-    expected = iter(
-        torch.autograd.grad(
-            output_1K, [p for own in alone.values() for p in own.values()], probe_2K[:1],
-            allow_unused=True, materialize_grads=True,
-        )
-    )  # fmt: skip
-    gaps, sizes = [], []
-    for name, own in alone.items():
+    alone = _gradients({name: layers[name] for name in calls}, output_1K, probe_2K[:1])
+    gaps = []
+    for name, wanted in alone.items():
         found = parts(layers[name], rows[name].take(slice(1)).formed()[0, 0])
-        wanted = {part: next(expected) for part in own}
         gaps.append(_norm([found[part] - value for part, value in wanted.items()]))
-        sizes.append(_norm(list(wanted.values())))
-    return frozenset(_equal(dict(zip(alone, gaps, strict=True)), torch.stack(sizes)))
+    size_l = torch.stack([_norm(list(wanted.values())) for wanted in alone.values()])
+    rounding = 3 * torch.finfo(size_l.dtype).eps ** 0.5  # of a layer, or a little of all of them
+    differ_l = torch.stack(gaps) > rounding * (size_l + size_l.norm() / 100)
+    return frozenset(n for n, differ in zip(alone, differ_l.tolist(), strict=True) if not differ)
+
+
+def _gradients(
+    layers: dict[str, nn.Module], output_1K: Tensor, cotangent_1K: Tensor
+) -> dict[str, dict[str, Tensor]]:
+    """Of each layer, by its parameters."""
+    own = [
+        (name, part, p)
+        for name, layer in layers.items()
+        for part, p in layer.named_parameters(recurse=False)
+    ]
+    values = torch.autograd.grad(
+        output_1K, [p for *_, p in own], cotangent_1K, allow_unused=True, materialize_grads=True
+    )
+    found: dict[str, dict[str, Tensor]] = {}
+    for (name, part, _), value in zip(own, values, strict=True):
+        found.setdefault(name, {})[part] = value
+    return found
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
     return torch.stack([tensor.norm() for tensor in tensors]).norm()
-
-
-def _equal(gaps: dict[str, Tensor], size_l: Tensor) -> list[str]:
-    """Those whose gap is no more than rounding, of their own size or of the size of all."""
-    rounding = 3 * torch.finfo(size_l.dtype).eps ** 0.5
-    differ_l = torch.stack(list(gaps.values())) > rounding * (size_l + size_l.norm() / 100)
-    return [name for name, differ in zip(gaps, differ_l.tolist(), strict=True) if not differ]
 
 
 def _called(
