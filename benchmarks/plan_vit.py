@@ -31,7 +31,7 @@ from tda.ensemble import losses, train
 from tda.errors import guarded
 from tda.examples import Data
 from tda.experiments import VIT_GRID, Experiment, Recipe, seeds
-from tda.gradients import capture, output_cotangents, value_cotangents
+from tda.gradients import capture, output_cotangents, simple_layers, value_cotangents
 from tda.members import Members, data_order
 from tda.objective import Classification
 from tda.parameters import Parameters
@@ -76,11 +76,12 @@ class PerImage:
         one = torch.ones(1, number)
         members = Members(theta_P[None], data_order(0, number, 1), one, None)
         loss = value_cotangents(objective.loss, data.y)
+        simple = simple_layers(network, objective, data.x)
         works = (
             lambda: list(train(network, objective, data, once, members)),
             lambda: losses(network, objective, theta_P[None], data),
-            lambda: capture(network, objective, data.x, loss),
-            lambda: capture(network, objective, data.x, output_cotangents),
+            lambda: capture(network, objective, data.x, loss, simple),
+            lambda: capture(network, objective, data.x, output_cotangents, simple),
         )
         return cls(*(flop(Work("", work)) / number for work in works))
 

@@ -139,9 +139,9 @@ def _counted() -> list[int]:
     taken: list[int] = []
     capture = gradients.capture
 
-    def counting(network, objective, x_B, cotangents):
+    def counting(network, objective, x_B, *others):
         taken.append(len(x_B))
-        return capture(network, objective, x_B, cotangents)
+        return capture(network, objective, x_B, *others)
 
     gradients.capture = counting
     return taken

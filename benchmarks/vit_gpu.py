@@ -32,7 +32,13 @@ from tda.examples import Data
 from tda.experiments import VIT_GRID, Recipe, seeds
 from tda.filters import ridge
 from tda.flag_types import count
-from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
+from tda.gradients import (
+    SampleGradients,
+    capture,
+    output_cotangents,
+    simple_layers,
+    value_cotangents,
+)
 from tda.members import Members, data_order
 from tda.memory import budget_bytes
 from tda.methods.grad_cos import grad_cos
@@ -271,8 +277,9 @@ def gradients(case: Case, block: Data, precision: str) -> Iterator[Work]:
         "gradients": value_cotangents(Classification().loss, block.y),
         "Jacobians": output_cotangents,
     }
+    simple = simple_layers(case.network, Classification(), block.x)
     for name, each in cotangents.items():
-        run = partial(capture, case.network, Classification(), block.x, each)
+        run = partial(capture, case.network, Classification(), block.x, each, simple)
         yield Work(name, precision, len(block.y), run)
 
 

@@ -30,7 +30,7 @@ from tda import data
 from tda.errors import UserError, guarded
 from tda.experiments import Experiment
 from tda.flag_types import count
-from tda.gradients import capture, value_cotangents
+from tda.gradients import capture, simple_layers, value_cotangents
 from tda.networks import pretrained
 from tda.networks.vit import ViT
 from tda.objective import Classification
@@ -122,8 +122,10 @@ def by_vmap(case: Case) -> Tensor:
 
 def by_hooks(case: Case) -> list[Rows]:
     """Gradients as our stages keep them: by layer, weights of single positions as factors."""
+    objective = Classification()
+    simple = simple_layers(case.network, objective, case.prepared_NT4D)
     return [
-        capture(case.network, Classification(), x_B, value_cotangents(Classification().loss, y_B))
+        capture(case.network, objective, x_B, value_cotangents(objective.loss, y_B), simple)
         for x_B, y_B in _blocks(case)
     ]
 

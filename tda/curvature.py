@@ -95,8 +95,8 @@ class GaussNewton:
         """
         objective, count = gradients.objective, len(gradients.train_data)
         output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
-        root_NKK = objective.hessian_root(output_NK, y_N) / count**0.5
         coordinates_NK = objective.gradient_in_root(output_NK, y_N) * count**0.5
+        root_NKK = objective.hessian_root(output_NK, y_N) / count**0.5
         return cls(dual(gradients, root_NKK), root_NKK, coordinates_NK, gradients)
 
     @cached_property
@@ -267,14 +267,14 @@ def gauss_newton_matrix(gradients: SampleGradients) -> Tensor:
     objective, total = gradients.objective, len(gradients.train_data)
     matrix_PP = torch.zeros(count, count, dtype=torch.float64, device=gradients.theta_P.device)
     output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
-    root_NKK = objective.hessian_root(output_NK, y_N) / total**0.5
     for chosen, rows in gradients.jacobian:
         start = chosen.start
         for part_bKP in formed(gradients, rows):
-            roots = root_NKK[start : start + len(part_bKP)]
-            rooted = torch.einsum("bka,bkp->bap", roots, part_bKP.double()).flatten(0, 1)
+            part = slice(start, start + len(part_bKP))
+            root_bKK = objective.hessian_root(output_NK[part], y_N[part]) / total**0.5
+            rooted = torch.einsum("bka,bkp->bap", root_bKK, part_bKP.double()).flatten(0, 1)
             matrix_PP.addmm_(rooted.T, rooted)
-            start += len(part_bKP)
+            start = part.stop
     return matrix_PP
 
 

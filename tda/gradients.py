@@ -3,7 +3,7 @@
 Hooks see the input a of each layer and the cotangent δ of its output; one backward pass per
 cotangent then serves all examples of a batch, and weight gradients are formed only where that is
 cheaper (see :mod:`tda.rows`). Parameters of other modules, of layers that are called more than
-once, and those that two layers share go through ``vmap``.
+once, and those that are used outside of their layer go through ``vmap``.
 """
 
 import warnings
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
-from tda.ensemble import blocks, output
+from tda.ensemble import blocks, matmul_precision, output
 from tda.errors import UserError, out_of_memory
 from tda.examples import Data, Examples, rows_of
 from tda.objective import Measurement, Objective, output_at
@@ -112,11 +112,19 @@ class SampleGradients:
     def _blocks(self, data: Examples, cotangents: Callable[[Data], Cotangents]) -> RowBlocks:
         def rows(chosen: slice) -> Rows:
             batch = data.take(chosen)
-            checked = _finite(cotangents(batch), batch)
-            return capture(self.network, self.objective, batch.x, checked)
+            return self.captured(batch.x, _finite(cotangents(batch), batch))
 
         share = self.memory_bytes / 3  # train, test, jacobian
         return RowBlocks(rows, len(data), share, self.scratch)
+
+    def captured(self, x_B: Any, cotangents: Cotangents) -> Rows:
+        """Rows of a batch of inputs, as :func:`capture` makes them."""
+        return capture(self.network, self.objective, x_B, cotangents, self.simple)
+
+    @cached_property
+    def simple(self) -> frozenset[str]:
+        """Layers that hooks are enough for."""
+        return simple_layers(self.network, self.objective, self.train_data.take(slice(2)).x)
 
 
 def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:
@@ -152,7 +160,13 @@ def output_cotangents(output_BK: Tensor) -> Tensor:
     return eye_KK[:, None].expand(-1, len(output_BK), -1)
 
 
-def capture(network: nn.Module, objective: Objective, x_B: Any, cotangents: Cotangents) -> Rows:
+def capture(
+    network: nn.Module,
+    objective: Objective,
+    x_B: Any,
+    cotangents: Cotangents,
+    simple: frozenset[str] | None = None,
+) -> Rows:
     """Per-example vector-Jacobian products of the network's output, by layer.
 
     Args:
@@ -160,11 +174,82 @@ def capture(network: nn.Module, objective: Objective, x_B: Any, cotangents: Cota
         objective: calls it.
         x_B: a batch of inputs.
         cotangents: vectors [L B K] to pull back, given the output.
+        simple: what :func:`simple_layers` has found; None: it is asked now.
 
     Returns:
         For each layer L gradients of each of the B examples.
     """
+    names = simple_layers(network, objective, x_B) if simple is None else simple
+    layers = {name: own for name, own in _hooked_layers(network).items() if name in names}
+    output_BK, calls = _called(network, objective, x_B, layers)
+    cotangents_LBK = cotangents(output_BK.detach())
+    rows = _layer_rows(layers, calls, output_BK, cotangents_LBK)
+    rest = _parameters_outside(network, set(calls))
+    if rest:
+        rows |= _other_rows(network, objective, rest, x_B, output_BK, cotangents_LBK)
+    return rows
+
+
+@matmul_precision(tf32=False)
+def simple_layers(network: nn.Module, objective: Objective, x_B: Any) -> frozenset[str]:
+    """Layers by whose hooks an example's gradient is what autograd gives of it alone.
+
+    It is not where a weight is used outside of its layer, too, nor where the first dim of what a
+    layer is called with is as long as the examples, but not theirs. As that may happen in a block
+    and not in the next, it is looked at once, on two examples, for all blocks.
+
+    Args:
+        network, objective: as of :func:`capture`.
+        x_B: inputs, of which the first and the last are looked at; they may be the same.
+
+    Returns:
+        Names of the layers.
+    """
     layers = _hooked_layers(network)
+    output_2K, calls = _called(network, objective, rows_of(x_B, [0, -1]), layers)
+    if not calls:
+        return frozenset()
+    probe_2K = torch.linspace(1, 2, output_2K.numel()).to(output_2K).view_as(output_2K)
+    rows = _layer_rows(layers, calls, output_2K, probe_2K[None])
+    with torch.enable_grad():
+        output_1K = objective.output(network, rows_of(x_B, [0]))
+    alone = _gradients({name: layers[name] for name in calls}, output_1K, probe_2K[:1])
+    gaps = []
+    for name, wanted in alone.items():
+        found = parts(layers[name], rows[name].take(slice(1)).formed()[0, 0])
+        gaps.append(_norm([found[part] - value for part, value in wanted.items()]))
+    size_l = torch.stack([_norm(list(wanted.values())) for wanted in alone.values()])
+    rounding = 3 * torch.finfo(size_l.dtype).eps ** 0.5  # of a layer, or a little of all of them
+    differ_l = torch.stack(gaps) > rounding * (size_l + size_l.norm() / 100)
+    return frozenset(n for n, differ in zip(alone, differ_l.tolist(), strict=True) if not differ)
+
+
+def _gradients(
+    layers: dict[str, nn.Module], output_1K: Tensor, cotangent_1K: Tensor
+) -> dict[str, dict[str, Tensor]]:
+    """Of each layer, by its parameters."""
+    own = [
+        (name, part, p)
+        for name, layer in layers.items()
+        for part, p in layer.named_parameters(recurse=False)
+    ]
+    values = torch.autograd.grad(
+        output_1K, [p for *_, p in own], cotangent_1K, allow_unused=True, materialize_grads=True
+    )
+    found: dict[str, dict[str, Tensor]] = {}
+    for (name, part, _), value in zip(own, values, strict=True):
+        found.setdefault(name, {})[part] = value
+    return found
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    return torch.stack([tensor.norm() for tensor in tensors]).norm()
+
+
+def _called(
+    network: nn.Module, objective: Objective, x_B: Any, layers: dict[str, nn.Module]
+) -> tuple[Tensor, dict[str, "_Call"]]:
+    """Outputs [B K], and the calls of those layers whose rows follow from a call."""
     calls: dict[str, list[_Call]] = {}
     count = len(next(iter(x_B.values())) if isinstance(x_B, Mapping) else x_B)
 
@@ -186,15 +271,10 @@ def capture(network: nn.Module, objective: Objective, x_B: Any, cotangents: Cota
     finally:
         for hook in hooks:
             hook.remove()
-    cotangents_LBK = cotangents(output_BK.detach())
     once = {
         name: found[0] for name, found in calls.items() if _is_simple(layers[name], found, count)
     }
-    rows = _layer_rows(layers, once, output_BK, cotangents_LBK)
-    rest = _parameters_outside(network, set(once))
-    if rest:
-        rows |= _other_rows(network, objective, rest, x_B, output_BK, cotangents_LBK)
-    return rows
+    return output_BK, once
 
 
 class _Call(NamedTuple):
@@ -238,7 +318,10 @@ def parts(layer: nn.Module, values_BLp: Tensor) -> dict[str, Tensor]:
 
 
 def _hooked_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Trainable layers of known kinds that share no parameter with another module."""
+    """Trainable layers of known kinds that share no parameter with another module.
+
+    Those with further parameters make their weight of them, as ``torch.nn.utils.spectral_norm``.
+    """
     owners = Counter(
         id(p) for _, module in network.named_modules() for p in module.parameters(recurse=False)
     )
@@ -246,6 +329,7 @@ def _hooked_layers(network: nn.Module) -> dict[str, nn.Module]:
         name: module
         for name, module in network.named_modules()
         if type(module) in _HOOKED
+        and module._parameters.keys() <= {"weight", "bias"}
         and any(p.requires_grad for p in module.parameters())
         and all(owners[id(p)] == 1 for p in module.parameters())
     }

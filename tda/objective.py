@@ -72,7 +72,7 @@ class Measuring:
 
     def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """The measurement."""
-        return self.measurement(output_BK, y_B)
+        return _called(self.measurement, output_BK, y_B)
 
 
 def measuring(objective: Objective, measurement: str | Measurement | None) -> Objective:
@@ -209,7 +209,9 @@ class _Standard:
 
     def measure(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """The measurement given, else the loss."""
-        return (self.measurement or self.loss)(output_BK, y_B)
+        if self.measurement is None:
+            return self.loss(output_BK, y_B)
+        return _called(self.measurement, output_BK, y_B)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError
@@ -264,18 +266,27 @@ class BinaryClassification(_Standard):
     measurement: Measurement | None = None
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """−y log σ(f) − (1 − y) log σ(−f), per example: small losses keep their digits."""
-        logit = output[..., 0]
-        target = y.to(logit.dtype)
-        return -target * F.logsigmoid(logit) - (1 - target) * F.logsigmoid(-logit)
+        """−y log σ(f) − (1 − y) log σ(−f), per example: small losses keep their digits.
 
-    def hessian_root(self, output_BK: Tensor, _y_B: Tensor) -> Tensor:
+        Args:
+            output: logits [..., 1].
+            y: targets [...] or [..., 1].
+
+        Raises:
+            UserError: the network has more than one output, or an example more than one target.
+        """
+        target = _of_one_logit(y, output)
+        loss = -target * F.logsigmoid(output) - (1 - target) * F.logsigmoid(-output)
+        return loss[..., 0]
+
+    def hessian_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """R = √(p (1 − p))."""
+        _of_one_logit(y_B, output_BK)
         return (0.5 * (F.logsigmoid(output_BK) + F.logsigmoid(-output_BK))).exp()[:, :, None]
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """c = (p − y)/√(p (1 − p)) = (1 − y) e^(f/2) − y e^(−f/2)."""
-        y_B1 = y_B[:, None].to(output_BK.dtype)
+        y_B1 = _of_one_logit(y_B, output_BK)
         return (1 - y_B1) * (output_BK / 2).exp() - y_B1 * (-output_BK / 2).exp()
 
 
@@ -308,6 +319,9 @@ class Regression(_Standard):
 class FromLoss(_Standard):
     """Any twice differentiable per-example loss; its Hessian in the output is found by autograd.
 
+    For scores the function is given outputs in float64, in training those of the network: a tensor
+    of its own follows them by ``w.to(f)``. Targets of a floating type come in the outputs' dtype.
+
     Attributes:
         function: from outputs [B K] and targets to losses [B]; convex in the output.
         measurement: what scores explain; None: the loss.
@@ -320,11 +334,12 @@ class FromLoss(_Standard):
         """The function's value, per example.
 
         Raises:
-            UserError: it returns something else than one number per example.
+            UserError: it returns something else than one number per example, or does not take
+                outputs of this dtype.
         """
         flat = output.flatten(0, -2)
         target = y.expand(*output.shape[:-1], *y.shape[1:]).reshape(len(flat), *y.shape[1:])
-        loss = self.function(flat, target)
+        loss = _called(self.function, flat, target)
         if loss.shape != flat.shape[:1]:
             raise UserError(
                 f"the loss has shape {tuple(loss.shape)} for {len(flat)} examples: it must give "
@@ -364,6 +379,44 @@ class FromLoss(_Standard):
     def _spectrum(self, output_BK: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
         values_BK, vectors_BKK = torch.linalg.eigh(vmap(jacrev(grad(self._one)))(output_BK, y_B))
         return values_BK.clamp(min=0), vectors_BKK
+
+
+def _called(function: Measurement, output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """A loss or measurement, with targets of a floating type in the outputs' dtype.
+
+    Raises:
+        UserError: it does not take outputs of this dtype.
+    """
+    target_B = y_B.to(output_BK.dtype) if y_B.is_floating_point() else y_B
+    try:
+        return function(output_BK, target_B)
+    except RuntimeError as error:
+        if "dtype" not in str(error) and "scalar type" not in str(error):
+            raise
+        raise UserError(
+            f"a loss or measurement does not take outputs f in {_word(output_BK.dtype)} "
+            f"({str(error).splitlines()[0]}): let its own tensors follow them, w.to(f)"
+        ) from error
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _of_one_logit(y: Tensor, output: Tensor) -> Tensor:
+    """Targets [..., 1] for outputs [..., 1], of targets [...] or [..., 1]."""
+    if output.shape[-1] != 1:
+        raise UserError(
+            f"BinaryClassification is of networks with one output, the logit of class 1, not "
+            f"{output.shape[-1]}: use Classification, or FromLoss"
+        )
+    target = y if y.ndim > 1 and y.shape == output.shape[-y.ndim :] else y[..., None]
+    if target.shape != output.shape[-target.ndim :]:
+        raise UserError(
+            f"targets {tuple(y.shape)} do not fit outputs {tuple(output.shape)} of "
+            "BinaryClassification: give one per example, [B] or [B, 1]"
+        )
+    return target.to(output.dtype)
 
 
 def _like(y: Tensor, output: Tensor) -> Tensor:

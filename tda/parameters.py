@@ -3,9 +3,12 @@
 import copy
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tda.errors import UserError
 
 
 class Parameters:
@@ -65,7 +68,7 @@ def thetas(networks: Sequence[nn.Module]) -> Tensor:
 def private_copy(network: nn.Module) -> nn.Module:
     """A copy with trainable parameters and buffers of its own; frozen parameters are shared."""
     frozen = {id(p): p for p in network.parameters() if not p.requires_grad}
-    return copy.deepcopy(network, frozen)
+    return _copied(network, frozen)
 
 
 def exchange(network: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
@@ -82,10 +85,22 @@ def channels_last_copy(network: nn.Module) -> nn.Module:
     Frozen weights of convolutions are copied, too: shared ones keep the layout that others know.
     """
     shared = {id(p): p for p in network.parameters() if not p.requires_grad and p.ndim != 4}
-    copied = copy.deepcopy(network, shared)
-    return copied._apply(_channels_last)
+    return _copied(network, shared)._apply(_channels_last)
 
 
 def _channels_last(held: Tensor) -> Tensor:
     """What has four dims; ``Module.to`` would ask volumes for the layout, too, and fail."""
     return held.to(memory_format=torch.channels_last) if held.ndim == 4 else held
+
+
+def _copied(network: nn.Module, shared: dict[int, Any]) -> nn.Module:
+    try:
+        return copy.deepcopy(network, shared)
+    except RuntimeError as error:
+        if "deepcopy" not in str(error):
+            raise
+        raise UserError(
+            "the network keeps a tensor that it has made of its parameters, as weight_norm and "
+            "spectral_norm of torch.nn.utils do, and cannot be copied: use those of "
+            "torch.nn.utils.parametrizations"
+        ) from error

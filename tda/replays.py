@@ -32,7 +32,7 @@ from tda.ensemble import blocks, matmul_precision
 from tda.errors import UserError
 from tda.examples import Data, labels, rows_of
 from tda.experiments import Recipe
-from tda.gradients import SampleGradients, capture, output_cotangents, value_cotangents
+from tda.gradients import SampleGradients, output_cotangents, value_cotangents
 from tda.objective import Objective
 from tda.optimizers import State, Step, decays, rule_of, steps
 from tda.posterior import Posterior
@@ -135,7 +135,7 @@ class Linearised:
 
     def _jacobian(self, at: SampleGradients) -> Rows:
         x_B = at.train_data.take(slice(None)).x
-        return capture(at.network, at.objective, x_B, output_cotangents)
+        return at.captured(x_B, output_cotangents)
 
 
 class Exact:
@@ -156,7 +156,7 @@ class Exact:
         """Take a step; θ of the base run after it [P]."""
         batch, (inside, outside) = at.train_data.take(slice(None)), decays(self.recipe)
         cotangents = value_cotangents(at.objective.loss, batch.y)
-        loss_BP = at.vectors(capture(at.network, at.objective, batch.x, cotangents))[:, 0]
+        loss_BP = at.vectors(at.captured(batch.x, cotangents))[:, 0]
         gradient_P = loss_BP.mean(0) + inside * at.theta_P
         change_RP = self.removed_RN[:, step.batch] @ loss_BP / len(batch)
         change_RP += hessian_products(at, batch)(self.shift_RP) + inside * self.shift_RP
@@ -219,7 +219,7 @@ class _Replay:
         at, columns = self._at(theta_P, torch.zeros(1, dtype=torch.long)), []
         for batch in blocks(self.queries, TEST_BLOCK):
             cotangents = value_cotangents(self.objective.measure, batch.y)
-            test_MP = at.vectors(capture(at.network, at.objective, batch.x, cotangents))[:, 0]
+            test_MP = at.vectors(at.captured(batch.x, cotangents))[:, 0]
             columns.append(shift_RP @ test_MP.T)
         return torch.cat(columns, dim=1)
 

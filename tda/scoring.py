@@ -3,8 +3,8 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Scoring:
         names = (*coords, *dims)
         for dim, data in zip(dims, self._placed, strict=True):
             coords |= labels(dim, data)
-        name = self.method if isinstance(self.method, str) else self.method.__name__
+        name = _name(self.method)
         attrs = {
             "method": name,
             "sign": "positive = helpful: removing the example would raise the measurement",
@@ -102,8 +102,14 @@ class Scoring:
 
     @cached_property
     def _first_P(self) -> Tensor:
-        """The first sample, for its device and type."""
-        return _theta(self.posterior.network(self.posterior.seeds[0], 0, self.parameters))
+        """The first sample, for its device and type.
+
+        Raises:
+            UserError: scores cannot be taken in its type, or on its device.
+        """
+        theta_P = _theta(self.posterior.network(self.posterior.seeds[0], 0, self.parameters))
+        _check_precision(theta_P)
+        return theta_P
 
     @cached_property
     def _placed(self) -> tuple[Examples, ...]:
@@ -171,10 +177,16 @@ class _Sample:
                 self.paces()[place].horizon if recorded
                 else posterior.horizons and posterior.horizons[place]
             ),
-            "pace": lambda: self.paces()[place] if recorded else None,
+            "pace": lambda: self._pace() if recorded else None,
             "rate": lambda: posterior.learning_rates and posterior.learning_rates[place],
             "place": lambda: place,
         }  # fmt: skip
+
+    def _pace(self) -> Pace:
+        """Of the parameters that are attributed through."""
+        pace, trained = self.paces()[self.place], Parameters(self.posterior.build())
+        own_P = self.gradients.layout.join(trained.split(pace.scale_P))
+        return replace(pace, scale_P=own_P)
 
 
 @contextmanager
@@ -189,6 +201,30 @@ def _decomposed(seed: int) -> Iterator[None]:
         ) from error
 
 
+def _check_precision(theta_P: Tensor) -> None:
+    if theta_P.dtype not in (torch.float32, torch.float64):
+        raise UserError(
+            f"the network's parameters are {str(theta_P.dtype).removeprefix('torch.')}: scores are "
+            "taken in float32 or float64, so let build give network.float() or network.double()"
+        )
+    try:
+        theta_P[:1].double()
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"{theta_P.device.type} has no float64, in which losses are taken: let build put the "
+            "network on the CPU"
+        ) from error
+
+
+def _name(method: Method) -> str:
+    """Of a function, of what a ``partial`` calls, or of a callable object's class."""
+    if isinstance(method, str):
+        return method
+    if isinstance(method, partial):
+        return _name(method.func)
+    return getattr(method, "__name__", type(method).__name__)
+
+
 def _theta(network: nn.Module) -> Tensor:
     try:
         return Parameters(network).read(network)
@@ -198,15 +234,15 @@ def _theta(network: nn.Module) -> Tensor:
 
 def _arguments(function: Callable, sample: _Sample, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings, and of what is known of the training that which the function asks for."""
-    wanted = inspect.signature(function).parameters
+    wanted = dict(list(inspect.signature(function).parameters.items())[1:])  # 0: gradients
     unknown = [name for name in settings if name not in wanted]
     if unknown:
-        own = [name for name in wanted if name not in ("gradients", *sample.known)]
+        own = [name for name in wanted if name not in sample.known]
         raise UserError(
-            f"{function.__name__} takes no {unknown[0]!r}: its settings are "
+            f"{_name(function)} takes no {unknown[0]!r}: its settings are "
             f"{', '.join(own) or 'none'}"
         )
-    arguments = dict(settings)
+    arguments = {**getattr(function, "keywords", {}), **settings}  # those of a partial
     if arguments.get("damping") == "horizon":
         arguments["damping"] = 1 / _known("horizon", sample)
     for name in wanted:
@@ -215,10 +251,10 @@ def _arguments(function: Callable, sample: _Sample, settings: dict[str, Any]) ->
     missing = [
         name
         for name, parameter in wanted.items()
-        if parameter.default is parameter.empty and name not in arguments and name != "gradients"
+        if parameter.default is parameter.empty and name not in arguments
     ]
     if missing:
-        raise UserError(f"{function.__name__} needs {missing[0]}=")
+        raise UserError(f"{_name(function)} needs {missing[0]}=")
     return arguments
 
 

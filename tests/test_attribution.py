@@ -1,9 +1,12 @@
 """Every estimator of the library against plain references, on four kinds of networks."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import reference
 import torch
+import torch.nn.functional as F
 from tiny_vit import adapted_vit, images, shaken
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -13,6 +16,9 @@ from tda.ensemble import matmul_precision
 from tda.errors import UserError
 from tda.examples import Data
 from tda.gradients import SampleGradients, capture, output_cotangents
+from tda.methods import METHODS
+from tda.methods.conjugate_gradients import conjugate_gradients
+from tda.methods.grad_dot import grad_dot
 from tda.networks.pretrained import transformers
 from tda.objective import margin
 from tda.parameters import Parameters
@@ -465,6 +471,13 @@ def frozen():
     return small().requires_grad_(False)
 
 
+def normed_by_hooks():
+    """After a forward pass its weight is no leaf, which torch does not copy."""
+    network = nn.Sequential(torch.nn.utils.spectral_norm(nn.Linear(4, 3))).double()
+    network(X)
+    return network
+
+
 class InfiniteSlope(nn.Module):
     def forward(self, x):
         return x + (x - x).sqrt()
@@ -475,6 +488,104 @@ def of_infinite_slope():
     return nn.Sequential(nn.Linear(4, 3), InfiniteSlope()).double()
 
 
+class Root(nn.Module):
+    """Outputs of 0 have an infinite slope."""
+
+    def forward(self, x):
+        return x.abs().sqrt()
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_conjugate_gradients_refuse_a_gradient_that_is_not_finite(side):
+    posterior = tda.Posterior.of_networks({0: [nn.Sequential(nn.Linear(4, 3, bias=False), Root())]})
+    bad, good = (X.index_fill(0, torch.tensor([2]), 0.0), Y), (X, Y)
+    sides = (bad, good) if side == "train" else (good, bad)
+    with pytest.raises(UserError, match="not finite"):
+        tda.attribute(
+            posterior, tda.Classification(), *sides, method="influence_cg", damping=DAMPING
+        )
+
+
+def test_conjugate_gradients_solve_what_is_finite_beside_what_is_not():
+    matrix_PP = torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double()
+    right_VP = torch.tensor([[1.0, 0.0], [torch.nan, 0.0], [1.0, 2.0], [torch.inf, 1.0]]).double()
+    found_VP = conjugate_gradients(lambda v: v @ matrix_PP, right_VP, 1e-12, 10)
+    expected_VP = torch.linalg.solve(matrix_PP, right_VP[::2].T).T
+    torch.testing.assert_close(found_VP[::2], expected_VP, **CLOSE)
+    assert found_VP[1::2].isnan().all()
+
+
+def scaled(g, factor=1.0):
+    """A method of one's own."""
+    return factor * grad_dot(g)
+
+
+class Negated:
+    def __call__(self, g):
+        return -grad_dot(g)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "name", "factor"),
+    [
+        (scaled, {}, "scaled", 1.0),
+        (scaled, {"factor": 3.0}, "scaled", 3.0),
+        (partial(scaled, factor=2.0), {}, "scaled", 2.0),
+        (partial(partial(scaled, factor=2.0), factor=4.0), {"factor": 5.0}, "scaled", 5.0),
+        (Negated(), {}, "Negated", -1.0),
+    ],
+)
+def test_methods_of_your_own_name_their_arguments_as_they_like(method, settings, name, factor):
+    asked = (tda.Posterior.of_networks({0: [small()]}), tda.Classification(), (X, Y), (X, Y))
+    found = tda.attribute(*asked, method=method, **settings)
+    expected = tda.attribute(*asked, method="grad_dot")
+    np.testing.assert_allclose(found.values, factor * expected.values, rtol=1e-12)
+    assert found.name == name
+
+
+def test_what_a_partial_gives_is_not_asked_of_the_training():
+    asked = (tda.Posterior.of_networks({0: [small()]}), tda.Classification(), (X, Y), (X, Y))
+    found = tda.attribute(*asked, method=partial(METHODS["flow"][0], horizon=2.0))
+    expected = tda.attribute(*asked, method="flow", horizon=2.0)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_networks_in_half_precision_are_refused(dtype):
+    posterior = tda.Posterior.of_networks({0: [small().to(dtype)]})
+    with pytest.raises(UserError, match=r"parameters are b?float16: .* network.float\(\)"):
+        tda.attribute(posterior, tda.Classification(), (X, Y), (X, Y), method="grad_dot")
+
+
+def test_a_device_without_float64_is_refused(monkeypatch):
+    def refused(_):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    posterior = tda.Posterior.of_networks({0: [small().float()]})
+    monkeypatch.setattr(torch.Tensor, "double", refused)
+    with pytest.raises(UserError, match="has no float64, in which losses are taken"):
+        tda.attribute(posterior, tda.Classification(), (X, Y), (X, Y), method="grad_dot")
+
+
+WEIGHT_K = torch.tensor([1.0, 2.0, 0.5])
+LOSSES = {
+    "class weights": lambda f, y: F.cross_entropy(f, y, WEIGHT_K.to(f), reduction="none"),
+    "targets": lambda f, y: F.binary_cross_entropy(f.sigmoid(), y, reduction="none").sum(1),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_your_own_on_a_network_in_float32(name):
+    network, objective = small().float(), tda.FromLoss(LOSSES[name])
+    targets = {"class weights": Y, "targets": (X[:, :3] > 0).float()}[name]
+    asked = [Data(X.float(), targets, np.arange(N))] * 2
+    posterior = tda.Posterior.of_networks({0: [network]})
+    found = tda.attribute(posterior, objective, *asked, method="grad_dot")
+    wide = Data(X.float().double(), targets, np.arange(N))
+    gradients = reference.loss_gradients(network.double(), wide, objective)
+    np.testing.assert_allclose(found.values[0, 0], gradients @ gradients.T, rtol=1e-4, atol=1e-5)
+
+
 WRONG = {
     "no parameter of the network requires a gradient": ({"networks": frozen}, {}),
     "matches none of": ({}, {"parameters": "decoder.*"}),
@@ -482,6 +593,9 @@ WRONG = {
     "takes no 'dampnig'": ({}, {"dampnig": 1.0}),
     "needs damping=": ({}, {"damping": None}),
     "horizon is not known": ({}, {"damping": "horizon"}),
+    "cannot be copied: use those of torch.nn.utils.parametrizations": (
+        {"networks": normed_by_hooks}, {},
+    ),
     "no running statistics": ({"networks": unnormed}, {}),
     "is not finite": ({"x": X.index_fill(0, torch.tensor([2]), torch.nan)}, {}),
     "cannot be decomposed": (
@@ -493,6 +607,13 @@ WRONG = {
     "different lengths": ({"y": Y[:-1]}, {}),
     "are empty": ({"x": X[:0], "y": Y[:0]}, {}),
     "reduction='none'": ({"objective": tda.FromLoss(nn.functional.cross_entropy)}, {}),
+    r"a loss or measurement does not take outputs f in float64 \(.*w.to\(f\)": (
+        {"objective": tda.FromLoss(lambda f, y: F.cross_entropy(f, y, WEIGHT_K, reduction="none"))},
+        {},
+    ),
+    r"a loss or measurement .*same dtype": (
+        {"objective": tda.Classification(measurement=lambda f, _: f @ WEIGHT_K)}, {},
+    ),
     "not positive definite": (
         {}, {"method": "influence_cg", "curvature": "hessian", "damping": -5.0},
     ),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import tda
+from tda.curvature import gauss_newton_matrix
 from tda.errors import UserError
 from tda.examples import Data
 from tda.gradients import SampleGradients
@@ -77,6 +78,24 @@ def test_a_singular_gauss_newton_matrix_is_refused_where_p_is_small_too():
         tda.attribute(posterior, tda.Regression(), data, data, damping=0.0)
 
 
+def test_hessians_of_some_examples_at_a_time_make_the_matrix(monkeypatch):
+    network = nn.Linear(3, 2).double()  # P = 8 < N · K
+    data = Data(torch.randn(N, 3).double(), torch.arange(N) % 2, np.arange(N))
+    theta_P, sizes = Parameters(network).read(network), []
+    root = tda.Classification.hessian_root
+    monkeypatch.setattr(
+        tda.Classification, "hessian_root",
+        lambda self, f_BK, y_B: sizes.append(len(f_BK)) or root(self, f_BK, y_B),
+    )  # fmt: skip
+    gradients = SampleGradients(
+        network, tda.Classification(), theta_P, train=data, test=data, memory_bytes=1e9
+    )
+    gradients.jacobian.block = 4
+    expected_PP = reference.gauss_newton(network, data)
+    torch.testing.assert_close(gauss_newton_matrix(gradients), expected_PP, rtol=1e-10, atol=1e-13)
+    assert sizes == [4, 2]
+
+
 def exactly(function, margin):
     """With 120 digits, of e to the margin."""
     getcontext().prec = 120
@@ -97,6 +116,48 @@ def test_a_confident_logit_keeps_loss_and_gradient(logit, target):
     np.testing.assert_allclose(slope_11.item(), slope, rtol=1e-14)
     in_root = objective.hessian_root(f_11, y_1)[:, :, 0] * objective.gradient_in_root(f_11, y_1)
     np.testing.assert_allclose(in_root.item(), slope, rtol=1e-13)
+
+
+@pytest.mark.parametrize("method", ["grad_dot", "influence", "influence_cg"])
+def test_targets_of_one_logit_may_have_a_dim_of_their_own(method):
+    network, x = nn.Linear(3, 1).double(), torch.randn(N, 3).double()
+    y_B = (torch.arange(N) % 2).double()
+    settings = {} if method == "grad_dot" else {"damping": DAMPING}
+    posterior = tda.Posterior.of_networks({0: [network]})
+    plain, other = (
+        tda.attribute(
+            posterior, tda.BinaryClassification(), (x, y), (x, y), method=method, **settings
+        )
+        for y in (y_B, y_B[:, None])
+    )
+    np.testing.assert_array_equal(other.values, plain.values)
+
+
+def test_outputs_and_targets_that_are_not_of_one_logit_are_refused():
+    objective, y_B = tda.BinaryClassification(), torch.arange(N) % 2
+    for value in (objective.loss, objective.hessian_root, objective.gradient_in_root):
+        with pytest.raises(UserError, match=r"the logit of class 1, not 2"):
+            value(torch.zeros(N, 2), y_B)
+        for y in (y_B[:-1], y_B[:, None].expand(-1, N)):
+            with pytest.raises(UserError, match=r"do not fit outputs \(6, 1\)"):
+                value(torch.zeros(N, 1), y)
+
+
+@pytest.mark.parametrize("y_shape", [(2,), (2, 1)])
+def test_targets_of_one_logit_are_shared_by_the_members(y_shape):
+    """A loop over members and examples."""
+    output_RB1 = torch.randn(3, 2, 1).double()
+    y_B = torch.tensor([0, 1])
+    expected_RB = torch.stack(
+        [
+            torch.stack(
+                [nn.functional.softplus(f if y == 0 else -f) for f, y in zip(own, y_B, strict=True)]
+            )
+            for own in output_RB1[..., 0]
+        ]
+    )
+    found_RB = tda.BinaryClassification().loss(output_RB1, y_B.view(y_shape))
+    torch.testing.assert_close(found_RB, expected_RB)
 
 
 @pytest.mark.parametrize("name", ["loss", "margin", "log_probability", "probability"])

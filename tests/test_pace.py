@@ -89,6 +89,22 @@ def test_influence_in_the_optimisers_coordinates_is_the_dense_solution(damping):
         np.testing.assert_allclose(found.values[0, place], expected_NM.detach(), rtol=1e-7)
 
 
+def test_of_some_parameters_the_scale_is_theirs():
+    posterior, place = trained(ADAM), 1
+    asked = (posterior, tda.Classification(), TRAIN, TEST)
+    found = tda.attribute(*asked, method="influence_preconditioned", parameters="2.*")
+    pace = recorded_paces(*asked[:3], SEED)[place]
+    network = posterior.network(SEED, place, "2.*")
+    train, test = (
+        examples(d, torch.device("cpu"), torch.float64).take(slice(None)) for d in (TRAIN, TEST)
+    )
+    scale_P = pace.scale_P[-10:]  # the last layer's 4 · 2 weights and 2 biases
+    matrix_PP = gauss_newton(network, train) + torch.diag(scale_P) / pace.rate_sum
+    solved_PM = torch.linalg.solve(matrix_PP, loss_gradients(network, test).T)
+    expected_NM = loss_gradients(network, train) @ solved_PM
+    np.testing.assert_allclose(found.values[0, place], expected_NM.detach(), rtol=1e-7)
+
+
 @pytest.mark.parametrize("recipe", [SGD, ADAM])
 def test_damping_by_the_horizon_is_that_of_the_optimiser(recipe):
     posterior = trained(recipe)

@@ -60,6 +60,8 @@ def conjugate_gradients(
 ) -> Tensor:
     """Solutions [V P] of A x = b for V right sides, which share their search directions.
 
+    A right side that is not finite, or whose norm is not, has the solution NaN.
+
     Block conjugate gradients in the form that cannot break down (Ji and Li 2017, algorithm 3):
     directions are orthonormal, and those that depend on others are dropped. V directions a step
     find what separate iterations need several times as many products for.
@@ -69,6 +71,7 @@ def conjugate_gradients(
     """
     solution_VP, residual_VP = torch.zeros_like(right_VP), right_VP.clone()
     enough_V = right_VP.norm(dim=1) * tolerance
+    solution_VP[~enough_V.isfinite()] = torch.nan
     basis_DP = right_VP
     for _ in range(max_steps):
         active = residual_VP.norm(dim=1) > enough_V
@@ -100,6 +103,11 @@ def _orthonormal(rows_AP: Tensor) -> Tensor:
 
 def _factor(inner_DD: Tensor) -> Tensor:
     factor_DD, failed = torch.linalg.cholesky_ex((inner_DD + inner_DD.T) / 2)
+    if failed and not inner_DD.isfinite().all():
+        raise UserError(
+            "a product of the curvature is not finite: look for NaN or infinite inputs, or "
+            "gradients that overflow; float64 networks and inputs help"
+        )
     if failed:
         raise Indefinite(
             "the damped curvature is not positive definite: raise the damping, or use the "

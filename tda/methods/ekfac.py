@@ -202,7 +202,12 @@ def _covered_layers(gradients: SampleGradients) -> list[str]:
 
 
 def is_plain(module: nn.Module) -> bool:
-    """A linear layer, or a convolution whose input patches ``unfold`` gives."""
+    """A linear layer, or a convolution whose input patches ``unfold`` gives.
+
+    Neither makes its weight of other parameters, as ``torch.nn.utils.spectral_norm`` lets it.
+    """
+    if not module._parameters.keys() <= {"weight", "bias"}:
+        return False
     if type(module) is nn.Conv2d:
         by_number = not isinstance(module.padding, str)
         return module.groups == 1 and module.padding_mode == "zeros" and by_number

@@ -6,7 +6,7 @@ from torch import Tensor
 from tda.curvature import GaussNewton
 from tda.ensemble import blocks
 from tda.filters import Filter
-from tda.gradients import SampleGradients, capture, output_cotangents
+from tda.gradients import SampleGradients, output_cotangents
 from tda.methods.generalised import divided_differences, dual_gauss_newton
 
 
@@ -42,7 +42,7 @@ def _test_outputs(gradients: SampleGradients, dual: GaussNewton) -> Tensor:
     """B ∇f_k(z) of the test examples [Q M·K]."""
     parts = []
     for batch in blocks(gradients.test_data, gradients.test.block):
-        rows = capture(gradients.network, gradients.objective, batch.x, output_cotangents)
+        rows = gradients.captured(batch.x, output_cotangents)
         parts.append(dual.in_span(rows).flatten(1))
     return torch.cat(parts, dim=1)
 

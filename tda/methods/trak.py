@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tda.errors import UserError
 from tda.examples import Examples
-from tda.gradients import SampleGradients, capture, value_cotangents
+from tda.gradients import SampleGradients, value_cotangents
 from tda.objective import (
     BinaryClassification,
     Classification,
@@ -168,8 +168,7 @@ def _features(
 
     def rows(chosen: slice) -> Rows:
         batch = data.take(chosen)
-        cotangents = value_cotangents(value, batch.y)
-        return capture(gradients.network, gradients.objective, batch.x, cotangents)
+        return gradients.captured(batch.x, value_cotangents(value, batch.y))
 
     blocks = RowBlocks(rows, len(data), gradients.memory_bytes / 3)
     features_Bk = gradients.theta_P.new_empty(len(data), project.size, dtype=torch.float64)
