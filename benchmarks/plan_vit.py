@@ -31,7 +31,8 @@ from tda.ensemble import losses, train
 from tda.errors import guarded
 from tda.examples import Data
 from tda.experiments import VIT_GRID, Experiment, Recipe, seeds
-from tda.gradients import capture, output_cotangents, simple_layers, value_cotangents
+from tda.gradients import output_cotangents, value_cotangents
+from tda.hooks import capture, simple_layers
 from tda.members import Members, data_order
 from tda.objective import Classification
 from tda.parameters import Parameters

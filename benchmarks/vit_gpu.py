@@ -32,13 +32,8 @@ from tda.examples import Data
 from tda.experiments import VIT_GRID, Recipe, seeds
 from tda.filters import ridge
 from tda.flag_types import count
-from tda.gradients import (
-    SampleGradients,
-    capture,
-    output_cotangents,
-    simple_layers,
-    value_cotangents,
-)
+from tda.gradients import SampleGradients, output_cotangents, value_cotangents
+from tda.hooks import capture, simple_layers
 from tda.members import Members, data_order
 from tda.memory import budget_bytes
 from tda.methods.grad_cos import grad_cos

@@ -30,7 +30,8 @@ from tda import data
 from tda.errors import UserError, guarded
 from tda.experiments import Experiment
 from tda.flag_types import count
-from tda.gradients import capture, simple_layers, value_cotangents
+from tda.gradients import value_cotangents
+from tda.hooks import capture, simple_layers
 from tda.networks import pretrained
 from tda.networks.vit import ViT
 from tda.objective import Classification

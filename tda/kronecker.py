@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tda.gradients import SampleGradients, parts
+from tda.gradients import SampleGradients
+from tda.layers import parts
 from tda.rows import Factored, Rows
 from tda.streams import Blocks, chunks, partners
 

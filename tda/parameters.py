@@ -1,6 +1,7 @@
 """The trainable parameters of a network as one vector θ [P]."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -68,7 +69,18 @@ def thetas(networks: Sequence[nn.Module]) -> Tensor:
 def private_copy(network: nn.Module) -> nn.Module:
     """A copy with trainable parameters and buffers of its own; frozen parameters are shared."""
     frozen = {id(p): p for p in network.parameters() if not p.requires_grad}
-    return _copied(network, frozen)
+    return copied(network, frozen)
+
+
+def sole_owners(network: nn.Module) -> dict[str, nn.Module]:
+    """Modules with parameters, none of which another module has, too."""
+    modules = dict(network.named_modules())
+    owners = Counter(id(p) for module in modules.values() for p in module.parameters(recurse=False))
+    return {
+        name: module
+        for name, module in modules.items()
+        if (own := list(module.parameters(recurse=False))) and all(owners[id(p)] == 1 for p in own)
+    }
 
 
 def exchange(network: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
@@ -85,7 +97,7 @@ def channels_last_copy(network: nn.Module) -> nn.Module:
     Frozen weights of convolutions are copied, too: shared ones keep the layout that others know.
     """
     shared = {id(p): p for p in network.parameters() if not p.requires_grad and p.ndim != 4}
-    return _copied(network, shared)._apply(_channels_last)
+    return copied(network, shared)._apply(_channels_last)
 
 
 def _channels_last(held: Tensor) -> Tensor:
@@ -93,7 +105,12 @@ def _channels_last(held: Tensor) -> Tensor:
     return held.to(memory_format=torch.channels_last) if held.ndim == 4 else held
 
 
-def _copied(network: nn.Module, shared: dict[int, Any]) -> nn.Module:
+def copied(network: nn.Module, shared: dict[int, Any] | None = None) -> nn.Module:
+    """A copy, in which tensors with these ids are those that are given.
+
+    Raises:
+        UserError: the network keeps tensors that cannot be copied.
+    """
     try:
         return copy.deepcopy(network, shared)
     except RuntimeError as error:

@@ -1,6 +1,5 @@
 """Samples of the posterior over parameters of anyone's model: runs (seeds) x checkpoints."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -16,7 +15,7 @@ from tda.examples import Data, examples
 from tda.experiments import Recipe
 from tda.members import Members, data_order
 from tda.objective import Objective
-from tda.parameters import Parameters, exchange, private_copy
+from tda.parameters import Parameters, copied, exchange, private_copy
 from tda.states import State, frozen_names, load, snapshot
 
 
@@ -136,7 +135,7 @@ class Posterior:
         first = next((own[0] for own in networks.values() if own), None)
         if first is None:
             raise UserError("a posterior needs at least one network")
-        template = copy.deepcopy(first)
+        template = copied(first)
         samples = {
             seed: [snapshot(network, template) for network in own] for seed, own in networks.items()
         }

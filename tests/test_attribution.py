@@ -15,7 +15,8 @@ import tda
 from tda.ensemble import matmul_precision
 from tda.errors import UserError
 from tda.examples import Data
-from tda.gradients import SampleGradients, capture, output_cotangents
+from tda.gradients import SampleGradients, output_cotangents
+from tda.hooks import capture
 from tda.methods import METHODS
 from tda.methods.conjugate_gradients import conjugate_gradients
 from tda.methods.grad_dot import grad_dot

@@ -10,7 +10,8 @@ from torch import nn
 import tda
 from tda.errors import UserError
 from tda.examples import Data
-from tda.gradients import SampleGradients, simple_layers
+from tda.gradients import SampleGradients
+from tda.hooks import simple_layers
 from tda.methods.ekfac import ekfac_influence
 from tda.methods.grad_dot import grad_dot
 from tda.parameters import Parameters
@@ -52,6 +53,17 @@ class OfLabels(nn.Module):
         return x @ self.layer(self.labels).T
 
 
+class Reused(nn.Module):
+    """A layer's weight there and back."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(D, D), nn.Linear(D, 2)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.layer(x)) @ self.layer.weight)
+
+
 def of_spectral_norm():
     normed = torch.nn.utils.spectral_norm(nn.Linear(D, 5))
     return nn.Sequential(normed, nn.Tanh(), nn.Linear(5, 2))
@@ -59,6 +71,7 @@ def of_spectral_norm():
 
 CASES = {
     "weight used outside": (Tied, (5, 3)),
+    "weight used twice": (Reused, (N, D)),
     "weight made of others": (of_spectral_norm, (N, D)),
     "as many positions as examples": (PositionsFirst, (N, N, D)),
     "two positions": (PositionsFirst, (N, 2, D)),

@@ -19,7 +19,8 @@ from tda.ensemble import output, train
 from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Recipe
-from tda.gradients import capture, output_cotangents, value_cotangents
+from tda.gradients import output_cotangents, value_cotangents
+from tda.hooks import capture
 from tda.members import Members, data_order
 from tda.networks import pretrained
 from tda.networks.pretrained import (

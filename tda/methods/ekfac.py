@@ -22,6 +22,7 @@ from tda.objective import (
     Regression,
     innermost,
 )
+from tda.parameters import sole_owners
 from tda.streams import Blocks, between, by_blocks
 
 _LOSSES = {
@@ -190,15 +191,21 @@ def _covered_layers(gradients: SampleGradients) -> list[str]:
     gradients.objective.output(network, gradients.train_data.take(slice(0, 1)).x)
     for handle in handles:
         handle.remove()
-    owners = Counter(id(p) for m in network.modules() for p in m.parameters(recurse=False))
     return [
         name
-        for name, module in network.named_modules()
-        if is_plain(module)
-        and calls[name] == 1
-        and any(p.requires_grad for p in module.parameters())
-        and all(owners[id(p)] == 1 for p in module.parameters())
+        for name, module in plain_layers(gradients).items()
+        if calls[name] == 1 and any(p.requires_grad for p in module.parameters())
     ]
+
+
+def plain_layers(gradients: SampleGradients) -> dict[str, nn.Module]:
+    """Layers of :func:`is_plain` whose parameters no other module has.
+
+    Of a weight that a function uses, too, only the layer's own use is seen.
+    """
+    return {
+        name: module for name, module in sole_owners(gradients.network).items() if is_plain(module)
+    }
 
 
 def is_plain(module: nn.Module) -> bool:

@@ -5,7 +5,6 @@ zeros, B, beside the layer: y = W a + D B Eᵀ a. So the projected gradients are
 network with such bottlenecks, and nothing of the layer's own size is ever formed for an example.
 """
 
-from collections import Counter
 from functools import reduce
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from tda.curvature import damped_factor
 from tda.ensemble import blocks
 from tda.errors import UserError
 from tda.gradients import SampleGradients, value_cotangents
-from tda.methods.ekfac import is_plain
+from tda.methods.ekfac import plain_layers
 from tda.methods.influence import influence
 from tda.parameters import Parameters, private_copy
 from tda.streams import Blocks, by_blocks, chunks, partners, require
@@ -146,14 +145,10 @@ def _inputs(layer: Any, x: Tensor, size: int) -> Tensor:
 
 def _layers(gradients: SampleGradients) -> dict[str, nn.Module]:
     """Layers to project: their weight is trained, and theirs alone."""
-    network = gradients.network
-    owners = Counter(id(p) for m in network.modules() for p in m.parameters(recurse=False))
     return {
         name: module
-        for name, module in network.named_modules()
-        if is_plain(module)
-        and cast(Tensor, module.weight).requires_grad
-        and all(owners[id(p)] == 1 for p in module.parameters())
+        for name, module in plain_layers(gradients).items()
+        if cast(Tensor, module.weight).requires_grad
     }
 
 
