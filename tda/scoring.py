@@ -183,8 +183,18 @@ class _Sample:
         }  # fmt: skip
 
     def _pace(self) -> Pace:
-        """Of the parameters that are attributed through."""
+        """Of the parameters that are attributed through.
+
+        Raises:
+            UserError: one of them was not trained.
+        """
         pace, trained = self.paces()[self.place], Parameters(self.posterior.build())
+        frozen = [name for name in self.gradients.layout.shapes if name not in trained.shapes]
+        if frozen:
+            raise UserError(
+                f"{frozen[0]} was not trained, so nothing is known of its steps: leave it out of "
+                "parameters=, or take a method that needs no record of them"
+            )
         own_P = self.gradients.layout.join(trained.split(pace.scale_P))
         return replace(pace, scale_P=own_P)
 

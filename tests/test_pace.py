@@ -105,6 +105,18 @@ def test_of_some_parameters_the_scale_is_theirs():
     np.testing.assert_allclose(found.values[0, place], expected_NM.detach(), rtol=1e-7)
 
 
+def test_of_parameters_that_were_not_trained_no_scale_is_known():
+    def half_frozen():
+        network = build()
+        network[0].requires_grad_(False)
+        return network
+
+    asked = (tda.Classification(), TRAIN)
+    posterior = tda.train_posterior(half_frozen, *asked, ADAM, seeds=[SEED])
+    with pytest.raises(UserError, match="0.weight was not trained"):
+        tda.attribute(posterior, *asked, TEST, method="influence_preconditioned", parameters="*")
+
+
 @pytest.mark.parametrize("recipe", [SGD, ADAM])
 def test_damping_by_the_horizon_is_that_of_the_optimiser(recipe):
     posterior = trained(recipe)
