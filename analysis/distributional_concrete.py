@@ -87,8 +87,10 @@ def predicted(samples: xr.Dataset, shifts: xr.DataArray) -> xr.DataArray:
 
 
 def other(samples: xr.Dataset) -> xr.DataArray:
-    """Retrained runs of seeds of their own."""
-    return samples["independent"].rename(other_seed="seed")
+    """Retrained runs of seeds of their own, and what these measure without a removal."""
+    own = {"other_seed": "seed"}
+    before = samples["other_measured"].rename(own)
+    return samples["independent"].rename(own).assign_coords(before=before)
 
 
 def differences(samples: xr.Dataset) -> tuple:

@@ -44,13 +44,19 @@ def unrolled(rate: float, steps: float) -> Filter:
     return phi
 
 
-def flow(horizon: float) -> Filter:
-    r"""Gradient flow for a time ηT: :math:`\phi(s) = (1 - e^{-\eta T s})/s`.
+def flow(horizon: float, decay: float = 0.0) -> Filter:
+    r"""Gradient flow for a time ηT: :math:`\phi(s) = (1 - e^{-\eta T (s + \omega)})/(s + \omega)`.
 
     Args:
         horizon: :math:`\eta T`, the sum of the training's learning rates.
+        decay: :math:`\omega`, the training's weight decay.
     """
-    return lambda s: _over(-torch.expm1(-horizon * s), s, horizon, horizon**2 / 2)
+
+    def phi(s: Tensor) -> Tensor:
+        whole = s + decay
+        return _over(-torch.expm1(-horizon * whole), whole, horizon, horizon**2 / 2)
+
+    return phi
 
 
 def _over(gone: Tensor, s: Tensor, first: float, second: float) -> Tensor:

@@ -27,7 +27,7 @@ from tda.stages.distributional import counts_up_to, run_script
 
 RECIPE = tda.Recipe(epochs=20, batch_size=64, lr=0.1, weight_decay=1e-3, optimizer="sgd", keep=1)
 WIDTH, NUM_GROUPS, SHARE, NUM_QUERIES, CHUNK = 16, 24, 0.05, 10, 200
-DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the influence function, beside the horizon's, 1/Σ η
+DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the influence function, beside the horizon's, ω + 1/Σ η
 PROJECTION = 64  # TRAK's, of 161 parameters: with 128 its kernel is singular in some runs
 
 
@@ -52,12 +52,16 @@ def make(num_runs: int) -> xr.Dataset:
         for part in (seeds[:num_runs], seeds[num_runs:])
     )
     data, weights = (objective, split.train, queries), 1.0 - removed_GN
+    measured, other_measured = (
+        tda.measure(some, objective, queries) for some in (posterior, other)
+    )
     retrained, independent = (
         tda.retrained(some, *data, weights=weights, chunk=CHUNK).rename(member="group")
         for some in (posterior, other)
     )
     return xr.Dataset({
-        "measured": tda.measure(posterior, objective, queries),
+        "measured": measured,
+        "other_measured": other_measured.rename(seed="other_seed"),
         "shift": shifts(posterior, data, removed_GN),
         "trak": ensembles(posterior, data, removed_GN),
         "retrained": retrained,
@@ -72,9 +76,11 @@ def shifts(posterior: Posterior, data: tuple, removed_GN: np.ndarray) -> xr.Data
     for damping in DAMPINGS:
         own = tda.shifts(posterior, *data, **groups, method="influence", damping=damping)
         found[f"influence λ = {damping:g}"] = own
-    own = tda.shifts(posterior, *data, **groups, method="influence", damping=1 / horizon)
-    found["influence λ = 1/Σ η"] = own
-    found["flow"] = tda.shifts(posterior, *data, **groups, method="flow", horizon=horizon)
+    decay = RECIPE.weight_decay
+    own = tda.shifts(posterior, *data, **groups, method="influence", damping=decay + 1 / horizon)
+    found["influence λ = ω + 1/Σ η"] = own
+    asked = {"method": "flow", "horizon": horizon, "decay": decay}
+    found["flow"] = tda.shifts(posterior, *data, **groups, **asked)
     grad_dot = tda.attribute(posterior, *data, method="grad_dot")
     scaled = tda.as_shifts(grad_dot, scale=horizon / len(data[1]))
     found["grad_dot"] = tda.group_scores(scaled, removed_GN)
@@ -97,7 +103,7 @@ def ensembles(posterior: Posterior, data: tuple, removed_GN: np.ndarray) -> xr.D
 
 SETTINGS = {
     **asdict(RECIPE), "width": WIDTH, "groups": NUM_GROUPS, "share": SHARE, "queries": NUM_QUERIES,
-    "dampings": DAMPINGS, "projection": PROJECTION,
+    "dampings": DAMPINGS, "projection": PROJECTION, "decay_of": ("influence", "flow"),
 }  # fmt: skip
 
 if __name__ == "__main__":

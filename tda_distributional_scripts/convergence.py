@@ -4,7 +4,8 @@
 
 A small MLP on 160 rows of UCI Concrete, SGD at three constant rates. After 1, 2, 4, ... epochs
 the shifts of 40 examples: unrolled; the influence function with the exact Hessian, with the weight
-decay alone as its damping and with the horizon's, 1/Σ η, too; and the horizon filter.
+decay alone as its damping and with the horizon's, 1/Σ η, too; and the horizon filter,
+with the weight decay, too.
 
 Reads   data/concrete/
 Writes  results/distributional_convergence/samples.nc
@@ -56,7 +57,7 @@ def shifts_at(rate: float, data: tuple, seeds: range) -> xr.DataArray:
     decay, horizons = recipe.weight_decay, few.horizons or ()
     for name, settings in {
         "influence λ = ω": {"method": "influence_hessian", "damping": decay},
-        "flow": {"method": "flow"},
+        "flow": {"method": "flow", "decay": decay},
     }.items():
         found[name] = tda.shifts(few, objective, *data, **asked, **settings).values[:, :, first]
     dampings = [decay + 1 / horizon for horizon in horizons]
@@ -87,7 +88,7 @@ def at_epochs(posterior: Posterior, epochs: list[int] | None = None) -> Posterio
 
 SETTINGS = {
     **asdict(RECIPE), "rates": RATES, "epochs_read": EPOCHS, "train": NUM_TRAIN,
-    "removed": NUM_REMOVED, "queries": NUM_QUERIES, "width": WIDTH,
+    "removed": NUM_REMOVED, "queries": NUM_QUERIES, "width": WIDTH, "decay_of": ("flow",),
 }  # fmt: skip
 
 if __name__ == "__main__":

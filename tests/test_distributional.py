@@ -423,6 +423,31 @@ def test_what_cannot_be_asked_is_refused():
     assert set(DIFFERENCES) == {"mean", "variance", "std", "wasserstein"}
 
 
+def test_distances_of_other_seeds_are_taken_from_their_own_sample():
+    predicted, _ = removals()
+    rng = np.random.default_rng(4)
+    base = xr.DataArray(
+        3 + rng.normal(size=(60, M)), {"seed": range(500, 560), "test": predicted["test"]},
+        ("seed", "test"),
+    )  # fmt: skip
+    effects_GM = (predicted - predicted["before"]).mean("seed").reset_coords(drop=True)
+    retrained = (base + effects_GM).rename(group="member").transpose("seed", "member", "test")
+    asked = {"differences": ("mean", "wasserstein"), "num_resamples": 10}
+    alone = tda.validate(predicted, retrained, **asked).lds.set_index("difference")
+    assert alone.loc["mean", "value"] > 0.99
+    columns = ["value", "split_half", "ceiling", "cross_half"]
+    assert alone.loc["wasserstein", columns].isna().all()
+    named = retrained.assign_coords(before=base)
+    found = tda.validate(predicted, named, **asked).lds.set_index("difference")
+    assert found.loc["wasserstein", "split_half"] > 0.99
+    distance_GM = abs(effects_GM.transpose("group", "test").values)
+    own = wasserstein(predicted["before"].values[:, None], predicted.values)
+    expected = [stats.spearmanr(own[:, m], distance_GM[:, m]).statistic for m in range(M)]
+    assert found.loc["wasserstein", "value"] == pytest.approx(np.mean(expected))
+    by_runs = tda.lds_by_runs(predicted, named, [60], differences=("wasserstein",))["value"]
+    assert by_runs.item() == pytest.approx(np.mean(expected))
+
+
 def test_lds_by_runs_is_that_of_the_chosen_runs_against_all_retrained():
     measured, shifts = samples()
     groups = np.eye(N, dtype=bool)
@@ -435,7 +460,7 @@ def test_lds_by_runs_is_that_of_the_chosen_runs_against_all_retrained():
     table = found.set_index(["n_seeds", "difference"])
     whole = tda.validate(predicted, retrained, num_resamples=4).lds.set_index("difference")
     assert np.isnan(table.loc[(1, "variance"), "value"])
-    np.testing.assert_allclose(table.loc[S]["value"], whole["value"], rtol=1e-12)
+    np.testing.assert_allclose(table.loc[S]["value"], whole["value"], rtol=1e-12)  # NaN of W2, too
     assert table.loc[S]["low"].isna().all()
     rng, expected = np.random.default_rng(0), []
     for _ in range(3):

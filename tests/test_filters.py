@@ -31,6 +31,15 @@ def test_the_flow_takes_over_where_descent_diverges_or_has_no_real_power():
     torch.testing.assert_close(part(below_Q), expected_Q, **CLOSE)
 
 
+def test_the_flow_with_weight_decay_is_the_limit_of_descent_on_the_penalised_loss():
+    s_Q, decay, horizon, steps = wide(0, 1e-6, 0.3, 2), 0.2, 5.0, 200_000
+    rate = horizon / steps
+    kept_Q = 1 - rate * (s_Q + decay)  # of a distance, by a step
+    expected_Q = rate * (1 - kept_Q**steps) / (1 - kept_Q)
+    torch.testing.assert_close(flow(horizon, decay)(s_Q), expected_Q, rtol=1e-4, atol=0)
+    torch.testing.assert_close(flow(horizon, 0.0)(s_Q), flow(horizon)(s_Q), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("steps", [1, 5, 40])
 def test_slopes_are_those_of_the_sum(steps):
     s_Q = wide(0, 0.3, 0.99, 1.5, 1.99) / RATE

@@ -36,9 +36,9 @@ def lds_by_runs(
     Returns:
         A row per number of runs and difference (and checkpoint): ``n_seeds``, ``difference``,
         ``value``, the mean over draws, and ``low``, ``high``, 95 % of the draws (of all runs: NaN).
-        NaN where a draw has no defined difference, such as the variance of one run, or a tail that
-        no removal changes. As in :func:`tda.validate`, test points count where predictions differ
-        between removals.
+        NaN where a draw has no defined difference, such as the variance of one run, a tail that no
+        removal changes, or a distance from runs whose sample before is not known. As in
+        :func:`tda.validate`, test points count where predictions differ between removals.
 
     Raises:
         UserError: as :func:`tda.validate`; more runs than there are; fewer than three removals.

@@ -23,10 +23,13 @@ class Difference:
     Attributes:
         name: of it.
         function: from samples before and after, [S ...] and [S' ...], to [...].
+        of_statistic: whether it is a statistic after less the same before, so that another sample
+            before adds the same to all removals.
     """
 
     name: str
     function: Callable[[Sample, Sample], np.ndarray]
+    of_statistic: bool = False
 
     def __call__(self, before: Sample, after: Sample) -> np.ndarray:
         """The difference [...], float64."""
@@ -35,7 +38,7 @@ class Difference:
 
 def of_statistic(name: str, statistic: Statistic) -> Difference:
     """A statistic after less the same before."""
-    return Difference(name, lambda before, after: statistic(after) - statistic(before))
+    return Difference(name, lambda before, after: statistic(after) - statistic(before), True)
 
 
 def wasserstein(before: Sample, after: Sample) -> np.ndarray:

@@ -21,6 +21,7 @@ class Samples:
         before: [S 1 M].
         predicted: [S G M].
         retrained: [S' G M].
+        base: of its runs without a removal [S' 1 M], ``before`` if paired; None: not known.
         paired: whether its runs are those of the others.
         names: of removals and test points.
     """
@@ -28,13 +29,19 @@ class Samples:
     before: np.ndarray
     predicted: np.ndarray
     retrained: np.ndarray
+    base: np.ndarray | None
     paired: bool
     names: tuple[list, list]
 
     def of_runs(self, own_S: np.ndarray, other_S: np.ndarray) -> "Samples":
         """Some of the runs."""
-        before, predicted = self.before[own_S], self.predicted[own_S]
-        return Samples(before, predicted, self.retrained[other_S], self.paired, self.names)
+        return replace(
+            self,
+            before=self.before[own_S],
+            predicted=self.predicted[own_S],
+            retrained=self.retrained[other_S],
+            base=None if self.base is None else self.base[other_S],
+        )
 
     def halves(self, num_resamples: int) -> Iterator[tuple["Samples", "Samples"]]:
         """Random halves of the runs, and what they leave; the same in all samples if paired."""
@@ -77,24 +84,31 @@ def samples_of(
         raise UserError("predicted must come from tda.predict_removal: it lacks the sample before")
     retrained = retrained.rename(member="group") if "member" in retrained.dims else retrained
     before = predicted["before"].reset_coords(drop=True)
+    base = retrained["before"].reset_coords(drop=True) if "before" in retrained.coords else None
     named = all("group" in sample.indexes for sample in (predicted, retrained))
     predicted, retrained = _with_group(predicted), _with_group(retrained)
     _check(predicted, retrained)
     if named:
         retrained = _by_name(predicted, retrained)
     seeds = [set(sample["seed"].values.tolist()) for sample in (predicted, retrained)]
-    if seeds[0] == seeds[1]:
-        retrained = retrained.sel(seed=predicted["seed"])
+    if paired := seeds[0] == seeds[1]:
+        retrained, base = retrained.sel(seed=predicted["seed"]), before
     names = (predicted["group"].values.tolist(), predicted["test"].values.tolist())
     places: list = predicted["checkpoint"].values.tolist() if "checkpoint" in before.dims else []
     for checkpoint in places or [None]:
         at = {} if checkpoint is None else {"checkpoint": checkpoint}
         yield checkpoint, Samples(
-            before.sel(at).transpose("seed", "test").values[:, None],
+            _values(before, at),
             predicted.sel(at).transpose("seed", "group", "test").values,
             retrained.sel(at).transpose("seed", "group", "test").values,
-            seeds[0] == seeds[1], names,
+            None if base is None else _values(base, at), paired, names,
         )  # fmt: skip
+
+
+def _values(before: xr.DataArray, at: dict) -> np.ndarray:
+    """A sample without a removal [S 1 M]."""
+    own = {dim: name for dim, name in at.items() if dim in before.dims}
+    return before.sel(own).transpose("seed", "test").values[:, None]
 
 
 def _with_group(sample: xr.DataArray) -> xr.DataArray:

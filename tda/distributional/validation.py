@@ -55,7 +55,8 @@ def validate(
         predicted: dims (seed[, checkpoint][, group], test), from :func:`tda.predict_removal`.
         retrained: of the same removals, by their names where both have names, else in the same
             order; dims (seed[, checkpoint][, member or group], test), from
-            :func:`tda.retrained`.
+            :func:`tda.retrained`. With seeds of its own, distances are taken from what those runs
+            measure without a removal, its coordinate ``before`` (:func:`tda.measure`).
         differences: whose changes are ranked over removals, as of
             :func:`tda.distributional_influence`.
         num_resamples: H.
@@ -72,11 +73,12 @@ def validate(
 
         ``lds``, by difference (and checkpoint), empty below three removals: ``value``, Spearman's
         correlation over removals of predicted and measured differences from the sample before, mean
-        over test points; ``low_seed``, ``high_seed``; ``low_group``, ``high_group``: jackknife over
-        removals; ``split_half``: that correlation between the retrained runs' own halves (of an odd
-        number of runs one is left out);
-        ``ceiling``: its root, raised to all runs (Spearman-Brown); ``cross_half``: prediction of
-        one half of the seeds against retraining of the other, which shared seeds cannot inflate.
+        over test points (of distances not a number where other seeds lack that sample);
+        ``low_seed``, ``high_seed``; ``low_group``, ``high_group``: jackknife over removals;
+        ``split_half``: that correlation between the retrained runs' own halves (of an odd number of
+        runs one is left out); ``ceiling``: its root, raised to all runs (Spearman-Brown);
+        ``cross_half``: prediction of one half of the seeds against retraining of the other, which
+        shared seeds cannot inflate.
 
     Raises:
         UserError: the two do not fit together, or less than four runs.
@@ -167,11 +169,25 @@ def lds_scores(
     """
     found = []
     for difference in wanted:
-        own = first.retrained if measured else first.predicted
-        x_GM = _over_groups(difference, first.before, own)
-        y_GM = _over_groups(difference, second.before, second.retrained)
+        y_GM = _measured(difference, second)
+        x_GM = (
+            _measured(difference, first) if measured
+            else _over_groups(difference, first.before, first.predicted)
+        )  # fmt: skip
         found.append(_spearman(x_GM, y_GM))
     return np.array(found)
+
+
+def _measured(difference: Difference, samples: Samples) -> np.ndarray:
+    """Differences [G M] of the retrained runs.
+
+    A distance from runs of other seeds would mostly be that of the two bases.
+    """
+    if samples.base is not None:
+        return _over_groups(difference, samples.base, samples.retrained)
+    if difference.of_statistic:
+        return _over_groups(difference, samples.before, samples.retrained)
+    return np.full(samples.retrained.shape[1:], np.nan)
 
 
 def _over_groups(difference: Difference, before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -24,13 +24,15 @@ def unrolled_influence(gradients: SampleGradients, rate: float, steps: float) ->
 
 
 @by_blocks
-def flow_influence(gradients: SampleGradients, horizon: float) -> Blocks:
+def flow_influence(gradients: SampleGradients, horizon: float, decay: float = 0.0) -> Blocks:
     r"""Scores [N M]: :math:`\nabla g^\top C^{-1} (I - e^{-\tau C}) \nabla L_j`; + = helpful.
 
-    :func:`unrolled_influence` for small steps, where only τ = η T = Σ_t η_t matters.
+    :func:`unrolled_influence` for small steps, where only τ = η T = Σ_t η_t matters. Weight decay ω
+    adds to every eigenvalue: C + ω takes the place of C.
 
     Args:
         gradients: of one sample of θ.
         horizon: τ, from the recorded training: no tuning.
+        decay: ω of the training. It matters where ω τ does.
     """
-    return gauss_newton(gradients).filtered(flow(horizon))
+    return gauss_newton(gradients).filtered(flow(horizon, decay))
