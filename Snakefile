@@ -28,6 +28,8 @@ finished when they are stopped (hence `update`), and use the cores that they are
 
 import sys
 
+from snakemake.exceptions import WorkflowError
+
 from tda import paths
 from tda.experiments import (
     METHODS,
@@ -91,9 +93,22 @@ FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds"
                 "fimo_ranking": "ranking"}  # fmt: skip
 REDUCED_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold"}
 PYTHON = config.get("python", sys.executable)
+
+
+def all_cores():
+    """Those of one machine; a cluster has no such number."""
+    try:
+        return workflow.cores
+    except WorkflowError:
+        raise WorkflowError(
+            "without split one job does all runs, on all cores of one machine: give --cores, or on "
+            "a cluster --config split=2 (--config takes the place of what the profile has there)"
+        ) from None
+
+
 SPLIT = int(config.get("split", 0))  # jobs that a run is shared by; 0: one job does all runs
 GPU = int(config.get("gpu", 0))
-THREADS = 1 if SPLIT else workflow.cores
+THREADS = 1 if SPLIT else all_cores()
 # A node's free memory is not the job's own; of a GPU, it is.
 MEMORY = " --memory_gb {resources.memory_gb}" if SPLIT and not GPU else ""
 

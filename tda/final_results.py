@@ -197,9 +197,9 @@ def read_approximation(models: FinalModels, method: str, further: xr.Dataset) ->
 
 
 def methods(models: FinalModels) -> list[str]:
-    """Methods that have scores."""
+    """Methods that have a folder: one whose scores were deleted is missed, and not left out."""
     folder = paths.approximation(models.name, "x", "x").parent.parent
-    return sorted(found.name for found in folder.glob("*") if any(found.glob("[!.]*.nc")))
+    return sorted(found.name for found in folder.glob("[!.]*") if found.is_dir())
 
 
 def adjusted(further: xr.Dataset, adjustment: str) -> xr.DataArray:

@@ -30,7 +30,7 @@ def run_minutes(command: str, gpu: bool = False) -> float | None:
         command: a stage script and its flags.
         gpu: whether what is only known in FLOPs may be an estimate for a GPU; else one core.
     """
-    job = Job("", command, (), ())
+    job = Job("", command, (), None)  # whatever is there already
     (found,) = priced([job], _costs(), Gpu(), "" if gpu else "cpu")
     if found.work is None or found.seconds != found.seconds:
         return None

@@ -46,6 +46,16 @@ def write_csv(path: Path, table: pd.DataFrame) -> Path:
     return path
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, that what is written now makes untrue.
+
+    Raises:
+        UserError: as :func:`writing_whole`.
+    """
+    with said_of_writing(path):
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def said_of_writing(path: Path) -> Iterator[None]:
     """A sentence for what goes wrong while a file is written.

@@ -4,10 +4,12 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import xarray as xr
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from stage_scripts import NUM_PER_CLASS, SMALL, TASK, make_subset, run, score_file
@@ -104,6 +106,32 @@ def test_runs_that_share_the_first_seed_are_refused_after_it_changed(
     monkeypatch.setattr(paths, "SEEDS", tmp_path / "seeds.txt")
     assert f"({shared}: file {first}, asked 7)" in fails(capsys, "train_cnn", *flags)
     assert f"({shared}: file {first}, asked 7)" in fails(capsys, "grad_dot", *flags)
+
+
+def test_checkpoints_of_other_settings_are_refused_without_their_predictions_too(
+    capsys, monkeypatch, tmp_path
+):
+    flags = ("--seed_id", 1, "--randomness", "batch")
+    assert run("train_cnn", *flags) == 0
+    experiment = replace(SMALL, randomness="batch")
+    name = experiment.runs()[1].name
+    paths.predictions(experiment.name, name).unlink()
+    file = paths.checkpoint(experiment, name, 15)
+    before, (first, *others) = file.read_bytes(), paths.SEEDS.read_text().split()
+    (tmp_path / "seeds.txt").write_text("\n".join(["7", *others]) + "\n")
+    monkeypatch.setattr(paths, "SEEDS", tmp_path / "seeds.txt")
+    assert f"(init: file {first}, asked 7)" in fails(capsys, "train_cnn", *flags)
+    assert file.read_bytes() == before
+
+
+def test_predictions_of_checkpoints_that_were_made_again_are_made_again():
+    file = paths.predictions(SMALL.name, SMALL.runs()[0].name)
+    own = store.open_scores(file, "test").load()
+    settings = json.loads(own.attrs["settings"])
+    store.write_scores(file, own.assign(test_logit=own["test_logit"] + 1), settings, seconds=1.0)
+    checkpoint().unlink()
+    assert run("train_cnn", "--seed_id", 0) == 0
+    xr.testing.assert_equal(store.open_scores(file, "test"), own)
 
 
 def test_scores_of_other_checkpoints_are_refused(capsys):

@@ -394,6 +394,21 @@ def test_an_approximation_of_another_model_is_not_compared(changed, setting, val
     assert str(file) in str(error.value) and "approximate.py --task" in str(error.value)
 
 
+def test_a_method_whose_scores_were_deleted_is_missed_and_not_left_out(
+    root, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(root, tmp_path / "root")
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path / "root"))
+    for file in paths.approximation("fimo_concrete", METHODS[0], "0").parent.glob("*.nc"):
+        file.unlink()
+    monkeypatch.setattr(sys, "argv", ["fimo_agreement.py", "--task", "concrete"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(
+            str(paths.REPOSITORY / "analysis" / "fimo_agreement.py"), run_name="__main__"
+        )
+    assert f"{METHODS[0]}/0.nc is missing: make it with" in capsys.readouterr().err
+
+
 def test_measured_epochs_are_fine_at_the_start():
     assert evaluated_epochs(500) == [0, 1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200, 300, 500]
     assert evaluated_epochs(25) == [0, 1, 2, 3, 5, 7, 10, 20, 25]

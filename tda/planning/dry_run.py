@@ -24,13 +24,13 @@ class Job:
     Attributes:
         rule: its name.
         command: what a shell would get; "" for a target that only collects files.
-        inputs, outputs: files.
+        inputs, outputs: files; of outputs None: of no account.
     """
 
     rule: str
     command: str
     inputs: tuple[Path, ...]
-    outputs: tuple[Path, ...]
+    outputs: tuple[Path, ...] | None
 
 
 def jobs_to_do(arguments: Sequence[str]) -> list[Job]:
@@ -41,8 +41,9 @@ def jobs_to_do(arguments: Sequence[str]) -> list[Job]:
     """
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--nocolor",
                "--quiet", "host", *arguments]  # fmt: skip
+    own = {**os.environ, "TDA_ROOT": str(paths.root())}  # which may be relative to this folder
     done = subprocess.run(
-        command, cwd=paths.REPOSITORY, env=os.environ, capture_output=True, text=True, check=False
+        command, cwd=paths.REPOSITORY, env=own, capture_output=True, text=True, check=False
     )
     if done.returncode:
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
@@ -77,7 +78,7 @@ def _files(fields: dict, name: str) -> tuple[Path, ...]:
 
 def predecessors(jobs: Sequence[Job]) -> list[tuple[int, ...]]:
     """Of every job those, by their place in the list, that make what it reads."""
-    maker = {file: place for place, job in enumerate(jobs) for file in job.outputs}
+    maker = {file: place for place, job in enumerate(jobs) for file in job.outputs or ()}
     return [
         tuple(sorted({maker[file] for file in job.inputs if file in maker} - {place}))
         for place, job in enumerate(jobs)

@@ -241,7 +241,8 @@ class _Job:
         return f"and asked for alone by `--{self.stage.chosen_by} {outputs}`"
 
     def is_done(self, run: Run) -> bool:
-        return self._all_done(run, self.files(run)) and self.stage.is_complete(self.context(run))
+        done = self._all_done(run, self.files(run))
+        return self.stage.is_complete(self.context(run)) and done  # both refuse other settings
 
     def parts(self, run: Run) -> list[Part]:
         """Parts that are there, whether they can be used or not."""
@@ -315,11 +316,7 @@ class _Job:
         return part
 
     def join(self, run: Run) -> None:
-        """Finish a run if all of its items are there: other jobs may be at the rest.
-
-        Raises:
-            UserError: all are there, but other jobs have made some in another way.
-        """
+        """Finish a run if all of its items are there: other jobs may be at the rest."""
         everything, there = set(range(self.stage.num_items(self.context(run)))), self.parts(run)
         absent = everything.difference(_items(there))  # by their names: most jobs end here
         if absent and not self.is_done(run):
@@ -333,12 +330,15 @@ class _Job:
         if missing - foreign:  # damaged
             return self.leave(run, len(missing - foreign))
         if foreign:
-            raise UserError(
-                f"run {run.name}: {len(foreign)} {self.stage.unit}s were made by jobs with another "
-                "number of members trained together or another kind of device, and are not mixed "
-                "with these: run the command without --loo_ids to make them again, and give all "
-                f"jobs of a run one --chunk (here {self.context(run).chunk})"
+            print(
+                f"run {run.name} is not joined: {len(foreign)} {self.stage.unit}s were made with "
+                "another number of members trained together, on another kind of device, or with "
+                "other settings, and are not mixed with these: run the command without --loo_ids "
+                "to make them again, and give all jobs of a run one --chunk (here "
+                f"{self.context(run).chunk})",
+                file=sys.stderr,
             )
+            return None
         try:
             self.finish(run, list(usable.values()))
         except UserError:
