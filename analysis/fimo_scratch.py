@@ -5,9 +5,9 @@
 Reads   results/fimo_<task>/further/{sgd,scratch}/, results/fimo_<task>/approximations/
 Writes  results/fimo_<task>/scratch.csv, figures/scratch.png
 
-The final model trained again from its initial parameters without each example (full adjustment),
-and its agreement with further training and with each method, against the epochs of further
-training. Methods with a damping have the best one, chosen by looking.
+A network trained from the final model's initial parameters, in orders of its own, with and without
+each example (full adjustment), and its agreement with further training and with each method,
+against the epochs of further training. Methods with a damping have the best one, chosen by looking.
 """
 
 import tda.interruption  # noqa: F401

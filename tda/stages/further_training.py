@@ -39,8 +39,8 @@ def add_further_flags(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--start", choices=STARTS, default=STARTS[0],
-        help="scratch: train the final model again, from its initial parameters, without each "
-        "example",
+        help="scratch: train from the final model's initial parameters, in orders of their own, "
+        "with and without each example",
     )  # fmt: skip
 
 
