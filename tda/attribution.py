@@ -39,7 +39,9 @@ def attribute(
         objective: loss and measurement, such as :class:`tda.Classification`.
         train, test: examples, as :func:`tda.examples.examples` takes them.
         method: a name from ``tda.METHODS``, or a function from
-            :class:`tda.gradients.SampleGradients` (and the settings) to scores [N M].
+            :class:`tda.gradients.SampleGradients` (and the settings) to scores [N M]. It may ask by
+            name for what is known of the sample: ``horizon``, ``rate``, ``pace`` (:mod:`tda.pace`)
+            and ``place``, its number in the run, counted from 0.
         parameters: patterns of the parameters to attribute through, such as ``"head.*"``.
         memory_gb: what gradients, curvature and scores in the making may take; default: most of
             what is free. Models, examples and, without ``output``, the scores returned come on

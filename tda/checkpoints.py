@@ -25,14 +25,17 @@ def files(experiment: Grid, run: Run) -> list[Path]:
 def save(experiment: Grid, run: Run, theta_CP: Tensor, layout: Parameters, settings: dict) -> None:
     """Write a run's checkpoints as named parameters with their settings.
 
+    Predictions of checkpoints that were there before are removed.
+
     Raises:
-        UserError: training has diverged; nothing is written then.
+        UserError: training has diverged; nothing is written or removed then.
     """
     if not theta_CP.isfinite().all():
         raise UserError(
             f"run {run.name} of {experiment.name} has diverged, its parameters are not finite "
             "numbers: check the data, or leave the run out by --seed_id of the others"
         )
+    store.remove(paths.predictions(experiment.name, run.name))
     metadata = {"settings": json.dumps(settings, sort_keys=True), **store.versions()}
     for path, theta_P in zip(files(experiment, run), theta_CP.cpu(), strict=True):
         named = {name: value.contiguous() for name, value in layout.split(theta_P).items()}

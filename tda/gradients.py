@@ -34,6 +34,7 @@ class SampleGradients:
         scratch: a folder for gradients that do not fit; None: they are captured again when needed.
         own: only an example's score for itself is wanted; ``test`` are the training examples, and
             the objective measures its loss.
+        simple: layers that hooks are enough for, where it is known; None: it is found out.
 
     Raises:
         UserError: batch norm has no running statistics.
@@ -50,8 +51,11 @@ class SampleGradients:
         memory_bytes: float,
         scratch: str | Path | Scratch | None = None,
         own: bool = False,
+        simple: frozenset[str] | None = None,
     ):
         self.own = own
+        if simple is not None:
+            self.simple = simple
         self.network = channels_last_copy(network).eval()
         self.objective, self.train_data, self.test_data = objective, train, test
         self.theta_P, self.memory_bytes = theta_P, memory_bytes

@@ -29,7 +29,7 @@ def capture(
     objective: Objective,
     x_B: Any,
     cotangents: Cotangents,
-    simple: frozenset[str] | None = None,
+    simple: frozenset[str],
 ) -> Rows:
     """Per-example vector-Jacobian products of the network's output, by layer.
 
@@ -38,13 +38,12 @@ def capture(
         objective: calls it.
         x_B: a batch of inputs.
         cotangents: vectors [L B K] to pull back, given the output.
-        simple: what :func:`simple_layers` has found; None: it is asked now.
+        simple: what :func:`simple_layers` has found.
 
     Returns:
         For each layer L gradients of each of the B examples.
     """
-    names = simple_layers(network, objective, x_B) if simple is None else simple
-    layers = {name: own for name, own in _hooked_layers(network).items() if name in names}
+    layers = {name: own for name, own in _hooked_layers(network).items() if name in simple}
     output_BK, calls = _called(network, objective, x_B, layers)
     cotangents_LBK = cotangents(output_BK.detach())
     rows = _layer_rows(layers, calls, output_BK, cotangents_LBK)

@@ -22,17 +22,19 @@ Letters: N train, M test, K outputs, B batch, R members (0: base run), P paramet
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
 from tda.ensemble import blocks, matmul_precision
 from tda.errors import UserError
 from tda.examples import Data, labels, rows_of
 from tda.experiments import Recipe
 from tda.gradients import SampleGradients, output_cotangents, value_cotangents
+from tda.hooks import simple_layers
 from tda.objective import Objective
 from tda.optimizers import State, Step, decays, rule_of, steps
 from tda.posterior import Posterior
@@ -209,10 +211,20 @@ class _Replay:
         """Gradients of a batch's examples."""
         index = self.data.index[batch_B.cpu().numpy()]
         batch = Data(rows_of(self.data.x, batch_B), self.data.y[batch_B], index)
-        network = self.posterior.network(self.seed, 0)
         return SampleGradients(
-            network, self.objective, theta_P, train=batch, test=self.queries, memory_bytes=0
-        )
+            self.network, self.objective, theta_P, train=batch, test=self.queries, memory_bytes=0,
+            simple=self.simple,
+        )  # fmt: skip
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The architecture."""
+        return self.posterior.network(self.seed, 0)
+
+    @cached_property
+    def simple(self) -> frozenset[str]:
+        """Layers that hooks are enough for, in all steps."""
+        return simple_layers(self.network, self.objective, self.data.take(slice(2)).x)
 
     def _first_order(self, theta_P: Tensor, shift_RP: Tensor) -> Tensor:
         """∇g(z)ᵀ r [R M]."""

@@ -16,7 +16,6 @@ from tda.ensemble import matmul_precision
 from tda.errors import UserError
 from tda.examples import Data
 from tda.gradients import SampleGradients, output_cotangents
-from tda.hooks import capture
 from tda.methods import METHODS
 from tda.methods.conjugate_gradients import conjugate_gradients
 from tda.methods.grad_dot import grad_dot
@@ -119,7 +118,7 @@ def test_rows_have_the_order_of_theta(case):
         network, case.objective, layout.read(network),
         train=case.train, test=case.test, memory_bytes=1e9,
     )  # fmt: skip
-    rows = capture(sample.network, case.objective, case.train.x, output_cotangents)
+    rows = sample.captured(case.train.x, output_cotangents)
     torch.testing.assert_close(
         sample.vectors(rows), reference.jacobian(network, case.train), **CLOSE
     )

@@ -329,7 +329,8 @@ def test_of_an_odd_number_of_runs_one_is_in_neither_half(shared):
         spreads = [truth[own].var(0, ddof=1) for own in places]
         by_test = [stats.spearmanr(*(s[:, m] for s in spreads)).statistic for m in range(M)]
         splits.append(np.mean(by_test))
-    lds = tda.validate(predicted, retrained, num_resamples=30).lds.set_index("difference")
+    asked = {"differences": ("variance",), "num_resamples": 30}
+    lds = tda.validate(predicted, retrained, **asked).lds.set_index("difference")
     np.testing.assert_allclose(lds.loc["variance", "split_half"], np.mean(splits), rtol=1e-10)
     whole = spearman_brown(np.mean(splits), 9, half)
     np.testing.assert_allclose(lds.loc["variance", "ceiling"], max(whole, 0) ** 0.5, rtol=1e-10)
@@ -433,7 +434,8 @@ def test_distances_of_other_seeds_are_taken_from_their_own_sample():
     effects_GM = (predicted - predicted["before"]).mean("seed").reset_coords(drop=True)
     retrained = (base + effects_GM).rename(group="member").transpose("seed", "member", "test")
     asked = {"differences": ("mean", "wasserstein"), "num_resamples": 10}
-    alone = tda.validate(predicted, retrained, **asked).lds.set_index("difference")
+    with pytest.warns(UserWarning, match="not ranked by wasserstein: .*assign_coords"):
+        alone = tda.validate(predicted, retrained, **asked).lds.set_index("difference")
     assert alone.loc["mean", "value"] > 0.99
     columns = ["value", "split_half", "ceiling", "cross_half"]
     assert alone.loc["wasserstein", columns].isna().all()
@@ -456,11 +458,13 @@ def test_lds_by_runs_is_that_of_the_chosen_runs_against_all_retrained():
     retrained = other_measured + 3 * other_shifts
     retrained = retrained.rename(train="group").assign_coords(seed=range(500, 530))
     retrained = retrained.assign_coords(group=range(N)).transpose("seed", "group", "test")
-    found = tda.lds_by_runs(predicted, retrained, [1, 5, S], num_draws=3)
+    wanted = ("mean", "variance")
+    found = tda.lds_by_runs(predicted, retrained, [1, 5, S], differences=wanted, num_draws=3)
     table = found.set_index(["n_seeds", "difference"])
-    whole = tda.validate(predicted, retrained, num_resamples=4).lds.set_index("difference")
+    whole = tda.validate(predicted, retrained, differences=wanted, num_resamples=4).lds
+    whole = whole.set_index("difference")
     assert np.isnan(table.loc[(1, "variance"), "value"])
-    np.testing.assert_allclose(table.loc[S]["value"], whole["value"], rtol=1e-12)  # NaN of W2, too
+    np.testing.assert_allclose(table.loc[S]["value"], whole["value"], rtol=1e-12)
     assert table.loc[S]["low"].isna().all()
     rng, expected = np.random.default_rng(0), []
     for _ in range(3):
@@ -476,4 +480,4 @@ def test_lds_by_runs_is_that_of_the_chosen_runs_against_all_retrained():
         tda.lds_by_runs(predicted, retrained, [S + 1])
     with pytest.raises(UserError, match="takes three at least, not 2"):
         two = {"group": [0, 1]}
-        tda.lds_by_runs(predicted.isel(two), retrained.isel(two), [4])
+        tda.lds_by_runs(predicted.isel(two), retrained.isel(two), [4], differences=wanted)

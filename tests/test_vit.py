@@ -20,7 +20,7 @@ from tda.errors import UserError
 from tda.examples import Data
 from tda.experiments import Recipe
 from tda.gradients import output_cotangents, value_cotangents
-from tda.hooks import capture
+from tda.hooks import capture, simple_layers
 from tda.members import Members, data_order
 from tda.networks import pretrained
 from tda.networks.pretrained import (
@@ -125,7 +125,8 @@ def test_frozen_parameters_are_shared_and_trainable_ones_are_not(folder):
 
 
 def rows_at(network, prepared, cotangents):
-    return capture(network, Classification(), prepared, cotangents)
+    simple = simple_layers(network, Classification(), prepared)
+    return capture(network, Classification(), prepared, cotangents, simple)
 
 
 def explicit_gradients(network, outputs):

@@ -13,7 +13,7 @@ import xarray as xr
 from tda.distributional.differences import Difference, difference_of
 from tda.distributional.influence import Asked
 from tda.distributional.samples import Samples, samples_of
-from tda.distributional.validation import lds_scores
+from tda.distributional.validation import lds_scores, warn_of_distances
 from tda.errors import UserError
 
 
@@ -37,8 +37,9 @@ def lds_by_runs(
         A row per number of runs and difference (and checkpoint): ``n_seeds``, ``difference``,
         ``value``, the mean over draws, and ``low``, ``high``, 95 % of the draws (of all runs: NaN).
         NaN where a draw has no defined difference, such as the variance of one run, a tail that no
-        removal changes, or a distance from runs whose sample before is not known. As in
-        :func:`tda.validate`, test points count where predictions differ between removals.
+        removal changes, or a distance, or function of your own, from runs whose sample before is
+        not known. As in :func:`tda.validate`, test points count where predictions differ between
+        removals.
 
     Raises:
         UserError: as :func:`tda.validate`; more runs than there are; fewer than three removals.
@@ -47,6 +48,7 @@ def lds_by_runs(
     rows = []
     for checkpoint, samples in samples_of(predicted, retrained):
         _check(samples, runs)
+        warn_of_distances(samples, wanted)
         at = {} if checkpoint is None else {"checkpoint": checkpoint}
         rows += [_row(samples, count, wanted, num_draws).assign(**at) for count in runs]
     return pd.concat(rows, ignore_index=True)

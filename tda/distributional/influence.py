@@ -112,7 +112,11 @@ def rank_removals(
             columns["q"] = _false_discovery(value, high - value, num_runs)
     limit = unchanged * pairs.before.std(axis=0, ddof=1)
     mean_is_unchanged = (columns["mean_low"] > -limit) & (columns["mean_high"] < limit)
-    columns["only"] = mean_is_unchanged & (beside_mean(pairs, asked, num_resamples) < 0.05)
+    columns["only"] = np.zeros(mean_is_unchanged.shape, dtype=bool)
+    for test in range(mean_is_unchanged.shape[-1]):  # one at a time: it takes many copies
+        if (unchanged_R := mean_is_unchanged[..., test]).any():
+            rates_R = beside_mean(pairs.of_test(test), asked, num_resamples)[..., 0]
+            columns["only"][..., test] = unchanged_R & (rates_R < 0.05)
     table = pairs.labelled(columns).to_dataframe().reset_index()
     by = [dim for dim in pairs.dims if dim != pairs.row]
     return table.rename(columns={"mean_value": "mean"}).sort_values([*by, "rank"])

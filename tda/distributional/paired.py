@@ -65,6 +65,11 @@ class Paired:
         """``train`` or ``group``."""
         return str(self.dims[-2])
 
+    def of_test(self, test: int) -> "Paired":
+        """One test point alone."""
+        one = slice(test, test + 1)
+        return Paired(self.before[..., one], self.after[..., one], self.template.isel(test=one))
+
     def value(self, difference: Difference) -> np.ndarray:
         """The difference [... R M]."""
         return difference(self.before, self.after)

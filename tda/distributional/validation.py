@@ -3,6 +3,7 @@
 Letters: S runs, G removals (groups of examples), M test points, H resamples, L differences.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,9 +55,9 @@ def validate(
     Args:
         predicted: dims (seed[, checkpoint][, group], test), from :func:`tda.predict_removal`.
         retrained: of the same removals, by their names where both have names, else in the same
-            order; dims (seed[, checkpoint][, member or group], test), from
-            :func:`tda.retrained`. With seeds of its own, distances are taken from what those runs
-            measure without a removal, its coordinate ``before`` (:func:`tda.measure`).
+            order; dims (seed[, checkpoint][, member or group], test), from :func:`tda.retrained`.
+            With seeds of its own, distances, and functions of your own, are taken from what those
+            runs measure without a removal, its coordinate ``before`` (:func:`tda.measure`).
         differences: whose changes are ranked over removals, as of
             :func:`tda.distributional_influence`.
         num_resamples: H.
@@ -73,12 +74,11 @@ def validate(
 
         ``lds``, by difference (and checkpoint), empty below three removals: ``value``, Spearman's
         correlation over removals of predicted and measured differences from the sample before, mean
-        over test points (of distances not a number where other seeds lack that sample);
-        ``low_seed``, ``high_seed``; ``low_group``, ``high_group``: jackknife over removals;
-        ``split_half``: that correlation between the retrained runs' own halves (of an odd number of
-        runs one is left out); ``ceiling``: its root, raised to all runs (Spearman-Brown);
-        ``cross_half``: prediction of one half of the seeds against retraining of the other, which
-        shared seeds cannot inflate.
+        over test points (of those not a number where other seeds lack that sample); ``low_seed``,
+        ``high_seed``; ``low_group``, ``high_group``: jackknife over removals; ``split_half``: that
+        correlation between the retrained runs' own halves (of an odd number of runs one is left
+        out); ``ceiling``: its root, raised to all runs (Spearman-Brown); ``cross_half``: prediction
+        of one half of the seeds against retraining of the other, which shared seeds cannot inflate.
 
     Raises:
         UserError: the two do not fit together, or less than four runs.
@@ -89,6 +89,7 @@ def validate(
         at = {} if checkpoint is None else {"checkpoint": checkpoint}
         errors.append(_errors(samples, num_resamples).assign(**at))
         if samples.predicted.shape[1] > 2:
+            warn_of_distances(samples, wanted)
             lds.append(_lds(samples, wanted, num_resamples).assign(**at))
     return Validation(pd.concat(errors), pd.concat(lds) if lds else pd.DataFrame())
 
@@ -178,11 +179,20 @@ def lds_scores(
     return np.array(found)
 
 
-def _measured(difference: Difference, samples: Samples) -> np.ndarray:
-    """Differences [G M] of the retrained runs.
+def warn_of_distances(samples: Samples, wanted: Sequence[Difference]) -> None:
+    """Say which scores are not a number: a distance would mostly be that of two samples before."""
+    names = [difference.name for difference in wanted if not difference.of_statistic]
+    if samples.base is None and names:
+        warnings.warn(
+            f"removals are not ranked by {', '.join(names)}: what the retrained seeds measure "
+            "without a removal is not known. Give it with retrained.assign_coords(before=...), "
+            "from tda.measure of their posterior",
+            stacklevel=3,
+        )
 
-    A distance from runs of other seeds would mostly be that of the two bases.
-    """
+
+def _measured(difference: Difference, samples: Samples) -> np.ndarray:
+    """Differences [G M] of the retrained runs; see :func:`warn_of_distances`."""
     if samples.base is not None:
         return _over_groups(difference, samples.base, samples.retrained)
     if difference.of_statistic:

@@ -27,7 +27,7 @@ def datainf(gradients: SampleGradients, damping: float | None = None) -> Blocks:
 
     Args:
         gradients: of one sample of θ. A layer is a module with its bias; of modules without
-            hooks (see :mod:`tda.gradients`) each parameter is a layer.
+            hooks (see :mod:`tda.hooks`) each parameter is a layer.
         damping: λ of all layers; None: :math:`\lambda_l = \frac{0.1}{N d_l} \sum_j \|g_j\|^2`
             with d_l the layer's number of parameters, as published.
 

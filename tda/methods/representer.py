@@ -50,5 +50,8 @@ def _block(rows: Rows, name: str) -> Factored:
     """Inputs and cotangents of a layer."""
     found = rows.get(name)
     if not isinstance(found, Factored):
-        raise UserError(f"{name!r} has several inputs per example: it is no last layer")
+        raise UserError(
+            f"{name!r} has several inputs per example, or its weight is used elsewhere, too: it is "
+            "no last layer"
+        )
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import xarray as xr
 from torch import Tensor
 
-from tda import checkpoints, paths, store
+from tda import checkpoints, paths
 from tda.changes import HOW, Change
 from tda.copies import copies_of
 from tda.dropout import draws_masks
@@ -83,7 +83,6 @@ class TrainFinal(FinalStage):
 
     def compute(self, context: FinalContext, items: range, chunk: int) -> dict[str, xr.Dataset]:
         split, (theta_CP, epoch) = context.split, trained(context)
-        store.remove(self.path(context.experiment.name, "predictions", context.run.name))
         checkpoints.save(
             context.experiment, context.run, theta_CP, context.layout, context.training_settings
         )

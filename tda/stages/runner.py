@@ -316,7 +316,11 @@ class _Job:
         return part
 
     def join(self, run: Run) -> None:
-        """Finish a run if all of its items are there: other jobs may be at the rest."""
+        """Finish a run if all of its items are there: other jobs may be at the rest.
+
+        Raises:
+            UserError: the whole run was wanted, and another job has made a part in another way.
+        """
         everything, there = set(range(self.stage.num_items(self.context(run)))), self.parts(run)
         absent = everything.difference(_items(there))  # by their names: most jobs end here
         if absent and not self.is_done(run):
@@ -330,20 +334,25 @@ class _Job:
         if missing - foreign:  # damaged
             return self.leave(run, len(missing - foreign))
         if foreign:
-            print(
-                f"run {run.name} is not joined: {len(foreign)} {self.stage.unit}s were made with "
-                "another number of members trained together, on another kind of device, or with "
-                "other settings, and are not mixed with these: run the command without --loo_ids "
-                "to make them again, and give all jobs of a run one --chunk (here "
-                f"{self.context(run).chunk})",
-                file=sys.stderr,
-            )
-            return None
+            return self.not_joined(run, len(foreign))
         try:
             self.finish(run, list(usable.values()))
         except UserError:
             if not self.is_done(run):  # else another job has joined them at the same moment
                 raise
+
+    def not_joined(self, run: Run, count: int) -> None:
+        """Of a share it is no error: whoever wants the whole run makes these parts again."""
+        said = (
+            f"run {run.name} is not joined: {count} {self.stage.unit}s were made with another "
+            "number of members trained together, on another kind of device, or with other "
+            "settings, and are not mixed with these: run the command without --loo_ids to make "
+            f"them again, and give all jobs of a run one --chunk (here {self.context(run).chunk})"
+        )
+        of_run = self.context(run)
+        if len(self.stage.wanted_items(of_run)) == self.stage.num_items(of_run):
+            raise UserError(said)
+        print(said, file=sys.stderr)
 
     def leave(self, run: Run, count: int) -> None:
         """Say that other jobs have to finish a run."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 import xarray as xr
 
-from tda import checkpoints, paths, store
+from tda import checkpoints, paths
 from tda.ensemble import output, train
 from tda.stages.context import Context, Options
 from tda.stages.runner import Stage
@@ -37,7 +37,6 @@ class Training(Stage):
             tf32=context.options.tf32,
         )  # fmt: skip
         theta_CP = next(trained)[1][:, 0]
-        store.remove(self.path(context.experiment.name, "predictions", context.run.name))
         checkpoints.save(
             context.experiment, context.run, theta_CP, context.layout, context.training_settings
         )
