@@ -12,7 +12,7 @@ and seed; the column measured_share says how much was run.
 
 Reads   data/mnist3/
 Writes  a markdown table and CSV to stdout; with --output PREFIX also PREFIX.md and PREFIX.csv
-Takes   1.5 minutes on 2 CPU cores
+Takes   1 minute on 2 CPU cores
 """
 
 import copy
