@@ -56,25 +56,9 @@ def load(network: nn.Module, sample: State | Path, optional: set[str], where: st
         UserError: it is of another network, or damaged, or not finite.
     """
     if isinstance(sample, Path):
-        where = str(sample)
-        try:
-            sample = load_file(sample)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{where} is damaged or no safetensors file ({error})") from error
+        where, sample = str(sample), _read(sample)
     own, frozen = dict(network.state_dict(keep_vars=True)), frozen_names(network)
-    unknown = sorted(set(sample) - set(own))
-    missing = sorted(
-        name for name in set(own) - set(sample) - optional if not _is_redundant(name, own, sample)
-    )
-    if unknown or missing:
-        raise UserError(
-            f"{where} does not fit the network that build makes: "
-            + " and ".join(
-                f"{what} {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-                for what, names in (("unknown are", unknown), ("missing are", missing))
-                if names
-            )
-        )
+    _check_names(own, sample, optional, where)
     for name, value in sample.items():
         if value.shape != own[name].shape:
             raise UserError(
@@ -89,7 +73,30 @@ def load(network: nn.Module, sample: State | Path, optional: set[str], where: st
             exchange(network, own[name], nn.Parameter(value, requires_grad=False))
 
 
-def _is_redundant(name: str, own: Mapping[str, Tensor], sample: State) -> bool:
+def _read(file: Path) -> State:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} is damaged or no safetensors file ({error})") from error
+
+
+def _check_names(own: State, sample: State, optional: set[str], where: str) -> None:
+    unknown = sorted(set(sample) - set(own))
+    missing = sorted(
+        name for name in set(own) - set(sample) - optional if not _is_redundant(name, own, sample)
+    )
+    if unknown or missing:
+        raise UserError(
+            f"{where} does not fit the network that build makes: "
+            + " and ".join(
+                f"{what} {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+                for what, names in (("unknown are", unknown), ("missing are", missing))
+                if names
+            )
+        )
+
+
+def _is_redundant(name: str, own: State, sample: State) -> bool:
     """A second name of a tied parameter that the sample holds, or a count of batches."""
     if name.endswith("num_batches_tracked"):
         return True
