@@ -154,7 +154,7 @@ def _draw_lds(axis: Axes, lds: pd.DataFrame) -> None:
     axis.bar(range(len(differences)), ceiling, width=0.8, color="0.92", zorder=0)
     axis.set_xticks(range(len(differences)), differences)
     axis.set_ylabel("distributional LDS")
-    axis.legend(fontsize=5)
+    axis.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside what it names
 
 
 @styled
