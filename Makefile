@@ -6,7 +6,6 @@
 # make test-report: the report in a real browser, which must be there
 # make faults:     kill -9, full disks, damaged files and the like, over all stages
 # make fuzz:       100,000 damaged files and any command lines
-# make verify:     what is installed against req.lock, the package index, known vulnerabilities
 # make check:      ruff and mypy
 # make benchmark:  the CNN's stages against the published algorithm, and FLOP/s
 # make lock:       req.lock anew, from req.txt
@@ -16,10 +15,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 BIN := .venv/bin
 
-TOOLS := uv==0.13.9 pip-audit==2.10.1
+TOOLS := uv==0.13.9
 SEED ?= 0
 
-.PHONY: install reproduce reproduce_vit test test-slurm test-report check benchmark faults fuzz verify lock
+.PHONY: install reproduce reproduce_vit test test-slurm test-report check benchmark faults fuzz lock
 install: .venv/installed
 
 reproduce reproduce_vit: .venv/installed
@@ -35,7 +34,7 @@ test-slurm: .venv/installed-slurm
 test-report: .venv/installed
 	@command -v chromium chromedriver > /dev/null \
 		|| { echo "error: the browser tests need: apt-get install chromium chromium-driver"; exit 2; }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/figures/test_report_browser.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/experiments/report/test_report_browser.py
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -49,16 +48,13 @@ faults: .venv/installed
 fuzz: .venv/installed
 	OMP_NUM_THREADS=1 FUZZ=100000 $(BIN)/python -m pytest tests/fuzz -s --hypothesis-seed=$(SEED)
 
-verify: .venv/installed .verify/installed
-	$(BIN)/python -m tda.supply --tools .verify/bin
-
-lock: .verify/installed
-	.verify/bin/uv pip compile req.txt --universal --python-version 3.11 --generate-hashes \
+lock: .lock/installed
+	.lock/bin/uv pip compile req.txt --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file req.lock
 
-.verify/installed: Makefile
-	$(PYTHON) -m venv .verify
-	.verify/bin/python -m pip install --quiet --disable-pip-version-check $(TOOLS)
+.lock/installed: Makefile
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet --disable-pip-version-check $(TOOLS)
 	@touch $@
 
 benchmark: .venv/installed

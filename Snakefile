@@ -30,19 +30,11 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from tda import paths
-from tda.experiments import (
-    METHODS,
-    PAPER_GRID,
-    RANDOMNESS,
-    VARIANTS,
-    VIT_GRID,
-    VIT_SMALL_GRID,
-    Experiment,
-)
-from tda.final_model import TRAIN_SEEDS, FinalModels
-from tda.jobs import MEMORY_MB, OWN_MB, StageWork, shares
-from tda.tabular import TABLES as TABLES_OF_ROWS
+from bayestda.experiments import paths
+from bayestda.experiments.grid import METHODS, PAPER_GRID, RANDOMNESS, VARIANTS, VIT_GRID, VIT_SMALL_GRID, Experiment
+from bayestda.experiments.final_models import TRAIN_SEEDS, FinalModels
+from bayestda.experiments.jobs import MEMORY_MB, OWN_MB, RUNTIME_MINUTES, StageWork, shares
+from bayestda.experiments.data.tables import TABLES as TABLES_OF_ROWS
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
 EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS]
@@ -289,7 +281,7 @@ def resources_of(work):
     return {
         "mem_mb": lambda wildcards, attempt: MEMORY_MB * attempt,
         "memory_gb": lambda wildcards, attempt: (MEMORY_MB * attempt - OWN_MB) // 1000,
-        "runtime": lambda wildcards, attempt: work.time_limit(SPLIT, bool(GPU)) * attempt,
+        "runtime": lambda wildcards, attempt: RUNTIME_MINUTES * attempt,
         **({"gpu": GPU} if GPU else {}),
     }
 

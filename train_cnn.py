@@ -8,8 +8,8 @@ Writes  models/cnn2/mnist3_10pc/<seed>/epoch_*.safetensors
 Takes   10 s on 2 CPU cores (ten seeds)
 """
 
-from tda.cli import run_script
-from tda.stages.training import Training
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.training import Training
 
 if __name__ == "__main__":
     run_script(__doc__, Training(), "cnn")

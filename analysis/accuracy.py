@@ -10,15 +10,13 @@ The mean over seeds of each run's accuracy (itself the mean over its checkpoints
 Takes 2 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
 import pandas as pd
 
-from tda import statistics
-from tda.analysis import independent_predictions, main, write_table
-from tda.experiments import Experiment
+from bayestda import statistics
+from bayestda.experiments.analysis import independent_predictions, main, write_table
+from bayestda.experiments.grid import Experiment
 
 
 def analyse(experiment: Experiment) -> list[Path]:

@@ -9,23 +9,16 @@ A row per pair of methods, statistic, kind (pearson, spearman) and scope (all_pa
 train-test pairs; per_test: over training points, averaged over test points), with 95 % intervals
 from a half-sample bootstrap over seeds, on the seeds that both methods have. Statistics over
 seeds: mean, std, p (Student's t), and signal_to_noise, the signed mean/std, which is what the
-released code's "p-value" matrices correlate. ``value``, ``low``, ``high`` are in the paper's
-signs; ``aligned`` is the value with the sign at which positive means that both methods find the
-same examples helpful (mean and signal_to_noise only, else the value itself).
+released code's "p-value" matrices correlate. Positive: both methods find the same examples helpful.
 Takes 12 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from tda import statistics
-from tda.analysis import comparable_scores, main, methods, write_table
-from tda.errors import UserError
-from tda.experiments import Experiment, helpful_sign
+from bayestda import statistics
+from bayestda.errors import UserError
+from bayestda.experiments.analysis import comparable_scores, main, methods, write_table
+from bayestda.experiments.grid import Experiment
 
 
 def analyse(experiment: Experiment) -> list[Path]:
@@ -40,16 +33,7 @@ def analyse(experiment: Experiment) -> list[Path]:
             f"{experiment.name} has no two methods with two seeds in common (it has "
             f"{', '.join(scores)}): make more with the scripts in tda_{experiment.family}_scripts/"
         )
-    return [write_table(experiment, "correlations", aligned(table))]
-
-
-def aligned(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the column ``aligned`` after ``high``."""
-    signs = table["method_a"].map(helpful_sign) * table["method_b"].map(helpful_sign)
-    signed = table["statistic"].isin(statistics.SIGNED)
-    values = table["value"] * np.where(signed, signs, 1)
-    table.insert(list(table.columns).index("high") + 1, "aligned", values)
-    return table
+    return [write_table(experiment, "correlations", table)]
 
 
 if __name__ == "__main__":

@@ -12,18 +12,18 @@ a damping that is chosen by looking must be judged on seeds that were not looked
 Takes 7 s for 10 seeds and 30 x 900 pairs.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from tda import paths, statistics
-from tda.analysis import comparable_scores, main, write_table
-from tda.experiments import Experiment
-from tda.figures import curves, style
-from tda.store import read_scores
+from bayestda import statistics
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import comparable_scores, main, write_table
+from bayestda.experiments.figures import damping, names
+from bayestda.experiments.grid import Experiment
+from bayestda.experiments.results import read_scores
+from bayestda.plots import style
 
 QUANTITIES = ("correlation", "cross_half", "same_seed", "cross_seed")
 
@@ -35,15 +35,15 @@ def analyse(experiment: Experiment) -> list[Path]:
     influence = read_scores(experiment, "influence", {"damping": None})["score"]
     common = [seed for seed in reference["seed"].values if seed in influence["seed"].values]
     reference, influence = reference.sel(seed=common), influence.sel(seed=common)
-    by_damping = {  # in the sign of LOO
-        float(damping): -statistics.run_means(influence.sel(damping=damping))
+    by_damping = {
+        float(damping): statistics.run_means(influence.sel(damping=damping))
         for damping in sorted(influence["damping"].values)
     }
     table = pd.concat(
         [agreement(damping, scores, reference) for damping, scores in by_damping.items()]
         + [chosen_on_other_half(by_damping, reference)]
     )
-    figure = curves.damping_curve(table, style.title(experiment))
+    figure = damping.damping_curve(table, names.title(experiment))
     return [
         write_table(experiment, "damping", table),
         style.save(paths.figure(experiment.name, "damping"), figure),

@@ -16,16 +16,14 @@ squares of LOO scores that is common to all training examples of a test image (`
 what training on for another run does, whichever example is left out).
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from tda import statistics
-from tda.analysis import comparable_scores, main, write_table
-from tda.experiments import Experiment
+from bayestda import statistics
+from bayestda.experiments.analysis import comparable_scores, main, write_table
+from bayestda.experiments.grid import Experiment
 
 COMPARED = (
     ("loo", "loo_published"),

@@ -10,18 +10,17 @@ from the same runs with all images, and with the prefix ``random_`` from those t
 random; 95 % intervals of Student's over runs. ``whole``: with all images.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from tda import paths
-from tda.figures import pruning, style
-from tda.stages.distributional import analyse_script, read, write_table
-from tda.statistics.intervals import t_interval
+from bayestda.experiments import paths
+from bayestda.experiments.figures import pruning
+from bayestda.experiments.stages.distributional import analyse_script, read, write_table
+from bayestda.plots import style
+from bayestda.statistics.intervals import t_interval
 
 NAME = "cifar10_pruning"
 

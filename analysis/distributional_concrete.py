@@ -12,8 +12,6 @@ are those of ``tda.validate``. curves: of ``tda.lds_by_runs``, against independe
 one score for the ensemble and no unit: it ranks means and, by its size, W₂, and nothing else.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +19,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-import tda
-from tda import paths
-from tda.figures import distributions, style
-from tda.stages.distributional import analyse_script, counts_up_to, read, write_table
+import bayestda as tda
+from bayestda.experiments import paths
+from bayestda.experiments.figures import distributions
+from bayestda.experiments.stages.distributional import (
+    analyse_script,
+    counts_up_to,
+    read,
+    write_table,
+)
+from bayestda.plots import style
 
 NAME, RESAMPLES, DRAWS = "concrete", 50, 20
 TAIL = 0.9

@@ -10,18 +10,17 @@ examples and queries and the slope of the unrolled ones on the method's, by run;
 Student's intervals over runs. Takes 3 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from tda import paths
-from tda.figures import distributions, style
-from tda.stages.distributional import analyse_script, read, write_table
-from tda.statistics import t_interval
+from bayestda.experiments import paths
+from bayestda.experiments.figures import distributions
+from bayestda.experiments.stages.distributional import analyse_script, read, write_table
+from bayestda.plots import style
+from bayestda.statistics import t_interval
 
 NAME = "convergence"
 

@@ -9,8 +9,6 @@ errors: the columns of ``tda.validate`` by group and query. groups: their means 
 queries of its own classes alone (``own``), with 95 % intervals of the mean changes over runs.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +16,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-import tda
-from tda import paths
-from tda.figures import groups, style
-from tda.stages.distributional import analyse_script, read, write_table
-from tda.statistics.intervals import t_interval
+import bayestda as tda
+from bayestda.experiments import paths
+from bayestda.experiments.figures import groups
+from bayestda.experiments.stages.distributional import analyse_script, read, write_table
+from bayestda.plots import style
+from bayestda.statistics.intervals import t_interval
 
 NAME, RESAMPLES = "mnist3_groups", 50
 SHOWN = ["mean_change", "mean_predicted", "w2_before", "w2_predicted", "w2_null"]

@@ -16,8 +16,6 @@ Spearman's correlation with the retrained change over all queries of the retrain
 95 % jackknife interval over images.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +24,12 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-import tda
-from tda import paths
-from tda.figures import spread, style
-from tda.stages.distributional import analyse_script, read, write_table
-from tda.statistics.intervals import fisher_z, jackknife_interval
+import bayestda as tda
+from bayestda.experiments import paths
+from bayestda.experiments.figures import spread
+from bayestda.experiments.stages.distributional import analyse_script, read, write_table
+from bayestda.plots import style
+from bayestda.statistics.intervals import fisher_z, jackknife_interval
 
 NAME, LEVEL = "mnist3_spread", 0.05
 

@@ -10,18 +10,17 @@ unrolled shifts and by retraining, with 95 % intervals over runs and ranks.
 Takes 10 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-import tda
-from tda import paths
-from tda.figures import distributions, style
-from tda.stages.distributional import analyse_script, read, write_table
+import bayestda as tda
+from bayestda.experiments import paths
+from bayestda.experiments.figures import distributions
+from bayestda.experiments.stages.distributional import analyse_script, read, write_table
+from bayestda.plots import style
 
 NAME = "regression_1d"
 DIFFERENCES = ("mean", "std", "wasserstein")

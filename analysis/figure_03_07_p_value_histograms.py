@@ -11,19 +11,18 @@ Student's p-values would be if no pair had an effect. Experiments without the fi
 Takes about 2 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
-from tda import paths
-from tda.analysis import main_all
-from tda.experiments import Experiment
-from tda.figures import histograms, sources, style
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import main_all
+from bayestda.experiments.figures import histograms, names, read_tables
+from bayestda.experiments.grid import Experiment
+from bayestda.plots import style
 
 
 def analyse(experiments: list[Experiment]) -> list[Path]:
     """Draw all experiments that have tests of LOO."""
-    chosen = sources.existing(experiments, lambda one: paths.pairs(one.name, "loo"))
+    chosen = read_tables.existing(experiments, lambda one: paths.pairs(one.name, "loo"))
     de_init = [one for one in chosen if one.randomness == "init"]
     other = [one for one in chosen if one.randomness != "init"]
     figures = (("figure_03", de_init, "DE-Init"), ("figure_07", other, "other kinds of randomness"))
@@ -32,7 +31,7 @@ def analyse(experiments: list[Experiment]) -> list[Path]:
 
 def draw(number: str, experiments: list[Experiment], kind: str) -> Path:
     """One figure of the experiments of one kind."""
-    pairs = {style.title(one): sources.read_pairs(one, "loo") for one in experiments}
+    pairs = {names.title(one): read_tables.read_pairs(one, "loo") for one in experiments}
     figure = histograms.p_value_histograms(pairs, f"LOO p-values · {kind}")
     return style.save(paths.figure(None, f"{number}_p_value_histograms"), figure)
 

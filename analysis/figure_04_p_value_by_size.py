@@ -10,19 +10,18 @@ are 95 % intervals over seeds. Experiments without the table are left out.
 Takes about 2 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
-from tda import paths
-from tda.analysis import main_all
-from tda.experiments import Experiment
-from tda.figures import p_values, sources, style
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import main_all
+from bayestda.experiments.figures import p_values, read_tables
+from bayestda.experiments.grid import Experiment
+from bayestda.plots import style
 
 
 def analyse(experiments: list[Experiment]) -> list[Path]:
     """Draw all experiments that have p-values."""
-    table = sources.p_value_table(experiments)
+    table = read_tables.p_value_table(experiments)
     panel = table["model"] + " · " + table["task"] + " · " + table["randomness"]
     table = table.assign(panel=panel)
     longest = table.groupby(["panel", "method", "num_train"])["num_checkpoints"].transform("max")

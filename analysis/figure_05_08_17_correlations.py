@@ -12,21 +12,20 @@ p-values over seeds, with 95 % intervals. Experiments 1-10 are figures 8-17; 3 i
 Takes 2.5 s for one experiment.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
 import pandas as pd
 
-from tda import paths
-from tda.analysis import main
-from tda.experiments import METHODS, Experiment
-from tda.figures import correlations, sources, style
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import main
+from bayestda.experiments.figures import correlations, names, read_tables
+from bayestda.experiments.grid import METHODS, Experiment
+from bayestda.plots import style
 
 
 def analyse(experiment: Experiment) -> list[Path]:
     """Draw one experiment."""
-    table = sources.read_table(experiment, "correlations")
+    table = read_tables.read_table(experiment, "correlations")
     table = table[table["scope"] == "all_pairs"]
     of_paper = table[table["method_a"].isin(METHODS) & table["method_b"].isin(METHODS)]
     names = correlations.figure_names(experiment.name) if len(of_paper) else []
@@ -38,7 +37,7 @@ def analyse(experiment: Experiment) -> list[Path]:
 
 def draw(experiment: Experiment, table: pd.DataFrame, name: str) -> Path:
     """Write one figure."""
-    figure = correlations.correlation_maps(table, style.title(experiment))
+    figure = correlations.correlation_maps(table, names.title(experiment))
     return style.save(paths.figure(experiment.name, name), figure)
 
 

@@ -10,23 +10,22 @@ lines are 95 % intervals over seeds. Experiments without the table are left out.
 Takes about 2 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
-from tda import paths
-from tda.analysis import main_all
-from tda.errors import UserError
-from tda.experiments import Experiment
-from tda.figures import p_values, sources, style
+from bayestda.errors import UserError
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import main_all
+from bayestda.experiments.figures import p_values, read_tables
+from bayestda.experiments.grid import Experiment
+from bayestda.plots import style
 
 
 def analyse(experiments: list[Experiment]) -> list[Path]:
     """Draw all experiments that have p-values of LOO."""
-    table = sources.p_value_table(experiments)
+    table = read_tables.p_value_table(experiments)
     table = table[table["method"] == "loo"]
     if table.empty:
-        command = sources.made_by(experiments[0], "p_values")
+        command = read_tables.made_by(experiments[0], "p_values")
         raise UserError(f"no p_values.csv has a row of LOO: make LOO scores, then run `{command}`")
     table = table.assign(panel=table["model"] + " · " + table["task"])
     figure = p_values.p_value_by_checkpoints(table)

@@ -10,14 +10,13 @@ correlation. Right: correlations with LOO, with the sign at which positive means
 Takes about 2 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
-from tda import paths
-from tda.analysis import main
-from tda.experiments import Experiment
-from tda.figures import estimates, rows, sources, style
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import main
+from bayestda.experiments.figures import estimates, from_tables, names, read_tables
+from bayestda.experiments.grid import Experiment
+from bayestda.plots import style
 
 NOTE = (
     "Pearson over all train-test pairs; lines: 95 % jackknife interval over seeds. With LOO: "
@@ -27,11 +26,13 @@ NOTE = (
 
 def analyse(experiment: Experiment) -> list[Path]:
     """Draw one experiment."""
-    table = sources.read_table(experiment, "reliability")
+    table = read_tables.read_table(experiment, "reliability")
     table = table[table["scope"] == "all_pairs"]
     runs = "/".join(str(n) for n in sorted(table["n_seeds"].unique()))
-    heading = f"{style.title(experiment)} · n = {runs} seeds"
-    figure = estimates.estimates(rows.reliability_rows(table), heading, "correlation", (0, 1), NOTE)
+    heading = f"{names.title(experiment)} · n = {runs} seeds"
+    figure = estimates.estimates(
+        from_tables.reliability_rows(table), heading, "correlation", (0, 1), NOTE
+    )
     return [style.save(paths.figure(experiment.name, "reliability"), figure)]
 
 

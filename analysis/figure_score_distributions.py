@@ -9,27 +9,28 @@ The eight pairs of smallest q-value and the eight of largest p-value, at most on
 Takes about 2 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
-from tda import paths, statistics
-from tda.analysis import independent_scores, main
-from tda.experiments import Experiment
-from tda.figures import exemplars, scores, sources, style
+from bayestda import statistics
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import independent_scores, main
+from bayestda.experiments.figures import names, read_tables
+from bayestda.experiments.grid import Experiment
+from bayestda.plots import scores, style
+from bayestda.plots.pairs import least_reliable, most_reliable
 
 METHOD, NUM_PAIRS = "loo", 8
 
 
 def analyse(experiment: Experiment) -> list[Path]:
     """Draw one experiment."""
-    pairs = sources.read_pairs(experiment, METHOD)
+    pairs = read_tables.read_pairs(experiment, METHOD)
     runs = statistics.run_means(independent_scores(experiment, METHOD)["score"]).rename(METHOD)
     groups = {
-        "most reliable pairs (smallest q)": exemplars.most_reliable(pairs, NUM_PAIRS),
-        "least reliable pairs (largest p)": exemplars.least_reliable(pairs, NUM_PAIRS),
+        "most reliable pairs (smallest q)": most_reliable(pairs, NUM_PAIRS),
+        "least reliable pairs (largest p)": least_reliable(pairs, NUM_PAIRS),
     }
-    figure = scores.score_distributions(runs, pairs, groups, style.title(experiment))
+    figure = scores.score_distributions(runs, pairs, groups, names.title(experiment))
     return [style.save(paths.figure(experiment.name, "score_distributions"), figure)]
 
 

@@ -8,14 +8,13 @@ Writes  results/<experiment>/figures/variance.png
 Takes about 2 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
-from tda import paths
-from tda.analysis import main
-from tda.experiments import Experiment
-from tda.figures import estimates, rows, sources, style
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import main
+from bayestda.experiments.figures import estimates, from_tables, names, read_tables
+from bayestda.experiments.grid import Experiment
+from bayestda.plots import style
 
 NOTE = (
     "Dots: share of the variance of one score (one run, one checkpoint), summed over all pairs. "
@@ -25,11 +24,13 @@ NOTE = (
 
 def analyse(experiment: Experiment) -> list[Path]:
     """Draw one experiment."""
-    table = rows.variance_rows(experiment.randomness, sources.read_table(experiment, "variance"))
+    table = from_tables.variance_rows(
+        experiment.randomness, read_tables.read_table(experiment, "variance")
+    )
     runs = "/".join(str(n) for n in sorted(table["n_seeds"].unique()))
     figure = estimates.estimates(
         table.assign(panel=f"n = {runs} runs, {table['n_pairs'].max():,} pairs"),
-        heading=style.title(experiment),
+        heading=names.title(experiment),
         quantity="share of variance",
         limits=(0, 1),
         note=NOTE,

@@ -11,17 +11,15 @@ which the method's scores are centred, too. Rows with ``choice`` = best have the
 best at that epoch, chosen by looking.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from tda import paths
-from tda.figures import fimo, style
-from tda.final_model import FinalModels
-from tda.final_results import (
+from bayestda.experiments import paths
+from bayestda.experiments.figures import fimo
+from bayestda.experiments.final_models import FinalModels
+from bayestda.experiments.final_results import (
     ADJUSTMENTS,
     adjusted,
     main,
@@ -31,7 +29,8 @@ from tda.final_results import (
     variants,
     write_table,
 )
-from tda.statistics import cosines
+from bayestda.plots import style
+from bayestda.statistics import gold_agreement
 
 
 def analyse(models: FinalModels) -> Iterator[Path]:
@@ -58,8 +57,8 @@ def compared(models: FinalModels, variant: str) -> pd.DataFrame:
             if "step" in scores.dims and variant not in ("sgd", "sgd_delete"):
                 continue  # its horizon is that of SGD
             if adjustment == "centred":
-                scores = cosines.centred(scores)
-            for metric, measure in cosines.METRICS.items():
+                scores = gold_agreement.centred(scores)
+            for metric, measure in gold_agreement.METRICS.items():
                 named = {"adjustment": adjustment, "method": method, "metric": metric}
                 found += agreement_rows(measure(gold, scores), named)
     table = pd.DataFrame(found).assign(variant=variant, num_seeds=further.sizes["seed"])
@@ -69,11 +68,11 @@ def compared(models: FinalModels, variant: str) -> pd.DataFrame:
 def agreement_rows(agreement, named: dict) -> Iterator[dict]:
     """All dampings, and the best one of each step."""
     if "damping" in agreement.dims:
-        yield from cosines.rows(agreement, choice="all", **named)
-        best = cosines.best_damping(agreement)
-        yield from cosines.rows(best, choice="best", **named)
+        yield from gold_agreement.rows(agreement, choice="all", **named)
+        best = gold_agreement.best_damping(agreement)
+        yield from gold_agreement.rows(best, choice="best", **named)
     else:
-        yield from cosines.rows(agreement, choice="none", **named)
+        yield from gold_agreement.rows(agreement, choice="none", **named)
 
 
 if __name__ == "__main__":

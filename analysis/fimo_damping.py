@@ -9,18 +9,17 @@ Cosine with further training by SGD (full adjustment) over damping and horizon �
 λ = 1/(ηT) is close to T steps of gradient descent; the figure has it as a line.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from tda import paths
-from tda.errors import UserError
-from tda.figures import fimo, style
-from tda.final_model import FinalModels
-from tda.final_results import main, read_further, write_table
+from bayestda.errors import UserError
+from bayestda.experiments import paths
+from bayestda.experiments.figures import fimo
+from bayestda.experiments.final_models import FinalModels
+from bayestda.experiments.final_results import main, read_further, write_table
+from bayestda.plots import style
 
 COLUMNS = ["method", "damping", "epoch", "horizon", "value", "se_test", "low", "high"]
 

@@ -9,8 +9,6 @@ Gold scores at the last epoch (full adjustment, mean over orders of the data) of
 model; a row of the table is a test row, or one of its helpful or harmful training rows.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,21 +16,21 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tda import tabular
-from tda.final_model import FinalModels
-from tda.final_results import adjusted, main, read_further, write_table
+from bayestda.experiments.data import tables
+from bayestda.experiments.final_models import FinalModels
+from bayestda.experiments.final_results import adjusted, main, read_further, write_table
 
 TESTS, EXAMPLES = 5, 3
 
 
 def analyse(models: FinalModels) -> Iterator[Path]:
     """Write the table of one task."""
-    if models.task not in tabular.TABLES:
+    if models.task not in tables.TABLES:
         return
     gold = adjusted(read_further(models), "full").mean("seed").isel(train_seed=0, step=-1)
-    rows = tabular.read_rows(models.task)
-    tables = [of_test(gold.isel(test=place), rows) for place in range(TESTS)]
-    yield write_table(models, "examples", pd.concat(tables))
+    rows = tables.read_rows(models.task)
+    nearest = [of_test(gold.isel(test=place), rows) for place in range(TESTS)]
+    yield write_table(models, "examples", pd.concat(nearest))
 
 
 def of_test(gold: xr.DataArray, rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,19 +12,25 @@ reliability .9 needs, ``order_agreement`` the mean cosine between two orders' sc
 last a mean) over the final models that have the most orders.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from tda import paths
-from tda.errors import UserError
-from tda.figures import fimo_gold, style
-from tda.final_model import FinalModels
-from tda.final_results import adjusted, command, main, read_further, variants, write_table
-from tda.statistics.seed_noise import order_agreement, seed_noise
+from bayestda.errors import UserError
+from bayestda.experiments import paths
+from bayestda.experiments.figures import fimo_gold
+from bayestda.experiments.final_models import FinalModels
+from bayestda.experiments.final_results import (
+    adjusted,
+    command,
+    main,
+    read_further,
+    variants,
+    write_table,
+)
+from bayestda.plots import style
+from bayestda.statistics.gold_agreement import order_agreement, seed_noise
 
 HOW = {"sgd": "subtraction", "sgd_delete": "deletion"}
 SHOWN = 20  # test points

@@ -10,21 +10,20 @@ does on average to test points tells flipped labels from right ones, a mean over
 interval. ``choice`` = best marks each method's largest mean, chosen by looking.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from tda import paths, store
-from tda.errors import UserError
-from tda.figures import fimo, style
-from tda.final_model import FinalModels
-from tda.final_results import check_alike, main, write_table
-from tda.statistics.detection import area_under_curve
-from tda.statistics.intervals import t_interval
+from bayestda.errors import UserError
+from bayestda.experiments import paths, results
+from bayestda.experiments.figures import fimo
+from bayestda.experiments.final_models import FinalModels
+from bayestda.experiments.final_results import check_alike, main, write_table
+from bayestda.plots import style
+from bayestda.statistics.ground_truth import area_under_curve
+from bayestda.statistics.intervals import t_interval
 
 SETTING = ["method", "damping", "epoch"]
 
@@ -52,8 +51,8 @@ def read(models: FinalModels) -> xr.Dataset:
     files = sorted(paths.mislabelled(models.name, "x").parent.glob("[!.]*.nc"))
     if not files:
         raise UserError(f"{models.name} has no mislabelled examples yet: run `{made_by}`")
-    trials = [store.open_scores(file, made_by).isel(train_seed=0) for file in files]
-    made = [store.settings_of(trial) for trial in trials]
+    trials = [results.open_scores(file, made_by).isel(train_seed=0) for file in files]
+    made = [results.settings_of(trial) for trial in trials]
     for own in made:  # of each trial: its labels are flipped after the data were read
         own["data_hash"] = own.get("data_hash", "").partition("-flipped-")[0]
     check_alike(dict(zip(files, made, strict=True)), made_by, "train_seed")

@@ -11,19 +11,17 @@ both chosen by looking. Intervals: 95 % jackknife over test points and final mod
 difference.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from tda import paths
-from tda.errors import UserError
-from tda.figures import fimo, style
-from tda.final_model import FinalModels
-from tda.final_results import (
+from bayestda.errors import UserError
+from bayestda.experiments import paths
+from bayestda.experiments.figures import fimo
+from bayestda.experiments.final_models import FinalModels
+from bayestda.experiments.final_results import (
     adjusted,
     main,
     methods,
@@ -32,7 +30,8 @@ from tda.final_results import (
     variants,
     write_table,
 )
-from tda.statistics.cosines import best_damping, cosine, summary
+from bayestda.plots import style
+from bayestda.statistics.gold_agreement import best_damping, cosine, summary
 
 
 def analyse(models: FinalModels) -> Iterator[Path]:

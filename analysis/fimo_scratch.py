@@ -10,18 +10,16 @@ each example (full adjustment), and its agreement with further training and with
 against the epochs of further training. Methods with a damping have the best one, chosen by looking.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from tda import paths
-from tda.figures import fimo_gold, style
-from tda.final_model import FinalModels
-from tda.final_results import (
+from bayestda.experiments import paths
+from bayestda.experiments.figures import fimo_gold
+from bayestda.experiments.final_models import FinalModels
+from bayestda.experiments.final_results import (
     adjusted,
     check_same_models,
     command,
@@ -32,7 +30,8 @@ from tda.final_results import (
     variants,
     write_table,
 )
-from tda.statistics import cosines
+from bayestda.plots import style
+from bayestda.statistics import gold_agreement
 
 FURTHER = "further training"
 
@@ -57,9 +56,9 @@ def rows(models: FinalModels, scratch: xr.Dataset) -> Iterator[dict]:
     compared = {FURTHER: gold}
     compared |= {name: read_approximation(models, name, scratch) for name in methods(models)}
     for method, scores in compared.items():
-        for metric, measure in cosines.METRICS.items():
-            agreement = cosines.best_damping(measure(retrained, scores))
-            for row in cosines.rows(agreement, method=method, metric=metric):
+        for metric, measure in gold_agreement.METRICS.items():
+            agreement = gold_agreement.best_damping(measure(retrained, scores))
+            for row in gold_agreement.rows(agreement, method=method, metric=metric):
                 yield {**row, "epoch": epochs.get(row.get("step"))}
 
 

@@ -13,8 +13,6 @@ method's damping is the best one. A factor with less than three levels is left o
 Only the final models that have the most orders are used.
 """
 
-import tda.interruption  # noqa: F401
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,10 +20,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tda import paths
-from tda.figures import fimo_gold, style
-from tda.final_model import FinalModels
-from tda.final_results import (
+from bayestda.experiments import paths
+from bayestda.experiments.figures import fimo_gold
+from bayestda.experiments.final_models import FinalModels
+from bayestda.experiments.final_results import (
     adjusted,
     main,
     methods,
@@ -34,8 +32,9 @@ from tda.final_results import (
     variants,
     write_table,
 )
-from tda.statistics.cosines import cosine, delete_one
-from tda.statistics.intervals import jackknife_interval
+from bayestda.plots import style
+from bayestda.statistics.gold_agreement import cosine, delete_one
+from bayestda.statistics.intervals import jackknife_interval
 
 SIZES = (1, 2, 5, 10, 20, 50, 100)
 FACTORS = ("group", "train_seed", "test")
@@ -88,8 +87,8 @@ def grouped(gold: xr.DataArray, size: int) -> xr.DataArray:
 def maximum(agreement: xr.DataArray) -> dict:
     """The largest mean over epochs and dampings, its place, and its interval.
 
-    As in :mod:`tda.statistics.cosines`, a damping that is not defined for all final models is not
-    chosen if there are others, and test points without a cosine for all are left out.
+    As in :mod:`bayestda.statistics.gold_agreement`, a damping that is not defined for all final
+    models is not chosen if there are others, and test points without a cosine for all are left out.
     """
     mean = agreement.mean("test").mean(["group", "train_seed"], skipna=False).fillna(-np.inf)
     place = {dim: int(at) for dim, at in mean.argmax(...).items()} if mean.ndim else {}

@@ -10,18 +10,17 @@ LOO chooses the pairs; a method of --method is shown below LOO for the same test
 Takes about 3 s for one experiment, 4 s with a second method.
 """
 
-import tda.interruption  # noqa: F401
-
 from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
 
-from tda import paths
-from tda.analysis import main
-from tda.data import Images, read_images
-from tda.experiments import Experiment
-from tda.figures import exemplars, gallery, sources, style
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import main
+from bayestda.experiments.data.subsets import Images, read_images
+from bayestda.experiments.figures import exemplars, gallery, names, read_tables
+from bayestda.experiments.grid import Experiment
+from bayestda.plots import style
 
 NOTE = (
     "Captions: label, number in the original data set, mean score ± standard error over "
@@ -35,13 +34,13 @@ JPEG = " · JPEG re-encoded images"
 def analyse(experiment: Experiment, method: str | None = None) -> list[Path]:
     """Draw one experiment: LOO, and a further method if one is asked for."""
     methods = ["loo"] if method in (None, "loo") else ["loo", str(method)]
-    pairs = {name: sources.read_pairs(experiment, name) for name in methods}
+    pairs = {name: read_tables.read_pairs(experiment, name) for name in methods}
     train, test = (images(experiment, split, pairs["loo"][split].values) for split in SPLITS)
     seeds = {str(int(dataset["n_seeds"])) for dataset in pairs.values()}
     figure = gallery.gallery(
         exemplars.gallery_rows(pairs, train, test),
         exemplars.COLUMNS,
-        heading=style.title(experiment) + ("" if train.exact and test.exact else JPEG),
+        heading=names.title(experiment) + ("" if train.exact and test.exact else JPEG),
         note=NOTE.format(seeds="/".join(sorted(seeds))),
     )
     name = "gallery" if len(methods) == 1 else f"gallery_loo_{method}"

@@ -13,14 +13,12 @@ scores less their mean over all pairs with the same two labels), and the linear 
 (lds), each with 95 % intervals over seeds and over test points and the ceiling that the truth's
 own noise sets. ``cross_half_corrected`` never looks at the seeds that it is judged on. Points of
 the curves over damping λ and horizon τ = 1/λ have a ``damping``; ``matched_damping`` is 1/τ of the
-training (:mod:`tda.pace`), mean over seeds and checkpoints. Held out: Pearson's correlation, over
-all pairs, of mean scores and mean LOO of one half of the seeds, where damping or horizon
-(``influence``, ``flow``) is chosen on the other; mean over all splits, beside the ceiling of half
-of the seeds. The differences are paired (:func:`tda.compare`), with Holm's correction.
+training (:mod:`bayestda.training.horizon`), mean over seeds and checkpoints. Held out: Pearson's
+correlation, over all pairs, of mean scores and mean LOO of one half of the seeds, where damping or
+horizon (``influence``, ``flow``) is chosen on the other; mean over all splits, beside the ceiling
+of half of the seeds. The differences are paired (:func:`tda.compare`), with Holm's correction.
 Takes 3 minutes on one busy core for 10 seeds, 38 estimators and 30 x 900 pairs.
 """
-
-import tda.interruption  # noqa: F401
 
 import re
 from collections import Counter
@@ -30,14 +28,21 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-import tda
-from tda import paths, statistics, store
-from tda.analysis import check_same_checkpoints, independent_scores, main, write_table
-from tda.errors import UserError
-from tda.experiments import ORIGIN, Experiment, helpful_sign
-from tda.figures import style
-from tda.figures.ground_truth import ground_truth
-from tda.statistics.reliability import spearman_brown
+import bayestda as tda
+from bayestda import statistics
+from bayestda.errors import UserError
+from bayestda.experiments import paths, results
+from bayestda.experiments.analysis import (
+    check_same_checkpoints,
+    independent_scores,
+    main,
+    write_table,
+)
+from bayestda.experiments.figures import names
+from bayestda.experiments.figures.ground_truth import ground_truth
+from bayestda.experiments.grid import ORIGIN, Experiment
+from bayestda.plots import style
+from bayestda.statistics.reliability import spearman_brown
 
 
 def analyse(experiment: Experiment) -> list[Path]:
@@ -48,10 +53,10 @@ def analyse(experiment: Experiment) -> list[Path]:
         str(name): found["score"].sel(estimator=name, drop=True)
         for name in found["estimator"].values
     }
-    if "ats" in store.methods_with_scores(experiment.name):
+    if "ats" in results.methods_with_scores(experiment.name):
         ats = independent_scores(experiment, "ats")
         check_same_checkpoints(experiment, {"estimators": found, "ats": ats})
-        scores["ats"] = helpful_sign("ats") * statistics.run_means(ats["score"])
+        scores["ats"] = statistics.run_means(ats["score"])
     truths = {"": loo}
     if "loss" in found:
         truths["lds"] = found[["loss"]].assign(included=found["included"])
@@ -62,7 +67,7 @@ def analyse(experiment: Experiment) -> list[Path]:
     differences = pd.concat([tda.compare(named, truth) for truth in truths.values()])
     table = with_curves(table, float(found["horizon"].mean()))
     judged = held_out(scores, loo)
-    heading = f"{style.title(experiment)} · n = {loo.sizes['seed']} seeds"
+    heading = f"{names.title(experiment)} · n = {loo.sizes['seed']} seeds"
     return [
         write_table(experiment, "ground_truth", table),
         write_table(experiment, "ground_truth_held_out", judged),
@@ -77,13 +82,13 @@ def estimators(experiment: Experiment, retrained: xr.Dataset) -> xr.Dataset:
     Raises:
         UserError: a run's file is missing or damaged, or of another training than LOO.
     """
-    command = store.Command(experiment, "estimators")
-    shared, truth = (*experiment.settings(), *ORIGIN), store.settings_of(retrained)
+    command = results.Command(experiment, "estimators")
+    shared, truth = (*experiment.settings(), *ORIGIN), results.settings_of(retrained)
     runs, posteriors = [], {}
     for seed in retrained["seed"].values:
         file = paths.estimators(experiment.name, str(seed))
-        runs.append(store.open_scores(file, command))
-        settings = store.settings_of(runs[-1])
+        runs.append(results.open_scores(file, command))
+        settings = results.settings_of(runs[-1])
         if any(settings.get(key) != truth.get(key) for key in shared):
             raise UserError(
                 f"{file} and the scores of loo are of other data or another training: delete the "

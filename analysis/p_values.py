@@ -15,8 +15,6 @@ variance.csv (all_pairs_published) sets it against that of single scores.
 Takes 9 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
-import tda.interruption  # noqa: F401
-
 import json
 from pathlib import Path
 
@@ -24,10 +22,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tda import paths, statistics, store
-from tda.analysis import independent_scores, main, methods, write_table
-from tda.experiments import Experiment
-from tda.statistics import significance
+from bayestda import statistics
+from bayestda.experiments import paths, results
+from bayestda.experiments.analysis import independent_scores, main, methods, write_table
+from bayestda.experiments.grid import Experiment
+from bayestda.statistics import significance
 
 
 def analyse(experiment: Experiment) -> list[Path]:
@@ -97,7 +96,7 @@ def write_pairs(experiment: Experiment, method: str, dataset: xr.Dataset) -> Pat
         "seeds": [str(seed) for seed in dataset["seed"].values],
         "checkpoints": dataset["checkpoint"].values.tolist(),
     }
-    store.write_scores(path, per_pair(statistics.run_means(dataset["score"])), settings)
+    results.write_scores(path, per_pair(statistics.run_means(dataset["score"])), settings)
     return path
 
 

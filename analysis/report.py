@@ -12,18 +12,17 @@ scores would take more than --max_mb megabytes, single scores are kept for the m
 examples only, then test examples are left out; the page says so.
 """
 
-import tda.interruption  # noqa: F401
-
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tda import paths
-from tda.analysis import report
-from tda.errors import UserError, guarded
-from tda.experiments import Experiment
-from tda.report import final, images, page
-from tda.store import experiments_with_scores
+from bayestda.errors import UserError
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import report
+from bayestda.experiments.grid import Experiment
+from bayestda.experiments.report import final, images, page
+from bayestda.experiments.results import experiments_with_scores
+from bayestda.experiments.terminal import guarded
 
 
 def main() -> None:

@@ -7,17 +7,16 @@ Writes  results/<experiment>/summary.md
 Takes 2 s.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
 import pandas as pd
 
-from tda import paths, store
-from tda.analysis import main
-from tda.errors import UserError
-from tda.experiments import METHODS, Experiment
-from tda.figures.sources import read_table
+from bayestda.errors import UserError
+from bayestda.experiments import paths
+from bayestda.experiments.analysis import main
+from bayestda.experiments.figures.read_tables import read_table
+from bayestda.experiments.grid import METHODS, Experiment
+from bayestda.files import atomic
 
 HEADER = (
     "method", "mean p", "p < .05", "q < .05", "same sign",
@@ -36,7 +35,7 @@ def analyse(experiment: Experiment) -> list[Path]:
             f"`snakemake --cores all {experiment.name}`"
         ) from error
     path = folder / "summary.md"
-    store.write_whole(path, lambda file: file.write_text(text))
+    atomic.write_whole(path, lambda file: file.write_text(text))
     print(f"\n{text}")
     return [path, *sorted(paths.figure(experiment.name, "x").parent.glob("*.png"))]
 
@@ -88,7 +87,7 @@ def from_reliability(experiment: Experiment, method: str, quantity: str, scope: 
     found = table[
         (table["method"] == method) & (table["quantity"] == quantity) & (table["scope"] == scope)
     ]
-    return "" if found.empty else aligned_interval(found.iloc[0])
+    return "" if found.empty else interval(found.iloc[0][["value", "low", "high"]])
 
 
 def with_loo(experiment: Experiment, method: str, kind: str) -> str:
@@ -101,13 +100,7 @@ def with_loo(experiment: Experiment, method: str, kind: str) -> str:
         & (table["kind"] == kind)
         & (table["scope"] == "all_pairs")
     ]
-    return "" if found.empty else aligned_interval(found.iloc[0])
-
-
-def aligned_interval(found: pd.Series) -> str:
-    """In the sign at which positive means that both methods find the same examples helpful."""
-    value, low, high, aligned = found[["value", "low", "high", "aligned"]]
-    return interval((aligned, *((low, high) if aligned == value else (-high, -low))))
+    return "" if found.empty else interval(found.iloc[0][["value", "low", "high"]])
 
 
 def interval(values) -> str:

@@ -18,17 +18,15 @@ as a multiple of the sum above.
 Takes 7 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
-import tda.interruption  # noqa: F401
-
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from tda import statistics
-from tda.analysis import finite_scores, main, methods, write_table
-from tda.errors import UserError
-from tda.experiments import Experiment
+from bayestda import statistics
+from bayestda.errors import UserError
+from bayestda.experiments.analysis import finite_scores, main, methods, write_table
+from bayestda.experiments.grid import Experiment
 
 
 def analyse(experiment: Experiment) -> list[Path]:

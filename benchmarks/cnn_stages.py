@@ -33,12 +33,13 @@ import torch
 from report import publish, seconds
 from torch import Tensor
 
-from tda.errors import UserError, guarded
-from tda.experiments import Experiment
-from tda.flag_types import count
-from tda.stages.context import Context, Options, default_jobs
-from tda.stages.gradients import DAMPINGS
-from tda.stages.runner import settle_process
+from bayestda.errors import UserError
+from bayestda.experiments.flags import count
+from bayestda.experiments.grid import Experiment
+from bayestda.experiments.stages.context import Context, Options, default_jobs
+from bayestda.experiments.stages.gradients import DAMPINGS
+from bayestda.experiments.stages.runner import settle_process
+from bayestda.experiments.terminal import guarded
 
 EXPERIMENT = Experiment("cnn2", "mnist3", 10)
 

@@ -24,16 +24,18 @@ import torch
 from report import publish, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
-from tda.ensemble import losses, matmul_precision, train
-from tda.errors import UserError, guarded
-from tda.experiments import Experiment
-from tda.filters import ridge
-from tda.flag_types import count
-from tda.gradients import SampleGradients
-from tda.methods.grad_dot import grad_dot
-from tda.methods.influence import filtered_influence
-from tda.methods.loo import removals
-from tda.stages.context import Context, Options, choose_device
+from bayestda.curvature.filters import ridge
+from bayestda.errors import UserError
+from bayestda.experiments.flags import count
+from bayestda.experiments.grid import Experiment
+from bayestda.experiments.stages.context import Context, Options, choose_device
+from bayestda.experiments.terminal import guarded
+from bayestda.gradients.sample import SampleGradients
+from bayestda.methods.grad_dot import grad_dot
+from bayestda.methods.influence import filtered_influence
+from bayestda.model.precision import matmul_precision
+from bayestda.retraining.leave_one_out import removals
+from bayestda.training.loop import losses, train
 
 MATMUL_SIZE = {"cpu": 2048, "cuda": 8192}
 

@@ -28,22 +28,22 @@ import torch
 from report import publish
 from torch import nn
 
-from tda.changes import Change
-from tda.curvature import GaussNewton
-from tda.errors import guarded
-from tda.experiments import Recipe
-from tda.filters import ridge
-from tda.final_model import PROTOCOLS
-from tda.flag_types import count
-from tda.further_training import Course, GoldStandard
-from tda.gradients import SampleGradients
-from tda.networks import seeded
-from tda.networks.mlp import mlp
-from tda.objective import Regression
-from tda.stages.approximation import DAMPINGS, LISSA_BATCH, LISSA_STEPS
-from tda.stages.runner import settle_process
-from tda.streams import collected
-from tda.tabular import Split, load
+from bayestda.curvature.filters import ridge
+from bayestda.curvature.gauss_newton import GaussNewton
+from bayestda.experiments.data.tables import Split, load
+from bayestda.experiments.final_models import PROTOCOLS
+from bayestda.experiments.flags import count
+from bayestda.experiments.networks import seeded
+from bayestda.experiments.networks.mlp import mlp
+from bayestda.experiments.stages.approximation import DAMPINGS, LISSA_BATCH, LISSA_STEPS
+from bayestda.experiments.stages.runner import settle_process
+from bayestda.experiments.terminal import guarded
+from bayestda.gradients.blocks import collected
+from bayestda.gradients.sample import SampleGradients
+from bayestda.model.objective import Regression
+from bayestda.retraining.data_changes import Change
+from bayestda.retraining.further_training import Course, GoldStandard
+from bayestda.training.recipe import Recipe
 
 SEEDS, SLICE, CG_STEPS, DAMPING = 10, 2, 100, 0.1
 

@@ -25,10 +25,11 @@ from report import publish
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import tda
-from tda.errors import UserError, guarded
-from tda.flag_types import count
-from tda.posterior import Posterior
+import bayestda as tda
+from bayestda.errors import UserError
+from bayestda.experiments.flags import count
+from bayestda.experiments.terminal import guarded
+from bayestda.training.posterior import Posterior
 
 SHAPES = ((20,), (200,), (130, 140))  # 201, 2,001 and 19,651 parameters
 CHUNKS = (1000, 100, 50)

@@ -5,16 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tda.ensemble import train
-from tda.gradients import SampleGradients
-from tda.methods.ats import additional_training_step, step_recipe
-from tda.methods.grad_cos import grad_cos
-from tda.methods.grad_dot import grad_dot
-from tda.methods.lissa import PUBLISHED, lissa_influence
-from tda.methods.loo import removals, retrained_losses
-from tda.stages.context import Context
-from tda.stages.context import context as context_of
-from tda.stages.gradients import DAMPINGS, influence_scores
+from bayestda.experiments.stages.context import Context
+from bayestda.experiments.stages.context import context as context_of
+from bayestda.experiments.stages.gradients import DAMPINGS, influence_scores
+from bayestda.gradients.sample import SampleGradients
+from bayestda.methods.grad_cos import grad_cos
+from bayestda.methods.grad_dot import grad_dot
+from bayestda.methods.lissa import PUBLISHED, lissa_influence
+from bayestda.retraining.additional_step import additional_training_step, step_recipe
+from bayestda.retraining.leave_one_out import removals, retrained_losses
+from bayestda.training.loop import train
 
 
 def train_run_of(key: tuple) -> Tensor:

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-import tda
-from tda import data
-from tda.experiments import Experiment
-from tda.networks.cnn import cnn2
+import bayestda as tda
+from bayestda.experiments.data import subsets
+from bayestda.experiments.grid import Experiment
+from bayestda.experiments.networks.cnn import cnn2
 
 CLASSES = 10
 SEED = 42
@@ -58,7 +58,7 @@ def digits_mlp() -> Case:
 def mnist3_cnn2() -> Case:
     """CNN2 on MNIST3 with 50 per class, the paper's recipe: 150 training and 900 test images."""
     experiment = Experiment("cnn2", "mnist3", 50)
-    split = data.load(experiment)
+    split = subsets.load(experiment)
     sides = ((part.x, part.y) for part in (split.train, split.test))
     return _trained("MNIST3 CNN2", *sides, experiment.recipe)
 

@@ -12,8 +12,8 @@ from peer_sides.settings import settings
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
 
-from tda.errors import UserError
-from tda.objective import margin
+from bayestda.errors import UserError
+from bayestda.model.objective import margin
 
 EXPLICIT = 5000  # parameters up to which a Hessian is formed
 EVERY = 10  # of how many training examples one is solved for, where it is not
@@ -116,8 +116,8 @@ def _hessian(case: Case) -> Tensor:
 
 def _solved(case: Case, train_NP: Tensor, damping: float) -> Tensor:
     """(H + λ)⁻¹ ∇L(z_j) [N P]; the residual is of a Hessian-vector product written apart."""
-    from tda.curvature import training_products
-    from tda.methods.conjugate_gradients import conjugate_gradients
+    from bayestda.curvature.conjugate_gradients import conjugate_gradients
+    from bayestda.curvature.gauss_newton import training_products
 
     products = training_products(gradients_of(case), "hessian")
     solved_NP = conjugate_gradients(

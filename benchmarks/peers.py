@@ -39,8 +39,9 @@ from report import publish
 from safetensors import safe_open
 from torch import Tensor
 
-from tda.errors import UserError, guarded
-from tda.flag_types import count
+from bayestda.errors import UserError
+from bayestda.experiments.flags import count
+from bayestda.experiments.terminal import guarded
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from tda.examples import Data
-from tda.experiments import Recipe
-from tda.methods.ats import step_recipe
-from tda.methods.lissa import PUBLISHED
-from tda.networks.cnn import PooledGELU
+from bayestda.experiments.networks.cnn import PooledGELU
+from bayestda.methods.lissa import PUBLISHED
+from bayestda.model.examples import Data
+from bayestda.retraining.additional_step import step_recipe
+from bayestda.training.recipe import Recipe
 
 TEST_BATCH = 64
 

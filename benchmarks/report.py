@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from bayestda.files import atomic
+
 
 def seconds(work: Callable[[], object], device: str = "cpu", repeats: int = 1) -> float:
     """Median wall time of ``work`` in seconds; on a GPU until its last kernel has ended."""
@@ -46,11 +48,9 @@ def publish(table: pd.DataFrame, notes: list[str], output: Path | None) -> None:
     csv = table.to_csv(index=False, float_format="%.6g")
     print(f"{text}\n{csv}", end="")
     if output is not None:
-        from tda import store  # needs xarray, which is not on every machine with a GPU
-
         for ending, content in ((".md", text), (".csv", csv)):
             path = output.with_name(output.name + ending)
-            store.write_whole(path, lambda file, content=content: file.write_text(content))
+            atomic.write_whole(path, lambda file, content=content: file.write_text(content))
 
 
 def _cell(value: object) -> str:

@@ -27,10 +27,12 @@ import torch
 from report import publish
 from torch import Tensor, nn
 
-import tda
-from tda import gradients, networks
-from tda.errors import UserError, guarded
-from tda.flag_types import count
+import bayestda as tda
+from bayestda.errors import UserError
+from bayestda.experiments import networks
+from bayestda.experiments.flags import count
+from bayestda.experiments.terminal import guarded
+from bayestda.gradients import sample
 
 Data = tuple[Tensor, Tensor]
 METHODS: dict[str, dict] = {
@@ -137,13 +139,13 @@ def measure(system: System, method: str, num_train: int, folder: Path) -> dict[s
 def _counted() -> list[int]:
     """A list that fills with the sizes of batches whose gradients are taken."""
     taken: list[int] = []
-    capture = gradients.capture
+    capture = sample.capture
 
     def counting(network, objective, x_B, *others):
         taken.append(len(x_B))
         return capture(network, objective, x_B, *others)
 
-    gradients.capture = counting
+    sample.capture = counting
     return taken
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from tda.examples import Data
-from tda.experiments import Recipe
+from bayestda.model.examples import Data
+from bayestda.training.recipe import Recipe
 
 
 def further_losses(

@@ -26,24 +26,26 @@ from report import publish, seconds
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tda.ensemble import losses, matmul_precision, train
-from tda.errors import guarded
-from tda.examples import Data
-from tda.experiments import VIT_GRID, Recipe, seeds
-from tda.filters import ridge
-from tda.flag_types import count
-from tda.gradients import SampleGradients, output_cotangents, value_cotangents
-from tda.hooks import capture, simple_layers
-from tda.members import Members, data_order
-from tda.memory import budget_bytes
-from tda.methods.grad_cos import grad_cos
-from tda.methods.grad_dot import grad_dot
-from tda.methods.influence import filtered_influence
-from tda.networks import pretrained
-from tda.networks.vit import ViT
-from tda.objective import Classification
-from tda.parameters import Parameters
-from tda.rows import MAX_BLOCK
+from bayestda.curvature.filters import ridge
+from bayestda.experiments.flags import count
+from bayestda.experiments.grid import VIT_GRID, seeds
+from bayestda.experiments.networks import pretrained
+from bayestda.experiments.networks.vit import ViT
+from bayestda.experiments.terminal import guarded
+from bayestda.gradients.factored import MAX_BLOCK
+from bayestda.gradients.hooks import capture, simple_layers
+from bayestda.gradients.sample import SampleGradients, output_cotangents, value_cotangents
+from bayestda.methods.grad_cos import grad_cos
+from bayestda.methods.grad_dot import grad_dot
+from bayestda.methods.influence import filtered_influence
+from bayestda.model.examples import Data
+from bayestda.model.objective import Classification
+from bayestda.model.parameters import Parameters
+from bayestda.model.precision import matmul_precision
+from bayestda.training.loop import losses, train
+from bayestda.training.members import Members, data_order
+from bayestda.training.memory import budget_bytes
+from bayestda.training.recipe import Recipe
 
 NUM_TEST = {"mnist3": 900, "cifar10": 500}
 RECIPE = VIT_GRID[-1].recipe  # of CIFAR10; experiments differ in their epochs only

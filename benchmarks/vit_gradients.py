@@ -26,17 +26,18 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
-from tda import data
-from tda.errors import UserError, guarded
-from tda.experiments import Experiment
-from tda.flag_types import count
-from tda.gradients import value_cotangents
-from tda.hooks import capture, simple_layers
-from tda.networks import pretrained
-from tda.networks.vit import ViT
-from tda.objective import Classification
-from tda.parameters import Parameters
-from tda.rows import MAX_BLOCK, Factored, Rows
+from bayestda.errors import UserError
+from bayestda.experiments.data import subsets
+from bayestda.experiments.flags import count
+from bayestda.experiments.grid import Experiment
+from bayestda.experiments.networks import pretrained
+from bayestda.experiments.networks.vit import ViT
+from bayestda.experiments.terminal import guarded
+from bayestda.gradients.factored import MAX_BLOCK, Factored, Rows
+from bayestda.gradients.hooks import capture, simple_layers
+from bayestda.gradients.sample import value_cotangents
+from bayestda.model.objective import Classification
+from bayestda.model.parameters import Parameters
 
 SOURCE = "vit_small"
 TOLERANCE = 1e-9  # of float64 gradients
@@ -67,7 +68,7 @@ class Pixels(pretrained.Inputs):
 def load(task: str, num_per_class: int, seed: int) -> Case:
     """vit_small after some steps on the training images: then no adapter's gradient is 0."""
     experiment = Experiment(SOURCE, task, num_per_class)
-    train = data.load(experiment, "cpu", Pixels(SOURCE, "cpu")).train
+    train = subsets.load(experiment, "cpu", Pixels(SOURCE, "cpu")).train
     network = pretrained.lora_vit(SOURCE, seed).eval()
     case = case_of(network, train.x, train.y)
     _fine_tune(case, steps=5)

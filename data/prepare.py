@@ -18,14 +18,13 @@ Writes  data/<task>/{train,test}.parquet and data/checksums.json; with --new_sub
 Takes   1 s (mnist: 3 s) from a local folder on 2 CPU cores; from elsewhere the download, too
 """
 
-import tda.interruption  # noqa: F401
-
 import argparse
 from pathlib import Path
 
-from tda import adoption, experiments, preparation, sentences, tabular
-from tda.errors import guarded
-from tda.flag_types import count, index
+from bayestda.experiments import tasks
+from bayestda.experiments.data import prepare, prepare_tables, sentences, tables
+from bayestda.experiments.flags import count, index
+from bayestda.experiments.terminal import guarded
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,14 +35,14 @@ def main(argv: list[str] | None = None) -> None:
 def made(args: argparse.Namespace) -> Path:
     """The folder that was asked for."""
     if args.task == "heloc":
-        return adoption.adopt(args.task, Path(args.source))
+        return prepare_tables.adopt(args.task, Path(args.source))
     if args.task == "folktables":
-        return adoption.adopt_census(args.source)
+        return prepare_tables.adopt_census(args.source)
     if args.task == "sst2":
         return sentences.adopt(args.source)
     if args.new_subset is None:
-        return preparation.rebuild(args.task, args.source)
-    return preparation.new_subset(
+        return prepare.rebuild(args.task, args.source)
+    return prepare.new_subset(
         args.task, args.source, args.new_subset, args.num_per_class, args.num_test_per_class
     )
 
@@ -54,7 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--task", required=True, choices=[*experiments.TASKS, *tabular.FROM_FILE, "sst2"])
+    add("--task", required=True, choices=[*tasks.TASKS, *tables.FROM_FILE, "sst2"])
     add(
         "--source",
         default="hub",

@@ -11,8 +11,6 @@ Writes  models/vit_small/                            weights, processor, card
 Takes   20 minutes on 2 CPU cores
 """
 
-import tda.interruption  # noqa: F401
-
 import hashlib
 import json
 import time
@@ -31,10 +29,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tda import images, paths, sources, store
-from tda.errors import guarded
-from tda.networks.pretrained import transformers
-from tda.networks.vit import ViT
+from bayestda.experiments import paths, results
+from bayestda.experiments.data import images, sources
+from bayestda.experiments.networks.pretrained import transformers
+from bayestda.experiments.networks.vit import ViT
+from bayestda.experiments.terminal import guarded
+from bayestda.files import atomic
 
 TASKS = ("mnist", "cifar10")
 ARCHITECTURE = {
@@ -83,7 +83,7 @@ def main() -> None:
     classifier.save_pretrained(output)
     processor.save_pretrained(output)
     weights = (output / "model.safetensors").read_bytes()
-    store.write_bytes(output / "README.md", card(progress, train, accuracy, weights).encode())
+    atomic.write_bytes(output / "README.md", card(progress, train, accuracy, weights).encode())
     progress.file.unlink()
 
 
@@ -142,12 +142,12 @@ class Progress:
         }
         whole = {name: tensor.contiguous() for name, tensor in (tensors | moments).items()}
         state = {"epoch": self.epoch, "seconds": self.seconds, "settings": self.settings}
-        store.write_bytes(self.file, save(whole, {"state": json.dumps(state)}))
+        atomic.write_bytes(self.file, save(whole, {"state": json.dumps(state)}))
 
     def _resume(self) -> None:
         with safe_open(self.file, "pt") as opened:
             state = json.loads(opened.metadata()["state"])
-        store.check_settings(self.file, state["settings"], self.settings)
+        results.check_settings(self.file, state["settings"], self.settings)
         tensors = load_file(self.file)
         for name, p in self.classifier.named_parameters():
             p.data.copy_(tensors[name])

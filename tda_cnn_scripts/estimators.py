@@ -7,8 +7,8 @@ Writes  results/cnn2_mnist3_10pc/estimators/<seed>.nc
 Takes   25 minutes of CPU time (ten seeds)
 """
 
-from tda.cli import run_script
-from tda.stages.estimators import Estimators, add_flags
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.estimators import Estimators, add_flags
 
 if __name__ == "__main__":
     run_script(__doc__, Estimators(), "cnn", add_flags)

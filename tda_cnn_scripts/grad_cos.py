@@ -7,8 +7,8 @@ Writes  results/cnn2_mnist3_10pc/scores/grad_cos/<seed>.nc
 Takes   18 s on 2 CPU cores (ten seeds)
 """
 
-from tda.cli import run_script
-from tda.stages.gradients import GradientScores, add_flags
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.gradients import GradientScores, add_flags
 
 if __name__ == "__main__":
     run_script(__doc__, GradientScores("grad_cos"), "cnn", add_flags)

@@ -13,20 +13,19 @@ Writes  results/distributional_cifar10_pruning/samples.nc
 Takes   4 min 16 s on one core
 """
 
-import tda.interruption  # noqa: F401
-
 from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 import xarray as xr
 
-import tda
-from tda import data, ensemble
-from tda.examples import Data
-from tda.experiments import Experiment
-from tda.networks import cnn2
-from tda.stages.distributional import run_script
+import bayestda as tda
+from bayestda.experiments.data import subsets
+from bayestda.experiments.grid import Experiment
+from bayestda.experiments.networks import cnn2
+from bayestda.experiments.stages.distributional import run_script
+from bayestda.model.examples import Data
+from bayestda.training import loop
 
 EXPERIMENT = Experiment("cnn2", "cifar10", 10)
 RECIPE = replace(EXPERIMENT.recipe, keep=1)
@@ -37,7 +36,7 @@ RULES = ("single", "averaged", "random")
 
 def make(num_runs: int) -> xr.Dataset:
     """Scores, and loss and accuracy without the images that each rule removes."""
-    split, seeds = data.load(EXPERIMENT), range(2 * num_runs)
+    split, seeds = subsets.load(EXPERIMENT), range(2 * num_runs)
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(len(split.test)))
     validation, test = (split.test.take(part) for part in shuffled.tensor_split([NUM_VALIDATION]))
     first, second = (
@@ -88,8 +87,8 @@ def trained_without(
     weight_RN = torch.from_numpy(1.0 - removed_RN).float()
     members = training.members(seed, weight_RN, train.y.device)
     found = []
-    for _, theta_CRP in ensemble.train(template, OBJECTIVE, train, RECIPE, members):
-        output_MK = ensemble.output(template, OBJECTIVE, theta_CRP[-1], test)[0]
+    for _, theta_CRP in loop.train(template, OBJECTIVE, train, RECIPE, members):
+        output_MK = loop.output(template, OBJECTIVE, theta_CRP[-1], test)[0]
         loss_M, right_M = OBJECTIVE.loss(output_MK, test.y), output_MK.argmax(-1) == test.y
         found.append((float(loss_M.mean()), float(right_M.double().mean())))
     return np.array(found).T
@@ -102,5 +101,5 @@ SETTINGS = {
 
 if __name__ == "__main__":
     run_script(
-        __doc__, "cifar10_pruning", SETTINGS, make, runs=10, data=lambda: data.load(EXPERIMENT)
+        __doc__, "cifar10_pruning", SETTINGS, make, runs=10, data=lambda: subsets.load(EXPERIMENT)
     )

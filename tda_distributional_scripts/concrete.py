@@ -12,18 +12,16 @@ Writes  results/distributional_concrete/samples.nc
 Takes   51 s of CPU time for 100 runs, on one core
 """
 
-import tda.interruption  # noqa: F401
-
 from dataclasses import asdict
 
 import numpy as np
 import xarray as xr
 from torch import Tensor, nn
 
-import tda
-from tda import tabular
-from tda.posterior import Posterior
-from tda.stages.distributional import counts_up_to, run_script
+import bayestda as tda
+from bayestda.experiments.data import tables
+from bayestda.experiments.stages.distributional import counts_up_to, run_script
+from bayestda.training.posterior import Posterior
 
 RECIPE = tda.Recipe(epochs=20, batch_size=64, lr=0.1, weight_decay=1e-3, optimizer="sgd", keep=1)
 WIDTH, NUM_GROUPS, SHARE, NUM_QUERIES, CHUNK = 16, 24, 0.05, 10, 200
@@ -43,7 +41,7 @@ def output(output_BK: Tensor, _y_B: Tensor) -> Tensor:
 
 def make(num_runs: int) -> xr.Dataset:
     """Samples before and after every removal, predicted and retrained."""
-    split = tabular.load("concrete")
+    split = tables.load("concrete")
     queries = split.test.take(slice(0, NUM_QUERIES))
     removed_GN = np.random.default_rng(0).random((NUM_GROUPS, len(split.train))) < SHARE
     objective, seeds = tda.Regression(measurement=output), range(2 * num_runs)
@@ -107,4 +105,4 @@ SETTINGS = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    run_script(__doc__, "concrete", SETTINGS, make, runs=100, data=lambda: tabular.load("concrete"))
+    run_script(__doc__, "concrete", SETTINGS, make, runs=100, data=lambda: tables.load("concrete"))

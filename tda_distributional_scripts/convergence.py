@@ -12,8 +12,6 @@ Writes  results/distributional_convergence/samples.nc
 Takes   25 s of CPU time for 6 runs, on one core
 """
 
-import tda.interruption  # noqa: F401
-
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -21,10 +19,10 @@ import torch
 import xarray as xr
 from torch import nn
 
-import tda
-from tda import tabular
-from tda.posterior import Posterior
-from tda.stages.distributional import run_script
+import bayestda as tda
+from bayestda.experiments.data import tables
+from bayestda.experiments.stages.distributional import run_script
+from bayestda.training.posterior import Posterior
 
 RATES, EPOCHS = (0.3, 0.1, 0.03), (1, 2, 4, 8, 16, 32, 64, 128)
 NUM_TRAIN, NUM_REMOVED, NUM_QUERIES, WIDTH = 160, 40, 10, 8
@@ -40,7 +38,7 @@ def build() -> nn.Module:
 
 def make(num_runs: int) -> xr.Dataset:
     """Shifts by rate and method, dims (rate, method, seed, checkpoint, train, test)."""
-    split = tabular.load("concrete", dtype=torch.float64)
+    split = tables.load("concrete", dtype=torch.float64)
     data = split.train.take(slice(0, NUM_TRAIN)), split.test.take(slice(0, NUM_QUERIES))
     by_rate = [shifts_at(rate, data, range(num_runs)) for rate in RATES]
     return xr.Dataset({"shift": xr.concat(by_rate, "rate").assign_coords(rate=list(RATES))})
@@ -92,6 +90,4 @@ SETTINGS = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    run_script(
-        __doc__, "convergence", SETTINGS, make, runs=6, data=lambda: tabular.load("concrete")
-    )
+    run_script(__doc__, "convergence", SETTINGS, make, runs=6, data=lambda: tables.load("concrete"))

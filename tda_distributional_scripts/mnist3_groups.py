@@ -11,17 +11,15 @@ Writes  results/distributional_mnist3_groups/samples.nc
 Takes   58 s of CPU time, on one core
 """
 
-import tda.interruption  # noqa: F401
-
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-import tda
-from tda.examples import Data
-from tda.stages import margins
-from tda.stages.distributional import run_script
+import bayestda as tda
+from bayestda.experiments.stages import margins
+from bayestda.experiments.stages.distributional import run_script
+from bayestda.model.examples import Data
 
 CLUSTER, NUM_RANDOM = 4, 3
 

@@ -24,15 +24,13 @@ Writes  results/distributional_mnist3_spread/samples.nc
 Takes   22 minutes of CPU time, on one core
 """
 
-import tda.interruption  # noqa: F401
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-import tda
-from tda.stages import margins
-from tda.stages.distributional import run_script
+import bayestda as tda
+from bayestda.experiments.stages import margins
+from bayestda.experiments.stages.distributional import run_script
 
 NUM_QUERIES, NUM_TOP, NUM_CONTROLS, NUM_FILTERED = 60, 3, 5, 40
 TAIL, RESAMPLES = 0.1, 100

@@ -12,8 +12,6 @@ Writes  results/distributional_regression_1d/samples.nc
 Takes   36 s on one busy CPU core
 """
 
-import tda.interruption  # noqa: F401
-
 from dataclasses import asdict
 
 import numpy as np
@@ -21,8 +19,8 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-import tda
-from tda.stages.distributional import run_script
+import bayestda as tda
+from bayestda.experiments.stages.distributional import run_script
 
 RECIPE = tda.Recipe(
     epochs=100, batch_size=21, lr=0.01, weight_decay=0.0, optimizer="sgd", momentum=0.9, keep=1

@@ -7,8 +7,8 @@ Writes  results/vit_small_mnist3_10pc/scores/ats/<seed>.nc
 Takes   4 minutes on 2 CPU cores (ten seeds)
 """
 
-from tda.cli import run_script
-from tda.stages.retraining import AdditionalStep, add_ats_flags
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.retraining import AdditionalStep, add_ats_flags
 
 if __name__ == "__main__":
     run_script(__doc__, AdditionalStep(), "vit", add_ats_flags)

@@ -7,8 +7,8 @@ Writes  results/vit_small_mnist3_10pc/estimators/<seed>.nc
 Takes   2.7 minutes of CPU time (ten seeds), on cores that are shared 4 minutes
 """
 
-from tda.cli import run_script
-from tda.stages.estimators import Estimators, add_flags
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.estimators import Estimators, add_flags
 
 if __name__ == "__main__":
     run_script(__doc__, Estimators(), "vit", add_flags)

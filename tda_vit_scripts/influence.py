@@ -7,8 +7,8 @@ Writes  results/vit_small_mnist3_10pc/scores/influence/<seed>.nc
 Takes   40 s on 2 CPU cores (ten seeds), with --also grad_dot grad_cos
 """
 
-from tda.cli import run_script
-from tda.stages.gradients import GradientScores, add_flags
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.gradients import GradientScores, add_flags
 
 if __name__ == "__main__":
     run_script(__doc__, GradientScores("influence"), "vit", add_flags)

@@ -7,8 +7,8 @@ Writes  results/vit_small_mnist3_10pc/scores/loo/<seed>.nc
 Takes   4 minutes on 2 CPU cores (ten seeds)
 """
 
-from tda.cli import run_script
-from tda.stages.retraining import LeaveOneOut, add_loo_flags
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.retraining import LeaveOneOut, add_loo_flags
 
 if __name__ == "__main__":
     run_script(__doc__, LeaveOneOut(), "vit", add_loo_flags)

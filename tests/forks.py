@@ -4,8 +4,18 @@ import multiprocessing
 
 SERVER = multiprocessing.get_context("forkserver")
 IMPORTED = [
-    "torch", "xarray", "h5netcdf", "tda.cli", "tda.analysis", "tda.preparation", "tda.attribution",
-    "tda.distributional.influence", "tda.statistics", "tda.stages.retraining",
-    "tda.stages.gradients", "tda.stages.training", "tda.stages.estimators",
-]  # fmt: skip
+    "torch",
+    "xarray",
+    "h5netcdf",
+    "bayestda.experiments.stages.cli",
+    "bayestda.experiments.analysis",
+    "bayestda.experiments.data.prepare",
+    "bayestda.scores.attribution",
+    "bayestda.distributional.influence",
+    "bayestda.statistics",
+    "bayestda.experiments.stages.retraining",
+    "bayestda.experiments.stages.gradients",
+    "bayestda.experiments.stages.training",
+    "bayestda.experiments.stages.estimators",
+]
 SERVER.set_forkserver_preload(IMPORTED)

@@ -3,8 +3,8 @@
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.examples import rows_of
-from tda.objective import Classification
+from bayestda.model.examples import rows_of
+from bayestda.model.objective import Classification
 
 
 def leaves(network):

@@ -7,11 +7,19 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tda import paths, store
-from tda.experiments import Experiment, Run
+from bayestda.experiments import paths, results
+from bayestda.experiments.grid import Experiment, Run
 
 NUM_TRAIN, NUM_TEST, NUM_CHECKPOINTS, NUM_OUTPUTS = 6, 15, 5, 10
 NAME = "cnn2_mnist3_10pc"
+SIGNAL = np.random.default_rng(0).normal(size=(NUM_TRAIN, NUM_TEST))
+METHODS = {  # signals that are known: none, one, and its multiples
+    "grad_cos": np.zeros_like(SIGNAL),
+    "loo": SIGNAL,
+    "ats": SIGNAL,
+    "influence": 2 * SIGNAL,
+    "loo_published": 3 * SIGNAL,
+}
 
 
 def write_experiment(
@@ -50,7 +58,7 @@ def write_run(experiment: Experiment, method: str, run: Run, scores: np.ndarray)
     if method == "influence":
         dataset.attrs["default_damping"] = 0.1
     path = paths.scores(experiment.name, method, run.name)
-    store.write_scores(path, dataset, {**experiment.settings(), "method": method})
+    results.write_scores(path, dataset, {**experiment.settings(), "method": method})
 
 
 def coordinates(run: Run) -> dict:
@@ -83,7 +91,7 @@ def write_predictions(name: str, num_wrong: list[int]) -> None:
             for split, labels in given.items()
         }
         path = paths.predictions(experiment.name, run.name)
-        store.write_scores(path, xr.Dataset(logits, coords), experiment.settings())
+        results.write_scores(path, xr.Dataset(logits, coords), experiment.settings())
 
 
 def call(monkeypatch, script: str, *arguments: str) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tda.examples import Data
+from bayestda.model.examples import Data
 
 
 class WithStrangers(nn.Module):

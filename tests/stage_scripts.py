@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from tda import paths, preparation
-from tda.experiments import Experiment
+from bayestda.experiments import paths
+from bayestda.experiments.data import prepare
+from bayestda.experiments.grid import Experiment
 
 TASK, NUM_PER_CLASS = "mnist3s7", 4
 SMALL = Experiment("cnn2", TASK, NUM_PER_CLASS)
@@ -18,7 +19,7 @@ STAGES = ("loo", "ats", "influence", "grad_dot", "grad_cos")
 def make_subset():
     """Draw the small subset below the current root."""
     source = paths.REPOSITORY / "data" / "mnist3"
-    preparation.new_subset("mnist3", str(source), 7, [NUM_PER_CLASS], 10)
+    prepare.new_subset("mnist3", str(source), 7, [NUM_PER_CLASS], 10)
 
 
 def script(name, family="cnn"):

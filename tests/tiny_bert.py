@@ -3,8 +3,8 @@
 import pandas as pd
 import torch
 
-from tda import paths
-from tda.networks.pretrained import transformers
+from bayestda.experiments import paths
+from bayestda.experiments.networks.pretrained import transformers
 
 WORDS = ("a", "bad", "dull", "film", "fine", "great", "is", "it", "movie", "not", "plot", "the")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from tda.networks.pretrained import adapted, transformers
+from bayestda.experiments.networks.pretrained import adapted, transformers
 
 SIZE, HIDDEN = 8, 12  # pixels a side, in patches of 4; features
 

@@ -6,12 +6,12 @@ import torch
 from peer_cases import Case
 from torch import Tensor
 
-import tda
+import bayestda as tda
+from bayestda.gradients.sample import SampleGradients
+from bayestda.methods.trak import Projection
+from bayestda.model.examples import Data
+from bayestda.model.parameters import Parameters
 from peer_sides.settings import Projected, Work, settings
-from tda.examples import Data
-from tda.gradients import SampleGradients
-from tda.methods.trak import Projection
-from tda.parameters import Parameters
 
 
 def attribute(case: Case, method: str, **options: Any) -> Tensor:

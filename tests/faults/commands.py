@@ -12,7 +12,7 @@ from pathlib import Path
 
 from forks import SERVER
 
-from tda import paths
+from bayestda.experiments import paths
 
 PATIENCE = 900  # seconds; only a process that hangs takes as long
 

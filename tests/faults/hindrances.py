@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tda import paths
+from bayestda.experiments import paths
+from bayestda.training import recipe
 
 
 def killed_at_write(number: int, moment: str) -> partial:
@@ -83,10 +84,10 @@ def clock_set_back() -> None:
 
 def short_further_training() -> None:
     """Concrete: 3 epochs for the final model and 2 of further training without 9 examples."""
-    from tda import final_model
+    from bayestda.experiments import final_models
 
-    protocol = final_model.PROTOCOLS["concrete"]
-    final_model.PROTOCOLS["concrete"] = replace(
+    protocol = final_models.PROTOCOLS["concrete"]
+    final_models.PROTOCOLS["concrete"] = replace(
         protocol, training=replace(protocol.training, epochs=3), num_left_out=9, num_evaluated=5,
         further={name: replace(own, epochs=2) for name, own in protocol.further.items()},
     )  # fmt: skip
@@ -94,15 +95,14 @@ def short_further_training() -> None:
 
 def short_recipes() -> None:
     """Recipes that distributional scripts make have 2 epochs at most."""
-    from tda import experiments
 
-    plain = experiments.Recipe.__post_init__
+    plain = recipe.Recipe.__post_init__
 
     def shortened(self) -> None:
         object.__setattr__(self, "epochs", min(self.epochs, 2))
         plain(self)
 
-    experiments.Recipe.__post_init__ = shortened
+    recipe.Recipe.__post_init__ = shortened
 
 
 def tiny_vit(folder: Path) -> partial:
@@ -122,7 +122,7 @@ def planted_scores() -> None:
     from planted_scores import write_scores
     from score_files import write_predictions
 
-    from tda.experiments import Experiment
+    from bayestda.experiments.grid import Experiment
 
     write_scores(Experiment("cnn2", "mnist3", 10), num_runs=3)
     write_predictions("cnn2_mnist3_10pc", [1, 2, 3])

@@ -12,7 +12,7 @@ from commands import Command, run
 from hindrances import planted_scores, short_further_training, short_recipes, tiny_vit
 from safetensors import safe_open
 
-from tda import paths
+from bayestda.experiments import paths
 
 SOURCE = paths.REPOSITORY / "data" / "mnist3"
 SUBSET = ("--num_per_class", 3)

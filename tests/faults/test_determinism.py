@@ -10,7 +10,7 @@ import xarray as xr
 from commands import Command, run
 from stages import SOME, command, each, reference, same
 
-from tda import paths
+from bayestda.experiments import paths
 
 heavy = pytest.mark.heavy
 

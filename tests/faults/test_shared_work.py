@@ -13,8 +13,10 @@ import pytest
 from commands import Running
 from stages import command, each, leftovers, reference
 
-from tda import cli, paths, store
-from tda.errors import INTERRUPTED, guarded
+from bayestda.experiments import paths
+from bayestda.experiments.stages import cli
+from bayestda.experiments.terminal import INTERRUPTED, guarded
+from bayestda.files import atomic
 
 heavy = pytest.mark.heavy
 
@@ -39,7 +41,7 @@ def test_a_folder_of_parts_that_vanishes_while_a_part_is_written(tmp_path, monke
         return plain(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", written)
-    store.write_bytes(target, b"content")
+    atomic.write_bytes(target, b"content")
     assert target.read_bytes() == b"content"
 
 
@@ -48,11 +50,11 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    left, kept = (store._temporary(target, process.pid) for process in (dead, living))
-    elsewhere = left.with_name(left.name.replace(store._HOST, "another-machine"))
+    left, kept = (atomic._temporary(target, process.pid) for process in (dead, living))
+    elsewhere = left.with_name(left.name.replace(atomic._HOST, "another-machine"))
     for file in (left, kept, elsewhere):
         file.write_bytes(b"half")
-    store.write_bytes(target, b"content")
+    atomic.write_bytes(target, b"content")
     living.communicate(b"\n")
     assert sorted(tmp_path.iterdir()) == sorted([target, kept, elsewhere])
 
@@ -122,8 +124,8 @@ def test_ctrl_c_while_a_script_imports_is_one_line(script, seconds, tmp_path, mo
 
 @pytest.mark.parametrize("folder", ["analysis", "tda_distributional_scripts", "data"])
 def test_scripts_that_import_for_long_are_interruptible_from_the_first_import_on(folder):
-    """Stages of the other folders import tda.cli first, and that does the same."""
+    """Stages of the other folders import the command line first, and that does the same."""
     for file in [*(paths.REPOSITORY / folder).glob("*.py"), Path(cli.__file__)]:
         first = next(node for node in ast.parse(file.read_text()).body
                      if isinstance(node, ast.Import | ast.ImportFrom))  # fmt: skip
-        assert ast.unparse(first) == "import tda.interruption", file
+        assert ast.unparse(first) == "import bayestda.experiments.terminal", file

@@ -10,7 +10,7 @@ from commands import run
 from hindrances import clock_set_back, little_memory
 from stages import SOME, command, each, reference
 
-from tda import paths
+from bayestda.experiments import paths
 
 heavy = pytest.mark.heavy
 RUN_FROM = (  # PYTHONPATH cannot name a folder with a colon

@@ -20,8 +20,9 @@ sys.path[1:1] = [str(Path(__file__).resolve().parents[up]) for up in (1, 2)]
 
 import reader  # noqa: E402
 
-from tda import seals, store  # noqa: E402
-from tda.errors import UserError  # noqa: E402
+from bayestda.errors import UserError  # noqa: E402
+from bayestda.experiments import results  # noqa: E402
+from bayestda.files import checksums  # noqa: E402
 
 reader.CPU_SECONDS = 5
 KINDS = {"one flipped bit": 1, "16 bytes overwritten": 16}
@@ -32,8 +33,8 @@ def written(folder: Path) -> bytes:
     score = np.random.default_rng(0).normal(size=(1, 2, 4, 5)).astype("f4")
     coords = {"seed": [446], "checkpoint": [1, 2], "train": [3, 4, 5, 9], "test": np.arange(5)}
     dataset = xr.Dataset({"score": (("seed", "checkpoint", "train", "test"), score)}, coords)
-    store.write_scores(folder / "whole.nc", dataset, {"method": "loo"})
-    return (folder / "whole.nc").read_bytes()[: -len(seals.sealed(b""))]
+    results.write_scores(folder / "whole.nc", dataset, {"method": "loo"})
+    return (folder / "whole.nc").read_bytes()[: -len(checksums.sealed(b""))]
 
 
 def compared(whole: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from forks import SERVER
 
-from tda.errors import UserError
+from bayestda.errors import UserError
 
 CPU_SECONDS = 20  # for one file; what is busy as long hangs
 MEMORY = 3 * 2**30  # bytes of address space, which no damaged file may fill

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stage_scripts import run_path
 
-from tda import adoption, paths, preparation, sentences, sources
-from tda.errors import UserError
-from tda.networks import bert, pretrained
-from tda.stages import distributional, runner
+from bayestda.errors import UserError
+from bayestda.experiments import paths
+from bayestda.experiments.data import prepare, prepare_tables, sentences, sources
+from bayestda.experiments.networks import bert, pretrained
+from bayestda.experiments.stages import distributional, runner
 
 EACH = max(4, int(os.environ.get("FUZZ", "2000")) // 500)  # inputs of a script
 SAME = "FUZZ" not in os.environ
@@ -99,9 +100,9 @@ def no_work(monkeypatch, tmp_path):
     monkeypatch.setattr(pretrained, "_classifier", refused)
     monkeypatch.setattr(bert, "tokenizer", refused)
     monkeypatch.setattr(sentences, "_from_source", refused)
-    monkeypatch.setattr(preparation, "_write", lambda *_: None)
+    monkeypatch.setattr(prepare, "_write", lambda *_: None)
     for name in ("adopt", "adopt_census"):
-        monkeypatch.setattr(adoption, name, refused)
+        monkeypatch.setattr(prepare_tables, name, refused)
 
 
 @pytest.mark.usefixtures("no_work")

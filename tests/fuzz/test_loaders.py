@@ -17,10 +17,11 @@ from image_folders import random_images, write_file
 from reader import Reader
 from safetensors.torch import save
 
-from tda import checkpoints, experiments, paths, preparation, sentences, store, tabular
-from tda.experiments import Experiment
-from tda.images import read_images, read_index_list
-from tda.parameters import Parameters
+from bayestda.experiments import checkpoints, grid, paths, results
+from bayestda.experiments.data import prepare, sentences, tables
+from bayestda.experiments.data.images import read_images, read_index_list
+from bayestda.experiments.grid import Experiment
+from bayestda.model.parameters import Parameters
 
 TOTAL = int(os.environ.get("FUZZ", "2000"))  # inputs of all loaders together; make fuzz: 100,000
 SAME = "FUZZ" not in os.environ  # the same inputs each time; make fuzz: those of its seed
@@ -35,7 +36,7 @@ def read_index_list_checked(path: Path) -> None:
 
 def read_seeds(path: Path) -> None:
     paths.SEEDS = path
-    found = experiments.seeds()
+    found = grid.seeds()
     assert len(set(found)) == len(found) >= 2 and all(0 <= seed < 2**32 for seed in found)
 
 
@@ -47,7 +48,7 @@ def read_checkpoint(path: Path) -> None:
 
 
 def read_scores(path: Path) -> None:
-    dataset = store._open_checked(path, store.Command(EXPERIMENT, "loo"))
+    dataset = results._open_checked(path, results.Command(EXPERIMENT, "loo"))
     assert dataset["score"].dtype.kind == "f"
     json.loads(dataset.attrs["settings"])
 
@@ -58,18 +59,18 @@ def read_image_file(path: Path) -> None:
 
 
 def read_concrete(path: Path) -> None:
-    assert len(tabular.read_rows("concrete", path)) == tabular.TABLES["concrete"].num_rows
+    assert len(tables.read_rows("concrete", path)) == tables.TABLES["concrete"].num_rows
 
 
 def read_table(path: Path) -> None:
-    from tda.figures import sources
+    from bayestda.experiments.figures import read_tables
 
     paths.table = lambda *_: path
-    assert len(sources.read_table(EXPERIMENT, "correlations"))
+    assert len(read_tables.read_table(EXPERIMENT, "correlations"))
 
 
 def read_json(path: Path) -> None:
-    assert isinstance(preparation._read_json(path), dict)
+    assert isinstance(prepare._read_json(path), dict)
 
 
 def scores_file(tmp_path: Path) -> bytes:
@@ -78,7 +79,7 @@ def scores_file(tmp_path: Path) -> bytes:
         {"score": (("seed", "checkpoint", "train", "test"), score)},
         {"seed": [446], "init": ("seed", [446]), "checkpoint": [1, 2], "train": [3, 4, 5, 9]},
     )
-    store.write_scores(tmp_path / "valid", dataset, {"method": "loo"})
+    results.write_scores(tmp_path / "valid", dataset, {"method": "loo"})
     return (tmp_path / "valid").read_bytes()
 
 
@@ -155,14 +156,14 @@ def test_a_loader_reads_or_refuses(name, tmp_path, readers):
 @settings(max_examples=max(50, TOTAL // 200), deadline=None, derandomize=True)
 @given(content=st.binary(min_size=1, max_size=300), bit=st.integers(0, 10**6))
 def test_no_flipped_bit_of_a_sealed_file_goes_unnoticed(content, bit, tmp_path_factory):
-    from tda import seals
+    from bayestda.files import checksums
 
     path = tmp_path_factory.mktemp("seal") / "file"
-    sealed = bytearray(seals.sealed(content))
+    sealed = bytearray(checksums.sealed(content))
     path.write_bytes(sealed)
-    seals.check(path)
+    checksums.check(path)
     place = bit % (8 * len(sealed))
     sealed[place // 8] ^= 1 << place % 8
     path.write_bytes(sealed)
     with pytest.raises(ValueError, match="checksum|bytes"):
-        seals.check(path)
+        checksums.check(path)

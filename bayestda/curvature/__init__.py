@@ -1,0 +1,1 @@
+"""Curvature matrices: products, spectra, filters of their eigenvalues."""

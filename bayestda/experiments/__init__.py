@@ -1,0 +1,1 @@
+"""Experiments of three papers on top of the library."""

@@ -1,0 +1,226 @@
+"""What every script under ``analysis/`` shares: flags, errors, and which runs are a sample."""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayestda.errors import UserError
+from bayestda.experiments import paths, results
+from bayestda.experiments.grid import METHODS, ORIGIN, Experiment, base_method
+from bayestda.experiments.terminal import guarded
+
+
+def main(
+    doc: str | None,
+    analyse: Callable[..., Iterable[Path]],
+    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    """Run ``analyse`` for each experiment that the command line asks for, print what it wrote.
+
+    An experiment that cannot be analysed does not keep the others from it.
+
+    Args:
+        doc: the script's docstring, shown by ``--help``.
+        analyse: from an experiment (and the script's own flags, by name) to the files written.
+        add_flags: adds the script's own flags.
+
+    Raises:
+        SystemExit: 2 after a line on stderr for an error of the user, 130 when interrupted.
+    """
+
+    def analyse_each(experiments: list[Experiment], **flags: object) -> Iterator[Path]:
+        errors = []
+        for experiment in experiments:
+            try:
+                yield from analyse(experiment, **flags)
+            except UserError as error:
+                errors.append(str(error))
+        if errors:
+            raise UserError("\nerror: ".join(errors))
+
+    main_all(doc, analyse_each, add_flags)
+
+
+def main_all(
+    doc: str | None,
+    analyse: Callable[..., Iterable[Path]],
+    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    """Run ``analyse`` once, for all experiments that the command line asks for.
+
+    Args:
+        doc: the script's docstring, shown by ``--help``.
+        analyse: from the experiments (and the script's own flags, by name) to the files written,
+            which are printed one by one.
+        add_flags: adds the script's own flags.
+
+    Raises:
+        SystemExit: as :func:`main`.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--experiment",
+        nargs="+",
+        metavar="NAME",
+        help="<model>_<task>_<n>pc[_<randomness>]; default: all that exist under results/",
+    )
+    if add_flags:
+        add_flags(parser)
+    flags = vars(parser.parse_args())
+    names = flags.pop("experiment")
+    guarded(lambda: report(analyse(_experiments(names), **flags)))
+
+
+def report(written: Iterable[Path]) -> None:
+    """Print the files, one by one as they are written."""
+    for path in written:
+        print(path, flush=True)
+
+
+def independent_scores(experiment: Experiment, method: str) -> xr.Dataset:
+    """Scores of the runs that are a sample of independent ones: what a test over seeds needs.
+
+    All runs, but of the crossed design only those whose initialisation and order are of one seed
+    (the grid's diagonal): any others share an initialisation or an order with some run.
+
+    Raises:
+        UserError: less than two such runs have scores, or a score is not a finite number.
+    """
+    return _independent(experiment, finite_scores(experiment, method), method)
+
+
+def comparable_scores(experiment: Experiment, names: Iterable[str]) -> dict[str, xr.Dataset]:
+    """Independent scores of several methods that are about the same models and images.
+
+    Raises:
+        UserError: a method has none, or was computed with other data, another training or other
+            checkpoints.
+    """
+    datasets = {name: independent_scores(experiment, name) for name in names}
+    check_comparable(experiment, datasets)
+    return datasets
+
+
+def check_comparable(experiment: Experiment, datasets: Mapping[str, xr.Dataset]) -> None:
+    """Refuse scores of several methods that are not about the same models and images.
+
+    Args:
+        experiment: whose.
+        datasets: of :func:`independent_scores`, by method.
+
+    Raises:
+        UserError: a method was computed with other data, another training or other checkpoints.
+    """
+    shared = (*experiment.settings(), *ORIGIN)
+    found = {
+        name: {key: results.settings_of(dataset).get(key) for key in shared}
+        for name, dataset in datasets.items()
+    }
+    first = next(iter(found), "")
+    for name, settings in found.items():
+        differing = results.differences(settings, found[first], name, first)
+        if differing:
+            raise UserError(
+                f"scores of {name} and {first} in {paths.results(experiment.name)} are of other "
+                f"data or another training ({differing}): delete the older ones and run their "
+                "stages again"
+            )
+    check_same_checkpoints(experiment, datasets)
+
+
+def check_same_checkpoints(experiment: Experiment, datasets: Mapping[str, xr.Dataset]) -> None:
+    """Refuse scores of one run that are of other checkpoints; retraining is of none.
+
+    Args:
+        experiment: whose.
+        datasets: by method; their attribute ``posteriors`` as in
+        :func:`bayestda.experiments.results.read_scores`.
+
+    Raises:
+        UserError: they are.
+    """
+    known: dict[str, tuple[str, str]] = {}
+    for name, dataset in datasets.items():
+        for run, posterior in dataset.attrs["posteriors"].items():
+            expected, other = known.setdefault(run, (posterior, name))
+            if posterior != expected:
+                raise UserError(
+                    f"{paths.scores(experiment.name, name, run)} is of other checkpoints than the "
+                    f"scores of {other}: delete the older of the two and run "
+                    f"`{results.Command(experiment, name)}`, or the same of {other}, again"
+                )
+
+
+def independent_predictions(experiment: Experiment) -> xr.Dataset:
+    """Predictions of the runs that :func:`independent_scores` takes.
+
+    Raises:
+        UserError: less than two such runs have predictions.
+    """
+    return _independent(experiment, results.read_predictions(experiment), "predictions")
+
+
+def finite_scores(experiment: Experiment, method: str) -> xr.Dataset:
+    """All runs' scores.
+
+    Raises:
+        UserError: less than two runs have scores, or a score is not a finite number.
+    """
+    dataset = results.read_scores(experiment, method)
+    finite = xr.apply_ufunc(np.isfinite, dataset["score"]).all(("checkpoint", "train", "test"))
+    if not finite.all():
+        run = dataset["seed"].values[~finite.values][0]
+        raise UserError(
+            f"{paths.scores(experiment.name, method, str(run))} holds scores that are not finite "
+            "(a diverged training run?): delete the file to leave this run out, or make it again"
+        )
+    return dataset
+
+
+def methods(experiment: Experiment) -> list[str]:
+    """Methods and variants that have scores, in the paper's order.
+
+    Raises:
+        UserError: none has.
+    """
+    found = results.methods_with_scores(experiment.name)
+    if not found:
+        folder = paths.results(experiment.name) / "scores"
+        raise UserError(
+            f"{folder} has no scores: make them with the stage scripts, `make reproduce` does all"
+        )
+    order = list(METHODS)
+    place = {method: order.index(base) for method in found if (base := base_method(method))}
+    return sorted(found, key=lambda method: (place.get(method, len(order)), method))
+
+
+def write_table(experiment: Experiment, name: str, table: pd.DataFrame) -> Path:
+    """Write a CSV table of an experiment, whole, and return its path."""
+    return results.write_csv(paths.table(experiment.name, name), table)
+
+
+def _independent(experiment: Experiment, dataset: xr.Dataset, kind: str) -> xr.Dataset:
+    if experiment.randomness != "crossed":
+        return dataset
+    diagonal = dataset.isel(seed=(dataset["init"] == dataset["order"]).values)
+    if diagonal.sizes["seed"] < 2:
+        raise UserError(
+            f"{experiment.name} has {kind} of {diagonal.sizes['seed']} runs whose initialisation "
+            "and order are of one seed, at least two are needed: run all of its stages"
+        )
+    return diagonal
+
+
+def _experiments(names: list[str] | None) -> list[Experiment]:
+    if names:
+        return [Experiment.parse(name) for name in names]
+    found = results.experiments_with_scores()
+    if not found:
+        raise UserError(f"{paths.root() / 'results'} has no scores yet: run `make reproduce`")
+    return found

@@ -1,0 +1,259 @@
+"""The grid of the paper (Nguyen et al. 2023) and its constants, each once."""
+
+import re
+import shlex
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from bayestda.errors import UserError
+from bayestda.experiments import paths
+from bayestda.experiments.tasks import task
+from bayestda.training.recipe import Recipe
+
+RANDOMNESS = ("init", "batch", "init_only", "crossed")
+METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")
+SIGN = {"sign": "positive = helpful"}  # of stored scores whose sign in the paper is the other
+VARIANTS = {  # result folder: stage and flag of what the released code does otherwise
+    "loo_published": "loo --variant published",
+    "ats_sgd": "ats --optimizer sgd",
+    "influence_lissa": "influence --solver lissa",
+}
+VIT = "google/vit-base-patch16-224-in21k"
+CROSSED_SEEDS = 4  # the crossed design is a grid of 4 initialisations x 4 orders
+
+
+def base_method(method: str) -> str | None:
+    """The method of a variant: ``ats`` of ``ats_sgd``."""
+    bases = [base for base in METHODS if method == base or method.startswith(f"{base}_")]
+    return max(bases, key=len, default=None)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adaptation (Hu et al. 2022): W x becomes W x + (alpha / r) B A dropout(x).
+
+    Attributes:
+        r: rank of B A.
+        alpha: see the equation.
+        dropout: probability; on in training, off in every score.
+    """
+
+    r: int = 16
+    alpha: int = 16
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: which seed draws the initial parameters, which the order of the data."""
+
+    name: str
+    init: int
+    order: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model, a task, a training set size, and what varies between runs.
+
+    The model is ``cnn2``, ``cnn3`` or the name of a pretrained ViT (:func:`vit_name`).
+    """
+
+    model: str
+    task: str
+    num_per_class: int
+    randomness: str = "init"
+
+    @property
+    def name(self) -> str:
+        """``<model>_<task>_<n>pc[_<randomness>]``; DE-Init, the released default, has no suffix."""
+        suffix = "" if self.randomness == "init" else f"_{self.randomness}"
+        return f"{self.model}_{self.task}_{self.num_per_class}pc{suffix}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Experiment":
+        """The experiment of a name.
+
+        Raises:
+            UserError: the name does not follow the pattern.
+        """
+        pattern = (
+            rf"([\w.-]{{1,100}})_([a-z0-9]{{1,30}})_(\d{{1,9}})pc(?:_({'|'.join(RANDOMNESS)}))?"
+        )
+        match = re.fullmatch(pattern, name)
+        if not match:
+            raise UserError(
+                f"{name!r} is no experiment: names are <model>_<task>_<n>pc[_<randomness>], "
+                "for example cnn2_mnist3_10pc"
+            )
+        return cls(match[1], match[2], int(match[3]), match[4] or "init")
+
+    @property
+    def num_train(self) -> int:
+        """N: training images, as the name tells; a list may have some more or fewer."""
+        return self.num_per_class * len(task(self.task).classes)
+
+    @property
+    def family(self) -> str:
+        """``cnn`` or ``vit``: which scripts run it."""
+        return "cnn" if re.fullmatch(r"cnn\d", self.model) else "vit"
+
+    @property
+    def recipe(self) -> Recipe:
+        """Hyperparameters of section 4 and the appendix."""
+        return Recipe(epochs=task(self.task).epochs, linear_decay=self.family == "vit")
+
+    @property
+    def flags(self) -> str:
+        """The flags by which a stage script is asked for this experiment, as its name tells."""
+        return self.flags_of(self.source)
+
+    def flags_of(self, source: str, augment: str = "none", tf32: bool = False) -> str:
+        """The flags by which a stage script is asked for this experiment.
+
+        Args:
+            source: of the pretrained model: hub id, local folder, or ``vit_small``.
+            augment, tf32: flags that are part of a result's settings, but not of its name.
+        """
+        source = str(paths.local_folder(source) or source)
+        own = {
+            "cnn": ["--layers", self.model[3:]],
+            "vit": ["--model", source, *(["--augment", augment] if augment != "none" else [])],
+        }[self.family]
+        common = ["--task", self.task, "--num_per_class", str(self.num_per_class)]
+        varying = ["--randomness", self.randomness, *(["--tf32"] if tf32 else [])]
+        return shlex.join([*common, *own, *varying])
+
+    @property
+    def source(self) -> str:
+        """Where a pretrained model comes from, as far as its name tells: see :func:`vit_name`."""
+        return self.model.replace("--", "/")
+
+    def script(self, stage: str) -> str:
+        """The script of a stage (``train``, ``loo``, ``ats``, ...), from the project's folder."""
+        if stage == "train":
+            return {"cnn": "train_cnn.py", "vit": "finetune_vit_lora.py"}[self.family]
+        return f"tda_{self.family}_scripts/{stage}.py"
+
+    def settings(self) -> dict:
+        """What a result of this experiment depends on."""
+        adapters = {"lora": asdict(Lora())} if self.family == "vit" else {}
+        return {**asdict(self), **self.recipe.settings(), **adapters}
+
+    def runs(self) -> list[Run]:
+        """All training runs, in the order that ``--seed_id`` counts.
+
+        ``init`` (DE-Init): initialisation and order vary together, as in the released code.
+        ``batch`` (DE-Batch): the first seed's initialisation, orders vary.
+        ``init_only``: the first seed's order, initialisations vary. ``crossed``: a full grid.
+        """
+        all_seeds = seeds()
+        if self.randomness == "crossed":
+            grid = all_seeds[:CROSSED_SEEDS]
+            return [Run(f"{init}x{order}", init, order) for init in grid for order in grid]
+        return [
+            Run(
+                str(seed),
+                init=all_seeds[0] if self.randomness == "batch" else seed,
+                order=all_seeds[0] if self.randomness == "init_only" else seed,
+            )
+            for seed in all_seeds
+        ]
+
+    def held_fixed(self, run: Run) -> dict[str, int]:
+        """The seed that all runs share, whatever their names: ``init`` or ``order``, or none."""
+        shared = {"batch": {"init": run.init}, "init_only": {"order": run.order}}
+        return shared.get(self.randomness, {})
+
+
+class Grid(Protocol):
+    """What the runner, checkpoints and errors must know of a system: its names and its runs."""
+
+    @property
+    def name(self) -> str:
+        """Folder below ``results/``."""
+
+    @property
+    def model(self) -> str:
+        """Folder below ``models/``."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of its training."""
+
+    @property
+    def flags(self) -> str:
+        """The flags by which a stage script is asked for it."""
+
+    def script(self, stage: str, /) -> str:
+        """The script of a stage, from the project's folder."""
+
+    def settings(self) -> dict:
+        """What its training depends on."""
+
+
+ORIGIN = ("data_hash", "tf32", "pretrained", "augment", "init", "order")
+"""What a run's training depends on beside :meth:`Experiment.settings`."""
+
+
+def vit_name(source: str) -> str:
+    """A pretrained model's name in experiments: ``/`` of a hub id becomes ``--``.
+
+    A local folder is called by its own name, without the folders above it; what its weights are
+    is part of every result's settings.
+
+    Raises:
+        UserError: the name would not be one of a ViT, or has letters that no file name should.
+    """
+    folder = paths.local_folder(source)
+    if folder is None and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise UserError(
+            f"--model {source!r} is no folder here: give a local folder that exists, a hub id such "
+            f"as {VIT}, or vit_small, which comes with the project"
+        )
+    name = folder.name if folder else source.replace("/", "--")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name) or re.fullmatch(r"cnn\d", name):
+        raise UserError(
+            f"--model {source!r} gives the name {name!r}: rename the folder to letters, digits, "
+            "'-', '.' and '_', not beginning with a mark, and not like a CNN"
+        )
+    return name
+
+
+PAPER_GRID = (
+    *(Experiment("cnn2", "mnist3", n) for n in (10, 20, 50)),  # experiments 1-3
+    *(Experiment("cnn2", "cifar10", n) for n in (10, 20, 50)),  # 4-6
+    Experiment("cnn2", "mnist3", 50, "batch"),  # 7
+    Experiment("cnn2", "cifar10", 50, "batch"),  # 8
+    Experiment("cnn3", "mnist3", 50),
+    Experiment("cnn3", "cifar10", 50),
+)
+VIT_GRID = (
+    Experiment(vit_name(VIT), "mnist3", 50, "batch"),  # 9
+    Experiment(vit_name(VIT), "cifar10", 50, "batch"),  # 10
+)
+VIT_SMALL_GRID = tuple(
+    Experiment("vit_small", task_name, size, randomness)
+    for task_name, size in (("mnist3", 10), ("mnist3", 50), ("cifar10", 10))
+    for randomness in ("init", "batch")
+)
+
+
+def seeds() -> list[int]:
+    """The seeds of ``seeds.txt``, one a line.
+
+    Raises:
+        UserError: the file is missing, has a line that is no number or empty, or a seed twice.
+    """
+    try:
+        found = [int(line) for line in paths.SEEDS.read_text().rstrip("\n").split("\n")]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{paths.SEEDS} cannot be read as one whole number a line ({error}): "
+            "restore it with `git checkout seeds.txt`"
+        ) from error
+    if len(found) < 2 or len(set(found)) < len(found) or not 0 <= min(found) <= max(found) < 2**32:
+        raise UserError(
+            f"{paths.SEEDS} must name at least two different seeds from 0 to 2^32 - 1, one a line"
+        )
+    return found

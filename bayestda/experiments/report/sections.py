@@ -1,0 +1,147 @@
+"""Sections of the page of an image experiment: figures and tables, and how to read them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import xarray as xr
+
+from bayestda import statistics
+from bayestda.experiments import paths
+from bayestda.experiments.figures.read_tables import made_by, read_table
+from bayestda.experiments.grid import Experiment
+from bayestda.experiments.report import drawings, tables
+from bayestda.experiments.report.model import Drawing, Section, Table
+from bayestda.experiments.report.readable import as_written, readable
+from bayestda.experiments.report.runs import of_other_runs
+from bayestda.experiments.report.words import TABLES, VARIANCE, VARIANCE_CROSSED
+from bayestda.plots import style
+
+Scores = dict[str, xr.DataArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A table of an experiment, and what the page makes of it.
+
+    Attributes:
+        table: as it stands in its file.
+        older: a sentence where it is of other runs than there are now, else "".
+        drawings, tables: figures of it, and other tables.
+        facts: of the page's head.
+    """
+
+    table: pd.DataFrame
+    older: str = ""
+    drawings: Sequence[Drawing] = ()
+    tables: Sequence[Table] = ()
+    facts: Sequence[tuple[str, str]] = ()
+
+
+def pieces(experiment: Experiment) -> tuple[dict[str, Piece], list[str]]:
+    """What the tables that there are tell, and a sentence about each that cannot be read."""
+    there = [name for name in TABLES if paths.table(experiment.name, name).exists()]
+
+    def read(name: str) -> Piece:
+        table, command = read_table(experiment, name), made_by(experiment, name)
+        with as_written(paths.table(experiment.name, name), command):
+            differing = of_other_runs(experiment, name, table)
+            older = f"Table {name} {differing}: {command}" if differing else ""
+            return Piece(table, older, **PARTS[name](experiment, table))
+
+    return readable(there, read)
+
+
+def _correlations(_: Experiment, table: pd.DataFrame) -> dict:
+    kinds = ("pearson", "spearman")
+    return {"tables": [tables.correlations(table, kind) for kind in kinds]}
+
+
+def _accuracy(_: Experiment, table: pd.DataFrame) -> dict:
+    share = table.set_index("split")["accuracy"]
+    return {"facts": [("accuracy", f"{share['test']:.1%} test, {share['train']:.1%} train")]}
+
+
+PARTS: dict[str, Callable[[Experiment, pd.DataFrame], dict]] = {
+    "p_values": lambda _, table: {"tables": [tables.p_values(table)]},
+    "correlations": _correlations,
+    "reliability": lambda _, table: {"drawings": [drawings.reliability(table)]},
+    "variance": lambda experiment, table: {"drawings": [drawings.variance(experiment, table)]},
+    "accuracy": _accuracy,
+    "damping": lambda _, table: {"drawings": [drawings.damping(table)]},
+}
+
+
+def sections(
+    experiment: Experiment, scores: Scores, read: Mapping[str, Piece], classes: Sequence[str]
+) -> list[Section]:
+    """What the tables of an experiment tell, and its scores.
+
+    Args:
+        experiment, scores: whose, by method.
+        read: of :func:`pieces`.
+        classes: names of the labels 0, 1, ...
+    """
+    shown = [
+        Section("summary", "In short", TABLES_OF_ALL, tables=tables.summary(experiment)),
+        _tests(scores, read),
+        _agreement(read),
+        _variance(experiment, read),
+        _by_label(scores, classes),
+        Section("numbers", "All numbers", NUMBERS,
+                tables=tables.folded({name: own.table for name, own in read.items()}, TABLES)),
+    ]  # fmt: skip
+    return [section for section in shown if section.drawings or section.tables]
+
+
+TABLES_OF_ALL = (
+    "Each training example has, for each test example, a score that is random: it depends on the "
+    "seed of the training run. Here is how far the scores of each method can be trusted, and how "
+    "far they agree with leaving the example out and training again (LOO).",
+)
+NUMBERS = ("The tables behind the figures, as the analysis scripts write them.",)
+
+
+def _tests(scores: Scores, read: Mapping[str, Piece]) -> Section:
+    """Histograms of p-values, and their table."""
+    text = (
+        "Student's t-test of each pair: is the mean score over seeds zero? If no pair had an "
+        "effect, all bars would reach the dashed line.",
+    )
+    drawn = [drawings.p_values(name, statistics.student_t(values)["p"])
+             for name, values in scores.items()]  # fmt: skip
+    shown = [table for piece in _of(read, "p_values") for table in piece.tables]
+    return Section("effects", "Is there an effect?", text, drawn, shown)
+
+
+def _agreement(read: Mapping[str, Piece]) -> Section:
+    """Heat maps of correlations, reliability, and damping."""
+    text = (
+        "Correlations between the mean scores of two methods over all pairs; positive = the same "
+        "training examples are found helpful. Below each: its 95 % interval over seeds.",
+    )
+    found = _of(read, "correlations", "reliability", "damping")
+    drawn = [drawing for piece in found for drawing in piece.drawings]
+    shown = [table for piece in found for table in piece.tables]
+    return Section("agreement", "Do the methods agree?", text, drawn, shown)
+
+
+def _of(read: Mapping[str, Piece], *names: str) -> list[Piece]:
+    return [read[name] for name in names if name in read]
+
+
+def _variance(experiment: Experiment, read: Mapping[str, Piece]) -> Section:
+    text = VARIANCE_CROSSED if experiment.randomness == "crossed" else VARIANCE
+    drawn = [drawing for piece in _of(read, "variance") for drawing in piece.drawings]
+    return Section("variance", "Where does the variance come from?", [text], drawn)
+
+
+def _by_label(scores: Scores, classes: Sequence[str]) -> Section:
+    """Heat maps of mean scores by the labels of the pair."""
+    text = (
+        "Mean scores of all pairs with these two labels, as multiples of the method's largest one. "
+        "Blue: images with this label help; orange: they harm.",
+    )
+    shown = [tables.by_label(style.label(name), values, classes) for name, values in scores.items()
+             if statistics.is_labelled(values)]  # fmt: skip
+    return Section("labels", "Which labels help which?", text, tables=shown)

@@ -1,0 +1,1 @@
+"""Per-example gradients of one sample of the parameters, block by block."""

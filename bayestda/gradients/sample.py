@@ -1,0 +1,194 @@
+"""Per-example gradients of the loss, and Jacobians of the output, of one sample of θ.
+
+Weight gradients are formed only where that is cheaper (see :mod:`bayestda.gradients.factored`).
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bayestda.errors import UserError
+from bayestda.gradients.factored import RowBlocks, Rows
+from bayestda.gradients.hooks import Cotangents, capture, simple_layers
+from bayestda.gradients.layers import is_plain, parts
+from bayestda.gradients.shards import Scratch
+from bayestda.model.examples import Data, Examples, blocks
+from bayestda.model.objective import (
+    Measurement,
+    Objective,
+)
+from bayestda.model.parameters import Parameters, channels_last_copy, sole_owners
+from bayestda.training.loop import output
+
+
+class SampleGradients:
+    """Gradients of one sample of θ on training and test examples, each computed once.
+
+    Args:
+        network: the architecture; it is copied.
+        objective: gives the loss and the measurement.
+        theta_P: the sample.
+        train, test: examples [N ...] and [M ...].
+        memory_bytes: what gradients may take; changes only the speed.
+        scratch: a folder for gradients that do not fit; None: they are captured again when needed.
+        own: only an example's score for itself is wanted; ``test`` are the training examples, and
+            the objective measures its loss.
+        simple: layers that hooks are enough for, where it is known; None: it is found out.
+
+    Raises:
+        UserError: batch norm has no running statistics.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        theta_P: Tensor,
+        *,
+        train: Examples,
+        test: Examples,
+        memory_bytes: float,
+        scratch: str | Path | Scratch | None = None,
+        own: bool = False,
+        simple: frozenset[str] | None = None,
+    ):
+        self.own = own
+        if simple is not None:
+            self.simple = simple
+        self.network = channels_last_copy(network).eval()
+        self.objective, self.train_data, self.test_data = objective, train, test
+        self.theta_P, self.memory_bytes = theta_P, memory_bytes
+        self.scratch = scratch if isinstance(scratch, Scratch | None) else Scratch(scratch)
+        self.layout = Parameters(network)
+        self.kept: dict[str, Any] = {}  # what several methods need, such as a curvature matrix
+        self.layout.write(self.network, theta_P)
+        _check_examples_are_apart(self.network)
+        for module in self.network.modules():
+            if hasattr(module, "inplace"):  # hooks see a layer's output; nothing may overwrite it
+                module.inplace = False  # type: ignore[assignment]
+
+    @cached_property
+    def train(self) -> RowBlocks:
+        """∇L(z_j) of the training examples, L = 1."""
+        return self._rows(self.train_data, self.objective.loss)
+
+    @cached_property
+    def test(self) -> RowBlocks:
+        """∇g(z) of the test examples, L = 1; g is the measurement, by default the loss."""
+        if self.own:
+            return self.train
+        return self._rows(self.test_data, self.objective.measure)
+
+    @cached_property
+    def jacobian(self) -> RowBlocks:
+        """∇f_k(x_j) of the training examples, L = K."""
+        return self._blocks(self.train_data, lambda _: output_cotangents)
+
+    @cached_property
+    def outputs_NK(self) -> Tensor:
+        """f(x_j) of the training examples."""
+        return output(self.network, self.objective, self.theta_P[None], self.train_data)[0]
+
+    @cached_property
+    def targets_N(self) -> Tensor:
+        """y_j of the training examples."""
+        if isinstance(self.train_data, Data):
+            return self.train_data.y
+        return torch.cat([batch.y for batch in blocks(self.train_data, self.train.block)])
+
+    def vectors(self, rows: Rows) -> Tensor:
+        """Rows [B L P] in the order of θ."""
+        return vectors(self.network, self.layout, rows)
+
+    def _rows(self, data: Examples, value: Measurement) -> RowBlocks:
+        return self._blocks(data, lambda batch: value_cotangents(value, batch.y))
+
+    def _blocks(self, data: Examples, cotangents: Callable[[Data], Cotangents]) -> RowBlocks:
+        def rows(chosen: slice) -> Rows:
+            batch = data.take(chosen)
+            return self.captured(batch.x, _finite(cotangents(batch), batch))
+
+        share = self.memory_bytes / 3  # train, test, jacobian
+        return RowBlocks(rows, len(data), share, self.scratch)
+
+    def captured(self, x_B: Any, cotangents: Cotangents) -> Rows:
+        """Rows of a batch of inputs, as :func:`capture` makes them."""
+        return capture(self.network, self.objective, x_B, cotangents, self.simple)
+
+    @cached_property
+    def simple(self) -> frozenset[str]:
+        """Layers that hooks are enough for."""
+        return simple_layers(self.network, self.objective, self.train_data.take(slice(2)).x)
+
+
+def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:
+    """A loss's or measurement's gradient in the output, so that rows are per-example gradients."""
+
+    def cotangents(output_BK: Tensor) -> Tensor:
+        # In float64: in float32, p − 1 of a confident prediction loses its digits.
+        wide_BK = output_BK.detach().double().requires_grad_()
+        (gradient_BK,) = torch.autograd.grad(value(wide_BK, y_B).sum(), wide_BK)
+        return gradient_BK[None].to(output_BK.dtype)
+
+    return cotangents
+
+
+def _finite(cotangents: Cotangents, batch: Data) -> Cotangents:
+    """The same cotangents, of outputs that are numbers."""
+
+    def checked(output_BK: Tensor) -> Tensor:
+        finite_B = output_BK.isfinite().all(1)
+        if not finite_B.all():
+            raise UserError(
+                f"the network's output for example {batch.index[int((~finite_B).nonzero()[0, 0])]} "
+                "is not finite: look for NaN or infinite inputs there, and for a diverged network"
+            )
+        return cotangents(output_BK)
+
+    return checked
+
+
+def output_cotangents(output_BK: Tensor) -> Tensor:
+    """Unit vectors, so that rows are the Jacobian of the output."""
+    eye_KK = torch.eye(output_BK.shape[1], dtype=output_BK.dtype, device=output_BK.device)
+    return eye_KK[:, None].expand(-1, len(output_BK), -1)
+
+
+def vectors(network: nn.Module, layout: Parameters, rows: Rows) -> Tensor:
+    """Rows [B L P] in the order of θ."""
+    named: dict[str, Tensor] = {}
+    for name, block in rows.items():
+        values_BLp = block.formed()
+        if name in layout.shapes:
+            named[name] = values_BLp.unflatten(-1, layout.shapes[name] or (1,))
+            continue
+        layer = network.get_submodule(name)
+        prefix = f"{name}." if name else ""
+        for part, value in parts(layer, values_BLp).items():
+            named[prefix + part] = value
+    return layout.join(named)
+
+
+def _check_examples_are_apart(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if getattr(module, "track_running_stats", True) is False and "BatchNorm" in str(
+            type(module)
+        ):
+            raise UserError(
+                f"batch norm {name!r} has no running statistics, so that the output of one example "
+                "depends on the others: use track_running_stats=True, or group norm"
+            )
+
+
+def plain_layers(gradients: SampleGradients) -> dict[str, nn.Module]:
+    """Layers of :func:`is_plain` whose parameters no other module has.
+
+    Of a weight that a function uses, too, only the layer's own use is seen.
+    """
+    return {
+        name: module for name, module in sole_owners(gradients.network).items() if is_plain(module)
+    }

@@ -1,0 +1,52 @@
+"""Influence functions: what an infinitesimal up-weighting of z_j does to the measurement on z."""
+
+from bayestda.curvature.filters import Filter
+from bayestda.curvature.gauss_newton import explicit_hessian, gauss_newton
+from bayestda.gradients.blocks import Blocks, by_blocks
+from bayestda.gradients.sample import SampleGradients
+
+
+@by_blocks
+def influence(gradients: SampleGradients, damping: float) -> Blocks:
+    r"""Scores [N M]: :math:`\nabla g(z)^\top (C + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
+
+    C is the exact Gauss-Newton matrix of the mean training loss, solved by Cholesky, itself or its
+    dual, whichever is smaller (Koh and Liang 2017, equation 2, with the sign turned; Martens 2020
+    on Gauss-Newton). Costs N·K + N + M vector-Jacobian products and min(N·K, P)² numbers.
+
+    Args:
+        gradients: of one sample of θ.
+        damping: λ. The training's weight decay is part of the curvature of what was trained; add
+            it to λ if you want it.
+
+    Raises:
+        UserError: the matrix does not fit into memory.
+    """
+    return gauss_newton(gradients).solved(damping)
+
+
+@by_blocks
+def filtered_influence(gradients: SampleGradients, phi: Filter) -> Blocks:
+    r"""Scores [N M]: :math:`\nabla g(z)^\top \phi(C) \nabla L(z_j)`; positive = helpful.
+
+    C as in :func:`influence`. One eigendecomposition serves all filters of a sample of θ.
+
+    Args:
+        gradients: of one sample of θ.
+        phi: from :mod:`bayestda.curvature.filters`.
+    """
+    return gauss_newton(gradients).filtered(phi)
+
+
+@by_blocks
+def hessian_influence(gradients: SampleGradients, damping: float) -> Blocks:
+    r"""Scores [N M]: :math:`\nabla g(z)^\top (H + \lambda I)^{-1} \nabla L(z_j)`; + = helpful.
+
+    H is the exact Hessian of the mean training loss, formed: for small models (Koh and Liang 2017,
+    equation 2). Costs P Hessian-vector products, P² numbers and a solution of P equations.
+
+    Args:
+        gradients: of one sample of θ.
+        damping: λ. H may be indefinite; λ must not be one of its negative eigenvalues' size.
+    """
+    return explicit_hessian(gradients).solved(damping)

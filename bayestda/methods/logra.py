@@ -1,0 +1,217 @@
+"""LoGra: influence between gradients whose Kronecker factors are projected, layer by layer.
+
+A layer's gradient Σ_t δ_t a_tᵀ becomes Σ_t (Dᵀδ_t)(Eᵀa_t)ᵀ. That is the gradient of a bottleneck of
+zeros, B, beside the layer: y = W a + D B Eᵀ a. So the projected gradients are the gradients of a
+network with such bottlenecks, and nothing of the layer's own size is ever formed for an example.
+"""
+
+from functools import reduce
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayestda.curvature.gauss_newton import damped_factor
+from bayestda.errors import UserError
+from bayestda.gradients.blocks import Blocks, by_blocks, chunks, partners, require
+from bayestda.gradients.sample import SampleGradients, plain_layers, value_cotangents
+from bayestda.methods.influence import influence
+from bayestda.model.examples import blocks
+from bayestda.model.parameters import Parameters, private_copy
+
+Bases = dict[str, tuple[Tensor, Tensor]]  # by layer: E [I k], D [O k]
+
+
+@by_blocks
+def projected_influence(
+    gradients: SampleGradients,
+    damping: float,
+    *,
+    rank: int = 64,
+    init: str = "random",
+    curvature: str = "empirical_fisher",
+    seed: int = 0,
+) -> Blocks:
+    r"""Scores [N M]: :math:`(P \nabla g)^\top (\hat C + \lambda I)^{-1} P \nabla L(z_j)`.
+
+    Positive = helpful (Choe et al. 2024, LoGra). P projects each linear and convolutional layer's
+    gradient from both sides (see above), a bias being the weight of a constant input 1; parameters
+    of other layers stay as they are. Ĉ is the curvature of the projected gradients. With k at
+    least I + 1 and O, P is a rotation and the scores are those without projection. N + M
+    gradients (N·K more for Gauss-Newton) of 2 k numbers a layer and position; k⁴ numbers a layer
+    for Ĉ.
+
+    Args:
+        gradients: of one sample of θ.
+        damping: λ.
+        rank: k of both sides of every layer, or the side's own size where that is less.
+        init: ``random``: orthonormal columns, scaled so that inner products keep their mean;
+            ``pca``: leading eigenvectors of the covariances of inputs and output gradients.
+        curvature: ``empirical_fisher``: (1/N) Σ ∇L ∇Lᵀ of each layer apart, as published;
+            ``gauss_newton``: exact, over all layers together.
+        seed: of ``random``.
+
+    Raises:
+        UserError: unknown ``init`` or ``curvature``; a rank below 1.
+    """
+    solvers = {"empirical_fisher": fisher_influence, "gauss_newton": influence}
+    if curvature not in solvers or init not in ("random", "pca") or rank < 1:
+        raise UserError(
+            f"rank={rank}, init={init!r}, curvature={curvature!r}: the rank must be at least 1, "
+            f"init one of random, pca, and curvature one of {', '.join(solvers)}"
+        )
+    key = f"logra {rank} {init} {seed}"
+    if key not in gradients.kept:
+        found = _principal(gradients, rank) if init == "pca" else _random(gradients, rank, seed)
+        gradients.kept[key] = with_bottlenecks(gradients, found)
+    return solvers[curvature].blocks(gradients.kept[key], damping)
+
+
+@by_blocks
+def fisher_influence(gradients: SampleGradients, damping: float) -> Blocks:
+    r"""Scores [N M]: :math:`\sum_l \nabla_l g^\top (F_l + \lambda I)^{-1} \nabla_l L(z_j)`.
+
+    Positive = helpful. :math:`F_l = \frac1N \sum_j \nabla_l L(z_j) \nabla_l L(z_j)^\top` is the
+    empirical Fisher of a layer, formed: for layers of few parameters. Twice N + M
+    gradients, Σ_l p_l² numbers.
+
+    Raises:
+        UserError: the matrices do not fit into memory.
+    """
+    factors = _fisher_factors(gradients, damping)
+    each = 3 * 8 * gradients.layout.count
+    for columns, test in chunks(gradients, gradients.test, each):
+        solved = {
+            name: torch.cholesky_solve(block.formed()[:, 0].double().T, factors[name])
+            for name, block in test.items()
+        }
+        for rows, train in partners(gradients, gradients.train, columns):
+            parts = [block.formed()[:, 0].double() @ solved[name] for name, block in train.items()]
+            yield rows, columns, reduce(torch.add, parts)
+
+
+def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Tensor]:
+    """Cholesky factors [p p] of F + λ by layer, float64."""
+    first = next(iter(gradients.train))[1]
+    sizes = {name: block.size for name, block in first.items()}
+    require(
+        gradients, sum(2 * 8 * size**2 for size in sizes.values()),
+        f"the curvature of projected gradients ({max(sizes.values()):,} numbers in a layer)",
+        "raise it, lower the rank, or use influence_ekfac or influence_cg",
+    )  # fmt: skip
+    like = gradients.theta_P.new_empty(0, dtype=torch.float64)
+    fisher = {name: like.new_zeros(size, size) for name, size in sizes.items()}
+    for _, rows in chunks(gradients, gradients.train, 2 * 8 * sum(sizes.values())):
+        for name, block in rows.items():
+            values_Bp = block.formed()[:, 0].double()
+            fisher[name].addmm_(values_Bp.T, values_Bp, alpha=1 / len(gradients.train_data))
+    return {name: damped_factor(matrix_pp, damping) for name, matrix_pp in fisher.items()}
+
+
+def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradients:
+    """Gradients of a network whose layers are frozen, with a bottleneck of zeros beside each."""
+    network = private_copy(gradients.network)
+    for name, (encode_Ik, decode_Ok) in bases.items():
+        layer = network.get_submodule(name).requires_grad_(False)
+        core = nn.Linear(encode_Ik.shape[1], decode_Ok.shape[1], bias=False)
+        layer.core = core.to(gradients.theta_P)
+        nn.init.zeros_(layer.core.weight)
+        layer.register_buffer("encode_Ik", encode_Ik.to(gradients.theta_P))
+        layer.register_buffer("decode_Ok", decode_Ok.to(gradients.theta_P))
+        layer.register_forward_hook(_add_bottleneck)
+    return SampleGradients(
+        network, gradients.objective, Parameters(network).read(network),
+        train=gradients.train_data, test=gradients.test_data, memory_bytes=gradients.memory_bytes,
+        scratch=gradients.scratch, own=gradients.own,
+    )  # fmt: skip
+
+
+def _add_bottleneck(layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    """W a + D B Eᵀ a."""
+    encoded = _inputs(layer, inputs[0], len(layer.encode_Ik)) @ layer.encode_Ik
+    added = layer.core(encoded) @ layer.decode_Ok.T
+    return output + (added.mT.reshape(output.shape) if isinstance(layer, nn.Conv2d) else added)
+
+
+def _inputs(layer: Any, x: Tensor, size: int) -> Tensor:
+    """What a layer's weight is multiplied with, [B ... I]; the bias, with a constant 1."""
+    if isinstance(layer, nn.Conv2d):
+        settings = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        x = F.unfold(x, *settings).mT  # type: ignore[arg-type]
+    return F.pad(x, (0, size - x.shape[-1]), value=1.0)
+
+
+def _layers(gradients: SampleGradients) -> dict[str, nn.Module]:
+    """Layers to project: their weight is trained, and theirs alone."""
+    return {
+        name: module
+        for name, module in plain_layers(gradients).items()
+        if cast(Tensor, module.weight).requires_grad
+    }
+
+
+def _sizes(layer: Any) -> tuple[int, int]:
+    """I and O of a layer; a bias that is attributed through is one more input."""
+    has_bias = layer.bias is not None and layer.bias.requires_grad
+    return layer.weight[0].numel() + has_bias, len(layer.weight)
+
+
+def _random(gradients: SampleGradients, rank: int, seed: int) -> Bases:
+    generator = torch.Generator().manual_seed(seed)
+
+    def basis(size: int) -> Tensor:
+        columns = min(rank, size)
+        normal = torch.randn(size, columns, generator=generator, dtype=torch.float64)
+        return torch.linalg.qr(normal).Q * (size / columns) ** 0.5
+
+    sizes = {name: _sizes(layer) for name, layer in _layers(gradients).items()}
+    return {name: (basis(ins), basis(outs)) for name, (ins, outs) in sizes.items()}
+
+
+def _principal(gradients: SampleGradients, rank: int) -> Bases:
+    """Leading eigenvectors of each layer's covariances over the training examples."""
+    layers = _layers(gradients)
+    total: dict[str, tuple[Tensor, Tensor]] = {}
+    for batch in blocks(gradients.train_data, gradients.train.block):
+        cotangents = value_cotangents(gradients.objective.loss, batch.y)
+        for name, factors in _factors(gradients, layers, batch.x, cotangents):
+            new = tuple(factor.T @ factor for factor in factors)
+            old = total.get(name, (0.0, 0.0))
+            total[name] = (old[0] + new[0], old[1] + new[1])
+    return {
+        name: (_leading(inputs_II, rank), _leading(outputs_OO, rank))
+        for name, (inputs_II, outputs_OO) in total.items()
+    }
+
+
+def _leading(covariance: Tensor, rank: int) -> Tensor:
+    return torch.linalg.eigh(covariance).eigenvectors[:, -rank:]
+
+
+def _factors(gradients, layers, x_B, cotangents) -> list[tuple[str, tuple[Tensor, Tensor]]]:
+    """Inputs [B·T I] and output gradients [B·T O] of each call of a layer, float64."""
+    calls: list[tuple[str, Tensor, Tensor]] = []
+    handles = [
+        layer.register_forward_hook(
+            lambda _, inputs, output, name=name: calls.append((name, inputs[0].detach(), output))
+        )
+        for name, layer in layers.items()
+    ]
+    output_BK = gradients.objective.output(gradients.network, x_B)
+    for handle in handles:
+        handle.remove()
+    deltas = torch.autograd.grad(
+        output_BK, [output for _, _, output in calls], cotangents(output_BK.detach())[0],
+        allow_unused=True, materialize_grads=True,
+    )  # fmt: skip
+    return [
+        (name, _rows(layers[name], activation, delta))
+        for (name, activation, _), delta in zip(calls, deltas, strict=True)
+    ]
+
+
+def _rows(layer: nn.Module, activation: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+    activation = _inputs(layer, activation, _sizes(layer)[0])
+    delta = delta.movedim(1, -1) if isinstance(layer, nn.Conv2d) else delta
+    return activation.flatten(0, -2).double(), delta.flatten(0, -2).double()

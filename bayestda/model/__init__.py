@@ -1,0 +1,1 @@
+"""What is attributed: network, loss, examples, parameters as a vector."""

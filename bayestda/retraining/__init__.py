@@ -1,0 +1,1 @@
+"""Ground truths: leave-one-out, one more step, further training, replay, unrolling."""

@@ -1,0 +1,250 @@
+r"""Leave-one-out without retraining: a training run is gone through again with other weights.
+
+The base run visited :math:`\theta_0, \dots, \theta_T`; member j, with weights :math:`w_j` of the
+examples, would have visited :math:`\theta_t + r_{j,t}`. Two ways to follow it:
+
+- ``linearised``: the network, not the training, is linearised, around the base run's *current*
+  point, :math:`f_n(\theta_t + r) \approx f_n + J_n r`. The removal keeps its full size, the loss
+  its form, the optimiser its moments:
+
+  .. math::
+      G_{j,t} &= \tfrac1B \textstyle\sum_{n \in b_t} w_{jn} J_n^\top \nabla\ell_n(f_n + J_n r_{j,t})
+                + \omega (\theta_t + r_{j,t}) \\
+      r_{j,t+1} &= r_{j,t} - \eta_t [u(G_{j,0..t}) - u(G_{0,0..t})]
+
+  with u the optimiser's direction and member 0 the base run. It is retraining where the network is
+  linear in θ.
+- ``exact``: the derivative of the run in the weights, by forward mode through gradients and
+  optimiser: first order in the removal, with the loss's whole Hessian.
+
+Either way the score is :math:`\nabla g(z; \theta_T)^\top r_{j,T}`, first order in the measurement.
+Letters: N train, M test, K outputs, B batch, R members (0: base run), P parameters.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from bayestda.curvature.vector_products import hessian_products
+from bayestda.errors import UserError
+from bayestda.gradients.factored import Rows
+from bayestda.gradients.hooks import simple_layers
+from bayestda.gradients.sample import SampleGradients, output_cotangents, value_cotangents
+from bayestda.model.examples import Data, blocks, labels, rows_of
+from bayestda.model.objective import Objective
+from bayestda.model.precision import matmul_precision
+from bayestda.training.optimizers import State, Step, decays, rule_of, steps
+from bayestda.training.posterior import Posterior
+from bayestda.training.recipe import Recipe
+from bayestda.training.recorded import check_same_runs, held_examples, recorded_training
+
+TEST_BLOCK = 64  # test examples whose gradients are held at a time
+
+
+@matmul_precision(tf32=False)
+def replay(
+    posterior: Posterior,
+    objective: Objective,
+    train: Any,
+    test: Any,
+    *,
+    kind: "str | type[Linearised | Exact]" = "linearised",
+    weights: Any = None,
+) -> xr.DataArray:
+    """What :func:`tda.leave_one_out` measures, predicted from one run a seed: positive = helpful.
+
+    Nothing is tuned. The run is repeated step by step, as only its checkpoints are kept. Memory:
+    J of a batch, [B K P], and up to four vectors of length P for each member. A step costs K
+    vector-Jacobian products per example and 4 R B K P operations (``linearised``), or one
+    Hessian-vector product per member (``exact``).
+
+    Args:
+        posterior: from :func:`tda.train_posterior`, without dropout.
+        objective, train, test: as in :func:`tda.attribute`; ``train`` is what was trained on.
+        kind: ``linearised``, or ``exact``, the derivative in the weights, for small removals; or a
+            class like theirs (:mod:`bayestda.retraining.ablations` has some).
+        weights: of the examples' losses [R N], as in :func:`tda.retrained`; default: each example
+            removed in turn.
+
+    Returns:
+        Dims (seed, checkpoint, train, test), or (seed, checkpoint, member, test) with weights: the
+        measurement with these weights less that of the base run.
+
+    Raises:
+        UserError: the posterior was trained elsewhere, with dropout, or on other examples.
+    """
+    if isinstance(kind, str) and kind not in KINDS:
+        raise UserError(f"kind={kind!r} is unknown: choose one of {', '.join(KINDS)}")
+    follow = KINDS[kind] if isinstance(kind, str) else kind
+    training = recorded_training(posterior)
+    if training.dropout:
+        raise UserError("a run with dropout cannot be replayed: train without, or retrain")
+    held, queries = held_examples(posterior, train), held_examples(posterior, test)
+    weight_RN = _weights(weights, len(held), next(posterior.build().parameters()))
+    runs = [
+        _Replay(posterior, objective, seed, held, queries).scores(follow, weight_RN)
+        for seed in posterior.seeds
+    ]
+    row = "train" if weights is None else "member"
+    coords = {"seed": list(posterior.seeds), "checkpoint": list(posterior.checkpoints)}
+    coords |= labels("test", queries) | (labels("train", held) if weights is None else {})
+    return xr.DataArray(
+        torch.stack(runs).cpu().numpy(), dims=("seed", "checkpoint", row, "test"), coords=coords,
+        name="replay",
+        attrs={"method": "replay", "kind": follow.__name__.lower(), "sign": "positive = helpful"},
+    )  # fmt: skip
+
+
+class Linearised:
+    """Members of the network that is linearised around the base run, which is member 0.
+
+    Attributes:
+        shift_RP: how far each is from the base run.
+    """
+
+    def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
+        self.recipe, self.weight_RN = recipe, weight_RN
+        self.rule = rule_of(recipe)
+        self.shift_RP = theta_P.new_zeros(len(weight_RN), len(theta_P))
+        self.state: State = (self.shift_RP,) * self.rule.moments
+
+    def step(self, at: SampleGradients, step: Step, count: int) -> Tensor:
+        """Take a step; θ of the base run after it [P]."""
+        rows_BkP = at.vectors(self._jacobian(at)).flatten(0, 1)
+        output_RBK = at.outputs_NK + self.changes(rows_BkP).unflatten(1, at.outputs_NK.shape)
+        residual_RBK = loss_gradient(at.objective, output_RBK, at.targets_N)
+        residual_RBK = residual_RBK * self.weight_RN[:, step.batch, None]
+        gradient_RP = residual_RBK.flatten(1) @ rows_BkP / len(step.batch)
+        inside, outside = decays(self.recipe)
+        decaying_RP = self.decaying(at.theta_P)
+        gradient_RP += inside * decaying_RP
+        direction_RP, self.state = self.rule.direction(gradient_RP, self.state, count)
+        direction_RP = direction_RP + outside * decaying_RP
+        self.shift_RP = self.shift_RP - step.rate * (direction_RP - direction_RP[:1])
+        return at.theta_P - step.rate * direction_RP[0]
+
+    def changes(self, rows_kP: Tensor) -> Tensor:
+        """What the shifts change in outputs [R k], given their gradients."""
+        return self.shift_RP @ rows_kP.T
+
+    def decaying(self, theta_P: Tensor) -> Tensor:
+        """What weight decay pulls to zero [R P]."""
+        return theta_P + self.shift_RP
+
+    def _jacobian(self, at: SampleGradients) -> Rows:
+        x_B = at.train_data.take(slice(None)).x
+        return at.captured(x_B, output_cotangents)
+
+
+class Exact:
+    """Derivatives of the base run in the direction of each member's weights, by forward mode.
+
+    Attributes:
+        shift_RP: change of θ, to first order in the change of the weights.
+    """
+
+    def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
+        self.recipe, self.removed_RN = recipe, weight_RN - 1
+        self.rule = rule_of(recipe)
+        self.shift_RP = theta_P.new_zeros(len(weight_RN), len(theta_P))
+        self.state: State = (torch.zeros_like(theta_P),) * self.rule.moments
+        self.moving: State = (self.shift_RP,) * self.rule.moments
+
+    def step(self, at: SampleGradients, step: Step, count: int) -> Tensor:
+        """Take a step; θ of the base run after it [P]."""
+        batch, (inside, outside) = at.train_data.take(slice(None)), decays(self.recipe)
+        cotangents = value_cotangents(at.objective.loss, batch.y)
+        loss_BP = at.vectors(at.captured(batch.x, cotangents))[:, 0]
+        gradient_P = loss_BP.mean(0) + inside * at.theta_P
+        change_RP = self.removed_RN[:, step.batch] @ loss_BP / len(batch)
+        change_RP += hessian_products(at, batch)(self.shift_RP) + inside * self.shift_RP
+
+        direction_P, self.state = self.rule.direction(gradient_P, self.state, count)
+        turned_RP, self.moving = self.rule.derivative(
+            gradient_P, self.state, change_RP, self.moving, count
+        )
+        self.shift_RP = self.shift_RP - step.rate * (turned_RP + outside * self.shift_RP)
+        return at.theta_P - step.rate * (direction_P + outside * at.theta_P)
+
+
+KINDS: dict[str, type[Linearised | Exact]] = {"linearised": Linearised, "exact": Exact}
+
+
+def loss_gradient(objective: Objective, output_RBK: Tensor, y_B: Tensor) -> Tensor:
+    """∇ℓ in the outputs of all members [R B K], taken in float64."""
+    wide_RBK = output_RBK.detach().double().requires_grad_()
+    (gradient_RBK,) = torch.autograd.grad(objective.loss(wide_RBK, y_B).sum(), wide_RBK)
+    return gradient_RBK.to(output_RBK.dtype)
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """One seed's run, and what it is replayed with."""
+
+    posterior: Posterior
+    objective: Objective
+    seed: int
+    data: Data
+    queries: Data
+
+    def scores(self, kind: type[Linearised | Exact], weight_RN: Tensor) -> Tensor:
+        """Scores [C R M] of the members after the base run, at each kept checkpoint."""
+        training = recorded_training(self.posterior)
+        theta_P = initial_P = training.initial[self.seed].to(weight_RN.device)
+        members = kind(training.recipe, weight_RN, theta_P)
+        order_EN = training.order[self.seed][0].to(weight_RN.device)
+        kept: list[Tensor] = []
+        for count, step in enumerate(steps(training.recipe, order_EN), start=1):
+            theta_P = members.step(self._at(theta_P, step.batch), step, count)
+            if step.kept:
+                check_same_runs(
+                    self.posterior, [self.seed], len(kept), theta_P[None], initial_P[None]
+                )
+                kept.append(self._first_order(theta_P, members.shift_RP[1:]))
+        return torch.stack(kept)
+
+    def _at(self, theta_P: Tensor, batch_B: Tensor) -> SampleGradients:
+        """Gradients of a batch's examples."""
+        index = self.data.index[batch_B.cpu().numpy()]
+        batch = Data(rows_of(self.data.x, batch_B), self.data.y[batch_B], index)
+        return SampleGradients(
+            self.network, self.objective, theta_P, train=batch, test=self.queries, memory_bytes=0,
+            simple=self.simple,
+        )  # fmt: skip
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The architecture."""
+        return self.posterior.network(self.seed, 0)
+
+    @cached_property
+    def simple(self) -> frozenset[str]:
+        """Layers that hooks are enough for, in all steps."""
+        return simple_layers(self.network, self.objective, self.data.take(slice(2)).x)
+
+    def _first_order(self, theta_P: Tensor, shift_RP: Tensor) -> Tensor:
+        """∇g(z)ᵀ r [R M]."""
+        at, columns = self._at(theta_P, torch.zeros(1, dtype=torch.long)), []
+        for batch in blocks(self.queries, TEST_BLOCK):
+            cotangents = value_cotangents(self.objective.measure, batch.y)
+            test_MP = at.vectors(at.captured(batch.x, cotangents))[:, 0]
+            columns.append(shift_RP @ test_MP.T)
+        return torch.cat(columns, dim=1)
+
+
+def _weights(weights: Any, num_train: int, like: Tensor) -> Tensor:
+    """Weights of the base run and the members [1 + R N]."""
+    base_1N = torch.ones(1, num_train, dtype=like.dtype, device=like.device)
+    if weights is None:
+        return torch.cat([base_1N, 1 - torch.eye(num_train).to(base_1N)])
+    given_RN = torch.as_tensor(weights).to(base_1N)
+    if given_RN.shape[1:] != (num_train,):
+        raise UserError(
+            f"weights must have one column per training example, {num_train}, not "
+            f"{tuple(given_RN.shape)}"
+        )
+    return torch.cat([base_1N, given_RN])

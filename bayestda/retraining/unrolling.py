@@ -1,0 +1,145 @@
+r"""Unrolled differentiation: the derivative of whole training runs in the weights of examples.
+
+Examples n of the batch of step t have the weights w in the loss; member r of a run moves them in
+the direction :math:`d_r` (−1 for what it removes). With u the optimiser's direction, ω the weight
+decay and :math:`r_0 = 0`:
+
+.. math::
+    g_t &= \tfrac1B \textstyle\sum_{n \in b_t} w_n \nabla\ell_n + \omega \theta_t \\
+    dg_t &= (H_t + \omega I) r_t + \tfrac1B \textstyle\sum_{n \in b_t} d_{rn} \nabla\ell_n \\
+    r_{t+1} &= r_t - \eta_t \, du(g_t)[dg_t]
+
+(Mlodozeniec et al. 2025, arXiv 2506.12965, whose recursion is that of plain SGD). The change of the
+measurement is :math:`\nabla m(\theta_T)^\top r_T`. Forward mode: dg is one Jacobian-vector product
+of the gradient, so that memory does not grow with the steps. Runs S and members R are stacked.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bayestda.model.examples import Data, blocks, rows_of
+from bayestda.model.objective import Objective, output_at
+from bayestda.model.parameters import Parameters, private_copy
+from bayestda.training.optimizers import State, Step, decays, rule_of
+from bayestda.training.recipe import Recipe
+
+TEST_BLOCK = 64  # test examples whose changes are taken at a time
+
+
+class Unrolled:
+    """Runs that are trained again, and the derivatives of their parameters.
+
+    Args:
+        network: the architecture, without dropout and batch norm.
+        objective: gives the loss and the measurement.
+        recipe: of the training.
+        theta_SP: parameters at the start.
+        direction_RN: how each member moves the weights of the examples.
+
+    Attributes:
+        theta_SP: parameters of the runs.
+        shift_SRP: their derivatives r.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        recipe: Recipe,
+        theta_SP: Tensor,
+        direction_RN: Tensor,
+    ):
+        _load_forward_mode()
+        self.network, self.objective = private_copy(network).eval(), objective
+        self.layout, self.recipe, self.rule = Parameters(network), recipe, rule_of(recipe)
+        self.theta_SP, self.direction_RN, self.count = theta_SP, direction_RN, 0
+        zero_SRP = theta_SP.new_zeros(len(theta_SP), len(direction_RN), theta_SP.shape[1])
+        self.shift_SRP = zero_SRP
+        self.state: State = (torch.zeros_like(theta_SP[:, None]),) * self.rule.moments
+        self.moving: State = (zero_SRP,) * self.rule.moments
+
+    def step(self, step: Step, data: Data) -> None:
+        """Take one step of all runs, on their own batches [S B]."""
+        direction_SRB = self.direction_RN[:, step.batch].transpose(0, 1)
+        batch = (rows_of(data.x, step.batch), data.y[step.batch])
+        with sdpa_kernel(SDPBackend.MATH):  # faster kernels of attention: no second derivative
+            gradient_SP, change_SRP = vmap(self._changes)(
+                self.theta_SP, self.shift_SRP, direction_SRB, batch
+            )
+        (inside, outside), self.count = decays(self.recipe), self.count + 1
+        gradient_S1P = (gradient_SP + inside * self.theta_SP)[:, None]
+        change_SRP = change_SRP + inside * self.shift_SRP
+
+        direction_S1P, self.state = self.rule.direction(gradient_S1P, self.state, self.count)
+        turned_SRP, self.moving = self.rule.derivative(
+            gradient_S1P, self.state, change_SRP, self.moving, self.count
+        )
+        self.theta_SP = self.theta_SP - step.rate * (direction_S1P[:, 0] + outside * self.theta_SP)
+        self.shift_SRP = self.shift_SRP - step.rate * (turned_SRP + outside * self.shift_SRP)
+
+    def changes(self, queries: Data) -> Tensor:
+        """∇m(θ)ᵀ r of all queries [S R M], float64."""
+        along = vmap(vmap(self._measured_change, in_dims=(None, 0, None)), in_dims=(0, 0, None))
+        with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+            pieces = [
+                along(self.theta_SP, self.shift_SRP, (batch.x, batch.y))
+                for batch in blocks(queries, TEST_BLOCK)
+            ]
+        return torch.cat(pieces, dim=-1)
+
+    def _changes(
+        self, theta_P: Tensor, shift_RP: Tensor, direction_RB: Tensor, batch: tuple[Any, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Gradient of a run's batch [P], and its derivatives [R P] along every member."""
+        gradient = grad(self._weighted_loss(batch))
+        weight_B = torch.ones_like(direction_RB[0])
+
+        def change(shift_P: Tensor, direction_B: Tensor) -> Tensor:
+            return jvp(gradient, (theta_P, weight_B), (shift_P, direction_B))[1]
+
+        return gradient(theta_P, weight_B), vmap(change)(shift_RP, direction_RB)
+
+    def _weighted_loss(self, batch: tuple[Any, Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        """(1/B) Σ w ℓ as a function of θ [P] and w [B]."""
+        x_B, y_B = batch
+
+        def loss(theta_P: Tensor, weight_B: Tensor) -> Tensor:
+            output_BK = output_at(self.network, self.objective, self.layout.split(theta_P), x_B)
+            return (weight_B * self.objective.loss(output_BK, y_B)).mean()
+
+        return loss
+
+    def _measured_change(
+        self, theta_P: Tensor, shift_P: Tensor, queries: tuple[Any, Tensor]
+    ) -> Tensor:
+        x_M, y_M = queries
+
+        def measured(theta_P: Tensor) -> Tensor:
+            output_MK = output_at(self.network, self.objective, self.layout.split(theta_P), x_M)
+            return self.objective.measure(output_MK.double(), y_M)
+
+        return jvp(measured, (theta_P,), (shift_P,))[1]
+
+
+@cache
+def _load_forward_mode() -> None:
+    """PyTorch (2.13) scripts some of its formulas when first asked, and warns that it does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
+
+
+def in_blocks(num_members: int, num_runs: int, chunk: int) -> Iterator[tuple[slice, slice]]:
+    """Runs and members to take together: about ``chunk`` pairs of both."""
+    members = min(num_members, chunk)
+    runs = max(1, chunk // members)
+    for first_run in range(0, num_runs, runs):
+        for first in range(0, num_members, members):
+            yield slice(first_run, first_run + runs), slice(first, first + members)

@@ -1,0 +1,1 @@
+"""Scores of a whole posterior, in memory or in a file."""

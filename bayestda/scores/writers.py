@@ -1,0 +1,171 @@
+"""Where scores go, block by block: an array, or a file that never was in memory as a whole."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5netcdf
+import numpy as np
+import xarray as xr
+
+from bayestda.errors import UserError
+from bayestda.files import atomic, provenance
+
+Place = tuple[int, ...]  # of a sample of θ: its seed, or its seed and checkpoint
+
+
+class Output(Protocol):
+    """An array [S N M] or [S C N M] of zeros to write into."""
+
+    def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
+        """A block of one sample's scores."""
+
+    def write(self, place: Place, rows: slice, columns: slice, block: np.ndarray) -> None:
+        """Put a block in its place."""
+
+
+class InMemory:
+    """An array in memory.
+
+    Args:
+        values: zeros [S N M] or [S C N M].
+    """
+
+    def __init__(self, values: np.ndarray):
+        self.values = values
+
+    def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
+        """A block of one sample's scores."""
+        return self.values[place][rows, columns]
+
+    def write(self, place: Place, rows: slice, columns: slice, block: np.ndarray) -> None:
+        """Put a block in its place."""
+        self.values[place][rows, columns] = block
+
+
+class Diagonal:
+    """Of square blocks of scores only what examples score for themselves.
+
+    Args:
+        values: zeros [S N] or [S C N].
+    """
+
+    def __init__(self, values: np.ndarray):
+        self.values = values
+
+    def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
+        """A block with these scores on its diagonal, and zeros."""
+        block = np.zeros((rows.stop - rows.start, columns.stop - columns.start), self.values.dtype)
+        at, in_rows, in_columns = self._common(rows, columns)
+        block[in_rows, in_columns] = self.values[place][at]
+        return block
+
+    def write(self, place: Place, rows: slice, columns: slice, block: np.ndarray) -> None:
+        """Keep the diagonal."""
+        at, in_rows, in_columns = self._common(rows, columns)
+        self.values[place][at] = block[in_rows, in_columns]
+
+    def _common(self, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Examples of both, and their places in both."""
+        at = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
+        return at, at - rows.start, at - columns.start
+
+
+class InFile:
+    """An array in a file, from some byte on, in C order; what was not written reads as zeros.
+
+    Args:
+        path: of the file, for errors.
+        descriptor: of the file, open for reading and writing.
+        offset: where the array starts.
+        sizes, dtype: of the array.
+    """
+
+    def __init__(
+        self, path: Path, descriptor: int, offset: int, sizes: tuple[int, ...], dtype: np.dtype
+    ):
+        self._path, self._descriptor, self._offset = path, descriptor, offset
+        self._sizes, self._dtype = sizes, dtype
+
+    def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
+        """A block of one sample's scores."""
+        width = columns.stop - columns.start
+        parts = [
+            os.pread(self._descriptor, size, at) for at, size in self._pieces(place, rows, columns)
+        ]
+        return np.frombuffer(b"".join(parts), self._dtype).reshape(-1, width)
+
+    def write(self, place: Place, rows: slice, columns: slice, block: np.ndarray) -> None:
+        """Put a block in its place.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        content = np.ascontiguousarray(block, self._dtype).data.cast("B")
+        with atomic.said_of_writing(self._path):
+            for at, size in self._pieces(place, rows, columns):
+                piece, content = content[:size], content[size:]
+                while piece:  # more than 2 GB take several calls
+                    count = os.pwrite(self._descriptor, piece, at)
+                    piece, at = piece[count:], at + count
+
+    def _pieces(self, place: Place, rows: slice, columns: slice) -> Iterator[tuple[int, int]]:
+        """Where a block's contiguous pieces are in the file, and their sizes, in bytes."""
+        num_test, item = self._sizes[-1], self._dtype.itemsize
+        sample = np.ravel_multi_index(place, self._sizes[:-2])
+        first_row = int(sample) * self._sizes[-2]
+        if columns.stop - columns.start == num_test:
+            at = (first_row + rows.start) * num_test
+            yield self._offset + at * item, (rows.stop - rows.start) * num_test * item
+            return
+        for row in range(rows.start, rows.stop):
+            at = (first_row + row) * num_test + columns.start
+            yield self._offset + at * item, (columns.stop - columns.start) * item
+
+
+@contextmanager
+def score_file(path: Path, template: xr.DataArray) -> Iterator[InFile]:
+    """A netCDF file of scores to be filled in; it has its name only once that is done.
+
+    HDF5 writes labels and the array's place, plain writes fill that: a full disk is then an error
+    like any other, where in HDF5's own writing it can end the process.
+
+    Args:
+        path: of the file.
+        template: name, sizes, type, coordinates and attributes of the scores; its values are not
+            read.
+
+    Raises:
+        UserError: the file exists, or cannot be written.
+    """
+    if path.exists():
+        raise UserError(
+            f"{path} exists: read it by xarray.open_dataarray({str(path)!r}), delete it, or give "
+            "output= another name"
+        )
+    with atomic.writing_whole(path) as temporary:
+        with atomic.said_of_writing(path):
+            offset = _frame(temporary, template)
+            descriptor = os.open(temporary, os.O_RDWR)
+        try:
+            yield InFile(path, descriptor, offset, template.shape, template.dtype)
+        finally:
+            os.close(descriptor)
+
+
+def _frame(path: Path, template: xr.DataArray) -> int:
+    """Write everything but the scores; where those start, in bytes."""
+    labels = xr.Dataset(coords=template.coords)
+    path.write_bytes(labels.to_netcdf(engine="h5netcdf"))
+    with h5netcdf.File(path, "a") as file:
+        scores = file.create_variable(str(template.name), template.dims, template.dtype)
+        scores.attrs.update(_attributes(template))
+        scores[tuple(size - 1 for size in template.shape)] = 0  # gives the array its place
+        return scores._h5ds.id.get_offset()
+
+
+def _attributes(template: xr.DataArray) -> dict[str, Any]:
+    extra = " ".join(str(name) for name in template.coords if name not in template.dims)
+    return {**template.attrs, **provenance.versions(), **({"coordinates": extra} if extra else {})}

@@ -1,0 +1,1 @@
+"""Train members of an ensemble, alone or stacked, and sample their posterior."""
