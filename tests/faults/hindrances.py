@@ -6,13 +6,11 @@ import os
 import resource
 import shutil
 import signal
-import sys
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bayestda.experiments import paths
 from bayestda.training import recipe
 
 
@@ -118,7 +116,6 @@ def _save_tiny_vit(folder: Path) -> None:
 
 def planted_scores() -> None:
     """Scores of five methods and predictions of three runs, about the project's own images."""
-    sys.path.insert(0, str(paths.REPOSITORY / "tests" / "figures"))
     from planted_scores import write_scores
     from score_files import write_predictions
 

@@ -1,6 +1,5 @@
 """Several jobs at once, and Ctrl-C."""
 
-import ast
 import random
 import shutil
 import signal
@@ -11,10 +10,8 @@ from pathlib import Path
 
 import pytest
 from commands import Running
-from stages import command, each, leftovers, reference
+from stages import command, each, reference
 
-from bayestda.experiments import paths
-from bayestda.experiments.stages import cli
 from bayestda.experiments.terminal import INTERRUPTED, guarded
 from bayestda.files import atomic
 
@@ -91,41 +88,3 @@ def test_ctrl_c_in_a_finaliser_is_not_lost(capsys):
         guarded(main)
     assert stopped.value.code == 130
     assert capsys.readouterr().err == f"{INTERRUPTED}\n"
-
-
-IMPORTING = ("train_cnn.py", "tda_distributional_scripts/concrete.py", "analysis/p_values.py",
-             "tda_fimo_scripts/train_final.py", "data/prepare.py")  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("script", "seconds"),
-    [pytest.param(script, seconds, marks=() if (script, seconds) == (IMPORTING[0], 0) else heavy)
-     for script in IMPORTING for seconds in (0, 0.4)],
-)  # fmt: skip
-def test_ctrl_c_while_a_script_imports_is_one_line(script, seconds, tmp_path, monkeypatch):
-    """From the moment on when numpy is there, and torch, pandas, xarray are not."""
-    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
-    process = subprocess.Popen(
-        [sys.executable, str(paths.REPOSITORY / script)], stderr=subprocess.PIPE, text=True
-    )
-    loaded = Path(f"/proc/{process.pid}/maps")
-    if not loaded.exists():
-        pytest.skip("what a process has loaded is told by Linux only")
-    while process.poll() is None and "numpy" not in loaded.read_text():
-        time.sleep(0.001)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert "Traceback" not in errors
-    had_ended = process.returncode == 2 or "error: " in errors  # for want of flags or results
-    assert had_ended or (process.returncode, errors) == (130, f"{INTERRUPTED}\n")
-    assert not leftovers(tmp_path)
-
-
-@pytest.mark.parametrize("folder", ["analysis", "tda_distributional_scripts", "data"])
-def test_scripts_that_import_for_long_are_interruptible_from_the_first_import_on(folder):
-    """Stages of the other folders import the command line first, and that does the same."""
-    for file in [*(paths.REPOSITORY / folder).glob("*.py"), Path(cli.__file__)]:
-        first = next(node for node in ast.parse(file.read_text()).body
-                     if isinstance(node, ast.Import | ast.ImportFrom))  # fmt: skip
-        assert ast.unparse(first) == "import bayestda.experiments.terminal", file

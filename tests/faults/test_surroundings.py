@@ -105,7 +105,7 @@ def test_without_a_home_folder_and_with_a_gigabyte_of_memory(system, name, tmp_p
 def test_the_project_in_a_folder_with_an_odd_name(kept, tmp_path):
     """A copy of the code, used without TDA_ROOT: what it writes is beside the code."""
     project = tmp_path / ODD
-    for name in ("tda", "data", "seeds.txt", "train_cnn.py"):
+    for name in ("bayestda", "data", "seeds.txt", "train_cnn.py"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         copied = subprocess.run(["cp", "-r", str(paths.REPOSITORY / name), str(project / name)])
         assert copied.returncode == 0

@@ -17,12 +17,10 @@ from bayestda.experiments.stages import distributional, runner
 
 EACH = max(4, int(os.environ.get("FUZZ", "2000")) // 500)  # inputs of a script
 SAME = "FUZZ" not in os.environ
-WORKING = ("plan.py", "figure_schedule.py")  # run snakemake, or simulate for as long as asked
 SCRIPTS = sorted(
     file.relative_to(paths.REPOSITORY)
     for pattern in ("*.py", "tda_*_scripts/*.py", "analysis/*.py", "data/*.py")
     for file in paths.REPOSITORY.glob(pattern)
-    if file.name not in WORKING
 )
 NUMBERS = [
     "0",

@@ -103,7 +103,7 @@ def sentence_file(_: Path) -> bytes:
     return buffer.getvalue()
 
 
-TABLE = b"method,scope,aligned,quantity,value\nloo,all,True,split_half,0.5\nats,all,True,x,1e-3\n"
+TABLE = b"method,scope,quantity,value\nloo,all,split_half,0.5\nats,all,x,1e-3\n"
 ROWS = paths.REPOSITORY / "data" / "concrete" / "rows.csv"
 LOADERS = {  # what reads, makes a valid file, and takes which share of the inputs
     "index_list": (read_index_list_checked, lambda _: b"3\n17\n4\n250\n9\n", 0.2),
