@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from bayestda.errors import UserError
 
@@ -182,7 +180,11 @@ def blocks(data: Examples, size: int) -> Iterator[Data]:
 
 def joined(train: Data, added: Data) -> Data:
     """The examples of D, then those that are not in D."""
-    join: Callable = lambda a, b: torch.cat([a, b])  # noqa: E731
+    import torch
+
+    def join(a: "Tensor", b: "Tensor") -> "Tensor":
+        return torch.cat([a, b])
+
     if isinstance(train.x, dict):
         x = {name: join(value, added.x[name]) for name, value in train.x.items()}
     else:

@@ -17,7 +17,6 @@ from stage_scripts import NUM_PER_CLASS, SMALL, TASK, make_subset, run, score_fi
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
 from bayestda.experiments.stages import training
-from bayestda.files import checksums
 from bayestda.training.loop import train
 
 
@@ -293,24 +292,6 @@ def test_one_flipped_bit_of_a_score_file(capsys):
         flipped[place // 8] ^= 1 << place % 8
         file.write_bytes(flipped)
         assert f"{file} is damaged" in fails(capsys, "influence", "--seed_id", 0, "--damping", 0.1)
-
-
-def test_a_file_of_an_earlier_version_is_sealed_once_it_can_be_read(capsys, root):
-    file, length = score_file("influence"), len(checksums.sealed(b""))
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-length])
-    assert "bayestda.files.checksums" in fails(
-        capsys, "influence", "--seed_id", 0, "--damping", 0.1
-    )
-    before = file.stat().st_mtime_ns
-    checksums.add(file)
-    assert (file.read_bytes(), file.stat().st_mtime_ns) == (whole, before)
-    checksums.add(file)
-    assert file.read_bytes() == whole
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="is damaged"):
-        checksums.add(file)
-    assert root in file.parents
 
 
 def stored(file, change):
