@@ -1,14 +1,15 @@
-# make install:    the virtual environment alone
-# make reproduce: CNN2 on MNIST3 with 10 images per class, ten seeds, all methods, tables, figures
-# make reproduce_vit: the same with the small ViT that comes with the project, and LoRA
-# make test:       the whole test suite
-# make test-slurm: the same numbers from a SLURM cluster of two nodes on this host, with faults
-# make test-report: the report in a real browser, which must be there
-# make faults:     kill -9, full disks, damaged files and the like, over all stages
-# make fuzz:       100,000 damaged files and any command lines
-# make check:      ruff and mypy
-# make benchmark:  the CNN's stages against the published algorithm, and FLOP/s
-# make lock:       req.lock anew, from req.txt
+# make install:        the virtual environment alone
+# make reproduce:      CNN2 on MNIST3 with 10 images per class: ten seeds, all methods, tables, figures
+# make reproduce_vit:  the same with the small ViT that ships with the project, and LoRA
+# make test:           the full test suite
+# make check:          ruff and mypy
+# make docs:           the documentation, into docs/_build; a warning is an error
+# make test-slurm:     the same numbers from a SLURM cluster of two nodes on this host, with faults
+# make test-report:    the report page in a real browser, which must be installed
+# make faults:         kill -9, full disks, damaged files and the like, over all stages
+# make fuzz:           100,000 damaged files and any command lines
+# make benchmark:      the CNN's stages against the published algorithm, and FLOP/s
+# make lock:           req.lock anew, from req.txt
 # Each makes its own virtual environment from req.txt first. CORES=2 bounds reproduce's.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -18,7 +19,7 @@ BIN := .venv/bin
 TOOLS := uv==0.13.9
 SEED ?= 0
 
-.PHONY: install reproduce reproduce_vit test test-slurm test-report check benchmark faults fuzz lock
+.PHONY: install reproduce reproduce_vit test check docs test-slurm test-report faults fuzz benchmark lock
 install: .venv/installed
 
 reproduce reproduce_vit: .venv/installed
@@ -40,6 +41,11 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed
+	rm -rf docs/_build docs/_generated
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet \
+		docs docs/_build
 
 faults: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "heavy or not heavy" \

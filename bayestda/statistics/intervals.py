@@ -42,7 +42,7 @@ def jackknife_interval(estimate: np.ndarray, left_out: Sequence[np.ndarray]) -> 
 
     Args:
         estimate: any shape.
-        left_out: per factor an array [levels, *shape of estimate].
+        left_out: per factor an array ``[levels, *shape of estimate]``.
 
     Returns:
         Ends that are not numbers if a factor has less than three levels, or there is none.
@@ -85,7 +85,7 @@ def bootstrap_interval(estimate: np.ndarray, resampled: np.ndarray, num_seeds: i
 
     Args:
         estimate: any shape.
-        resampled: [resamples, *shape of estimate].
+        resampled: ``[resamples, *shape of estimate]``.
         num_seeds: n; with less than three the ends are not numbers.
     """
     estimate = np.asarray(estimate, dtype=np.float64)
