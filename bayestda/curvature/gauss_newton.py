@@ -5,7 +5,7 @@ The Gauss-Newton matrix is :math:`C = \frac{1}{N}\sum_n J_n^\top S_n J_n = B^\to
 smaller.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +41,7 @@ def _smaller(gradients: SampleGradients) -> "GaussNewton | Primal":
     if rank <= count:
         require_matrix(gradients, rank, "the exact Gauss-Newton matrix")
         with suppress(OutsideSpan):
-            return GaussNewton.of(gradients)
+            return _dual(gradients)
     require_matrix(gradients, count, "the exact Gauss-Newton matrix")
     return Primal(gauss_newton_matrix(gradients), gradients)
 
@@ -107,8 +107,9 @@ class GaussNewton:
         train_QN = torch.einsum("nkq,nk->qn", basis_NKQ, self.train_NK)
         return eigenvalues_Q.clamp(min=0), basis_QQ, train_QN
 
-    def tests(self) -> Tensor:
-        """B ∇g(z) [Q M] of all test examples."""
+    @cached_property
+    def tests_QM(self) -> Tensor:
+        """B ∇g(z) of all test examples."""
         return torch.cat([self.in_span(rows) for _, rows in self.gradients.test], dim=1)
 
     def weights(self, span_NK: Tensor) -> Tensor:
@@ -116,34 +117,44 @@ class GaussNewton:
         return torch.einsum("nka,na->nk", self.root_NKK, span_NK)
 
     def filtered(self, phi: Filter) -> Blocks:
-        """∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
+        """Yield ∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
+        for rows, columns, block_1nm in self.filtered_by([phi]):
+            yield rows, columns, block_1nm[0]
+
+    def filtered_by(self, filters: Sequence[Filter]) -> Blocks:
+        """Yield blocks [D n m] of the same for several filters."""
         eigenvalues_Q, _, train_QN = self.spectrum
-        filtered_QN = train_QN * phi(eigenvalues_Q)[:, None]
-        for rows, columns, test_Qm in self._tests(self._rotated):
-            yield rows, columns, filtered_QN[:, rows].T @ test_Qm
+        filtered_QN = [train_QN * phi(eigenvalues_Q)[:, None] for phi in filters]
+        for rows, columns, test_Qm in self._tests(rotated=True):
+            scores = [own_QN[:, rows].T @ test_Qm for own_QN in filtered_QN]
+            yield rows, columns, torch.stack(scores)
 
     def solved(self, damping: float) -> Blocks:
         """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky."""
         factor_QQ = damped_factor(self.gram_QQ.clone(), damping)
-        for rows, columns, test_Qm in self._tests(self.in_span):
+        for rows, columns, test_Qm in self._tests(rotated=False):
             solved_NKm = torch.cholesky_solve(test_Qm, factor_QQ).unflatten(0, self.train_NK.shape)
             scores = torch.einsum("nk,nkm->nm", self.train_NK[rows], solved_NKm[rows])
             yield rows, columns, scores
 
-    def _tests(self, prepare: Callable[[Rows], Tensor]) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Training rows to score, test columns, their vectors [Q m]."""
-        count, own = len(self.gradients.test_data), self.gradients.own
-        for columns, test in chunks(self.gradients, self.gradients.test, 5 * 8 * len(self.gram_QQ)):
-            whole = columns.stop - columns.start == count
-            rows = columns if own else slice(0, len(self.train_NK))
-            yield rows, columns, self._once(prepare, test) if whole else prepare(test)
+    def _tests(self, rotated: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield training rows to score, test columns and B ∇g(z) [Q m], or Uᵀ B ∇g(z).
 
-    def _once(self, prepare: Callable[[Rows], Tensor], test: Rows) -> Tensor:
-        """All test vectors, kept for the next filter."""
-        key = f"gauss_newton {prepare.__name__}"
-        if key not in self.gradients.kept:
-            self.gradients.kept[key] = prepare(test)
-        return self.gradients.kept[key]
+        Vectors of all test examples are kept for the next method where they are made at once.
+        """
+        count = len(self.gradients.test_data)
+        name = f"gauss_newton {'rotated' if rotated else 'in span'}"
+        if name in self.gradients.kept:
+            yield slice(0, len(self.train_NK)), slice(0, count), self.gradients.kept[name]
+            return
+        for columns, test in chunks(self.gradients, self.gradients.test, 5 * 8 * len(self.gram_QQ)):
+            test_Qm = self.in_span(test)
+            if rotated:
+                test_Qm = self.spectrum[1].T @ test_Qm
+            if columns == slice(0, count):
+                self.gradients.kept[name] = test_Qm
+            rows = columns if self.gradients.own else slice(0, len(self.train_NK))
+            yield rows, columns, test_Qm
 
     def in_span(self, test: Rows) -> Tensor:
         """B v [Q m] of gradients v, such as ∇g(z), one or more of each example."""
@@ -154,10 +165,6 @@ class GaussNewton:
             for chosen, rows in self.gradients.jacobian
         ]
         return torch.cat(parts)
-
-    def _rotated(self, test: Rows) -> Tensor:
-        """Uᵀ B ∇g(z) [Q m], in the basis of eigenvectors U of the dual."""
-        return self.spectrum[1].T @ self.in_span(test)
 
 
 def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
@@ -170,10 +177,11 @@ def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
     try:
         return torch.linalg.cholesky(matrix_QQ, out=matrix_QQ)
     except torch.linalg.LinAlgError as error:
-        raise _singular(damping) from error
+        raise singular(damping) from error
 
 
-def _singular(damping: float) -> UserError:
+def singular(damping: float) -> UserError:
+    """Return the error of a damping that leaves the curvature singular."""
     return UserError(
         f"damping={damping} leaves the curvature singular: give a positive one, or a larger"
     )
@@ -212,8 +220,14 @@ class Primal:
         eigenvalues_P, basis_PP = torch.linalg.eigh(self.matrix_PP)
         return eigenvalues_P, basis_PP
 
+    def filtered_by(self, filters: Sequence[Filter]) -> Blocks:
+        """Yield blocks [D n m] of ∇L(z_j)ᵀ φ(C) ∇g(z) for several filters, float64."""
+        for blocks_D in zip(*(self.filtered(phi) for phi in filters), strict=True):
+            rows, columns, _ = blocks_D[0]
+            yield rows, columns, torch.stack([block for *_, block in blocks_D])
+
     def filtered(self, phi: Filter) -> Blocks:
-        """∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
+        """Yield ∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
         eigenvalues_P, basis_PP = self.spectrum
         phi_P1 = phi(eigenvalues_P)[:, None]
         return between(self.gradients, lambda test_Pm: basis_PP @ (phi_P1 * (basis_PP.T @ test_Pm)))
@@ -230,7 +244,7 @@ class Primal:
         if not failed:
             return between(self.gradients, lambda v_Pv: torch.cholesky_solve(v_Pv, factor_PP))
         if not self.indefinite:
-            raise _singular(damping)
+            raise singular(damping)
         factors = torch.linalg.lu_factor(damped_PP)
         return between(self.gradients, lambda v_Pv: torch.linalg.lu_solve(*factors, v_Pv))
 
@@ -290,13 +304,16 @@ def hessian_matrix(gradients: SampleGradients, block: int = 256) -> Tensor:
 
 
 def dual_gauss_newton(gradients: SampleGradients) -> GaussNewton:
-    """The Gauss-Newton matrix by its dual, made once.
+    """Return the Gauss-Newton matrix by its dual, made once.
 
     Raises:
         UserError: the dual is too large for this computer's memory.
     """
+    require_matrix(gradients, gradients.outputs_NK.numel(), "the Gauss-Newton matrix's dual")
+    return _dual(gradients)
+
+
+def _dual(gradients: SampleGradients) -> GaussNewton:
     if "dual" not in gradients.kept:
-        size = gradients.outputs_NK.numel()
-        require_matrix(gradients, size, "the Gauss-Newton matrix's dual")
         gradients.kept["dual"] = GaussNewton.of(gradients)
     return gradients.kept["dual"]

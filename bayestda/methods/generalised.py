@@ -58,7 +58,7 @@ def generalised(gradients: SampleGradients, phi: Filter) -> Tensor:
     """
     dual = dual_gauss_newton(gradients)
     eigenvalues_Q, basis_RQ, train_QN = dual.spectrum  # R = N K
-    test_QM = basis_RQ.T @ dual.tests()
+    test_QM = basis_RQ.T @ dual.tests_QM
     direct_NM = (train_QN * phi(eigenvalues_Q)[:, None]).T @ test_QM
     mean_Q = train_QN.mean(1)  # ∇R, as B^T of it
     slopes_QQ = divided_differences(phi, eigenvalues_Q)
@@ -81,7 +81,7 @@ def near_stationary(gradients: SampleGradients, damping: float) -> Tensor:
     dual = dual_gauss_newton(gradients)
     moved = _moved(gradients, gradients.theta_P + _ridge_step(gradients, dual, damping))
     train_QN = torch.cat([dual.in_span(rows) for _, rows in moved.train], dim=1)  # B ∇L(z_i)
-    solved_QM = torch.cholesky_solve(dual.tests(), damped_factor(dual.gram_QQ.clone(), damping))
+    solved_QM = torch.cholesky_solve(dual.tests_QM, damped_factor(dual.gram_QQ.clone(), damping))
     products_NM = torch.cat([_with_tests(gradients, rows) for _, rows in moved.train]).double()
     return (products_NM - train_QN.T @ solved_QM) / damping
 

@@ -1,7 +1,15 @@
 """Influence functions: what an infinitesimal up-weighting of z_j does to the measurement on z."""
 
-from bayestda.curvature.filters import Filter
-from bayestda.curvature.gauss_newton import explicit_hessian, gauss_newton
+from collections.abc import Sequence
+
+import torch
+
+from bayestda.curvature.filters import Filter, ridge
+from bayestda.curvature.gauss_newton import (
+    explicit_hessian,
+    gauss_newton,
+    singular,
+)
 from bayestda.gradients.blocks import Blocks, by_blocks
 from bayestda.gradients.sample import SampleGradients
 
@@ -50,3 +58,28 @@ def hessian_influence(gradients: SampleGradients, damping: float) -> Blocks:
         damping: λ. H may be indefinite; λ must not be one of its negative eigenvalues' size.
     """
     return explicit_hessian(gradients).solved(damping)
+
+
+def influence_by_dampings(gradients: SampleGradients, dampings: Sequence[float]) -> Blocks:
+    """Yield blocks [D n m] of :func:`influence` for several dampings, by one eigendecomposition.
+
+    Args:
+        gradients: Gradients of one sample of θ.
+        dampings: Values of λ.
+
+    Raises:
+        UserError: a damping leaves the matrix singular.
+    """
+    matrix = gauss_newton(gradients)
+    eigenvalues = matrix.spectrum[0]
+    # What rounding leaves of an eigenvalue 0 is no curvature that could be inverted.
+    rounding = len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * float(eigenvalues.max())
+    for damping in dampings:
+        if float(eigenvalues.min()) + damping <= rounding:
+            raise singular(damping)
+    return matrix.filtered_by([ridge(damping) for damping in dampings])
+
+
+def hessian_influence_by_dampings(gradients: SampleGradients, dampings: Sequence[float]) -> Blocks:
+    """Yield the same of :func:`hessian_influence`."""
+    return explicit_hessian(gradients).filtered_by([ridge(damping) for damping in dampings])

@@ -1,7 +1,7 @@
 """Where scores go, block by block: an array, or a file that never was in memory as a whole."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,44 +126,53 @@ class InFile:
 
 
 @contextmanager
-def score_file(path: Path, template: xr.DataArray) -> Iterator[InFile]:
-    """A netCDF file of scores to be filled in; it has its name only once that is done.
+def score_file(path: Path, templates: Sequence[xr.DataArray]) -> Iterator[list[InFile]]:
+    """Open a netCDF file of scores to be filled in; it has its name only once that is done.
 
     HDF5 writes labels and the array's place, plain writes fill that: a full disk is then an error
     like any other, where in HDF5's own writing it can end the process.
 
     Args:
-        path: of the file.
-        template: name, sizes, type, coordinates and attributes of the scores; its values are not
-            read.
+        path: The file's path.
+        templates: Name, sizes, type, coordinates and attributes of each array of scores. Their
+            values are not read.
 
     Raises:
         UserError: the file exists, or cannot be written.
     """
     if path.exists():
+        reader = "open_dataset" if len(templates) > 1 else "open_dataarray"
         raise UserError(
-            f"{path} exists: read it by xarray.open_dataarray({str(path)!r}), delete it, or give "
+            f"{path} exists: read it by xarray.{reader}({str(path)!r}), delete it, or give "
             "output= another name"
         )
     with atomic.writing_whole(path) as temporary:
         with atomic.said_of_writing(path):
-            offset = _frame(temporary, template)
+            offsets = _frame(temporary, templates)
             descriptor = os.open(temporary, os.O_RDWR)
         try:
-            yield InFile(path, descriptor, offset, template.shape, template.dtype)
+            yield [
+                InFile(path, descriptor, offset, template.shape, template.dtype)
+                for offset, template in zip(offsets, templates, strict=True)
+            ]
         finally:
             os.close(descriptor)
 
 
-def _frame(path: Path, template: xr.DataArray) -> int:
-    """Write everything but the scores; where those start, in bytes."""
-    labels = xr.Dataset(coords=template.coords)
-    path.write_bytes(labels.to_netcdf(engine="h5netcdf"))
+def _frame(path: Path, templates: Sequence[xr.DataArray]) -> list[int]:
+    """Write everything but the scores; return where each array starts, in bytes."""
+    coords: dict[Any, Any] = {}
+    for template in templates:
+        coords |= template.coords
+    path.write_bytes(xr.Dataset(coords=coords).to_netcdf(engine="h5netcdf"))
+    offsets = []
     with h5netcdf.File(path, "a") as file:
-        scores = file.create_variable(str(template.name), template.dims, template.dtype)
-        scores.attrs.update(_attributes(template))
-        scores[tuple(size - 1 for size in template.shape)] = 0  # gives the array its place
-        return scores._h5ds.id.get_offset()
+        for template in templates:
+            scores = file.create_variable(str(template.name), template.dims, template.dtype)
+            scores.attrs.update(_attributes(template))
+            scores[tuple(size - 1 for size in template.shape)] = 0  # gives the array its place
+            offsets.append(scores._h5ds.id.get_offset())
+    return offsets
 
 
 def _attributes(template: xr.DataArray) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def posterior():
 
 
 def test_every_method_is_tested_here():
-    assert set(SETTINGS) | RECORDED == set(tda.METHODS)
+    assert set(SETTINGS) | RECORDED == {
+        name for name, entry in tda.METHODS.items() if not entry.retrains
+    }
 
 
 @each_method
@@ -74,7 +76,7 @@ def test_scores_in_a_file_are_those_in_memory(method, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["scores.nc"]
     with xr.open_dataarray(path) as read:
         assert streamed.dims == read.dims == whole.dims
-        assert whole.attrs.items() <= read.attrs.items() and "commit" in read.attrs
+        assert whole.attrs.items() <= read.attrs.items() and "version_torch" in read.attrs
         assert set(read.coords) == set(whole.coords)
         np.testing.assert_allclose(read.values, whole.values, rtol=1e-4, atol=1e-9)
     streamed.close()
