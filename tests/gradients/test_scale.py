@@ -222,7 +222,8 @@ def test_a_projection_that_cannot_fit_is_refused():
 LIMITED = """
 import json, resource, sys
 from pathlib import Path
-import torch, tda
+import torch
+import bayestda as tda
 torch.set_num_threads(1)
 x = torch.randn(20_000, 64)
 network = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
