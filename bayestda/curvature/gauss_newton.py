@@ -13,7 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bayestda.curvature.filters import Filter
+from bayestda.curvature.filters import Filter, ridge
+from bayestda.curvature.tridiagonal import Tridiagonal, singular
 from bayestda.curvature.vector_products import PRODUCTS, Products, hessian_products
 from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, between, chunks, formed, require
@@ -137,6 +138,23 @@ class GaussNewton:
             scores = torch.einsum("nk,nkm->nm", self.train_NK[rows], solved_NKm[rows])
             yield rows, columns, scores
 
+    def solved_by(self, dampings: Sequence[float]) -> Blocks:
+        """Yield blocks [D n m] of the same for several dampings, by one reduction of the dual.
+
+        On a GPU, or where eigenvectors are known already, by those.
+        """
+        if "spectrum" in self.__dict__ or self.gram_QQ.device.type != "cpu":
+            yield from self.filtered_by(_ridges(self.spectrum[0], dampings))
+            return
+        reduced = Tridiagonal(self.gram_QQ)
+        # Column j of c is c_j: its K numbers are those of example j, all others are 0.
+        train_QN = torch.diag_embed(self.train_NK.T).permute(1, 0, 2).flatten(0, 1)
+        turned_QN = reduced.rotated(train_QN)
+        solved_QN = [reduced.solved(damping, turned_QN) for damping in dampings]
+        for rows, columns, test_Qm in self._tests(rotated=False):
+            turned_Qm = reduced.rotated(test_Qm).contiguous()
+            yield rows, columns, torch.stack([own[:, rows].T @ turned_Qm for own in solved_QN])
+
     def _tests(self, rotated: bool) -> Iterator[tuple[slice, slice, Tensor]]:
         """Yield training rows to score, test columns and B ∇g(z) [Q m], or Uᵀ B ∇g(z).
 
@@ -167,6 +185,20 @@ class GaussNewton:
         return torch.cat(parts)
 
 
+def _ridges(eigenvalues_Q: Tensor, dampings: Sequence[float]) -> list[Filter]:
+    """The filters 1/(s + λ) of a matrix that is positive semi-definite.
+
+    Raises:
+        UserError: a damping leaves the matrix singular.
+    """
+    # What rounding makes of an eigenvalue 0 is no curvature that could be inverted.
+    rounding = len(eigenvalues_Q) * torch.finfo(eigenvalues_Q.dtype).eps * eigenvalues_Q.max()
+    for damping in dampings:
+        if eigenvalues_Q.min() + damping <= rounding:
+            raise singular(damping)
+    return [ridge(damping) for damping in dampings]
+
+
 def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
     """The Cholesky factor of C + λ, in the place of C.
 
@@ -178,13 +210,6 @@ def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
         return torch.linalg.cholesky(matrix_QQ, out=matrix_QQ)
     except torch.linalg.LinAlgError as error:
         raise singular(damping) from error
-
-
-def singular(damping: float) -> UserError:
-    """Return the error of a damping that leaves the curvature singular."""
-    return UserError(
-        f"damping={damping} leaves the curvature singular: give a positive one, or a larger"
-    )
 
 
 def dual(gradients: SampleGradients, root_NKK: Tensor) -> Tensor:
@@ -225,6 +250,16 @@ class Primal:
         for blocks_D in zip(*(self.filtered(phi) for phi in filters), strict=True):
             rows, columns, _ = blocks_D[0]
             yield rows, columns, torch.stack([block for *_, block in blocks_D])
+
+    def solved_by(self, dampings: Sequence[float]) -> Blocks:
+        """Yield blocks [D n m] of ∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), by one eigendecomposition.
+
+        Raises:
+            UserError: a damping leaves a matrix singular that cannot be indefinite.
+        """
+        if self.indefinite:
+            return self.filtered_by([ridge(damping) for damping in dampings])
+        return self.filtered_by(_ridges(self.spectrum[0], dampings))
 
     def filtered(self, phi: Filter) -> Blocks:
         """Yield ∇L(z_j)ᵀ φ(C) ∇g(z), float64."""

@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
-
-from bayestda.curvature.filters import Filter, ridge
+from bayestda.curvature.filters import Filter
 from bayestda.curvature.gauss_newton import (
     explicit_hessian,
     gauss_newton,
-    singular,
 )
 from bayestda.gradients.blocks import Blocks, by_blocks
 from bayestda.gradients.sample import SampleGradients
@@ -61,7 +58,10 @@ def hessian_influence(gradients: SampleGradients, damping: float) -> Blocks:
 
 
 def influence_by_dampings(gradients: SampleGradients, dampings: Sequence[float]) -> Blocks:
-    """Yield blocks [D n m] of :func:`influence` for several dampings, by one eigendecomposition.
+    """Yield blocks [D n m] of :func:`influence` for several dampings.
+
+    One tridiagonal reduction of the dual serves all of them, or one eigendecomposition of C where
+    that is smaller. Scores differ from those of one damping, by Cholesky, only by rounding.
 
     Args:
         gradients: Gradients of one sample of θ.
@@ -70,16 +70,9 @@ def influence_by_dampings(gradients: SampleGradients, dampings: Sequence[float])
     Raises:
         UserError: a damping leaves the matrix singular.
     """
-    matrix = gauss_newton(gradients)
-    eigenvalues = matrix.spectrum[0]
-    # What rounding leaves of an eigenvalue 0 is no curvature that could be inverted.
-    rounding = len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * float(eigenvalues.max())
-    for damping in dampings:
-        if float(eigenvalues.min()) + damping <= rounding:
-            raise singular(damping)
-    return matrix.filtered_by([ridge(damping) for damping in dampings])
+    return gauss_newton(gradients).solved_by(dampings)
 
 
 def hessian_influence_by_dampings(gradients: SampleGradients, dampings: Sequence[float]) -> Blocks:
     """Yield the same of :func:`hessian_influence`."""
-    return explicit_hessian(gradients).filtered_by([ridge(damping) for damping in dampings])
+    return explicit_hessian(gradients).solved_by(dampings)

@@ -60,8 +60,8 @@ def attribute(
             takes, and a setting that none takes is refused. ``damping="horizon"`` is λ = 1/τ of
             the recorded training, with τ = Σ_t η_t for plain gradient descent
             (:mod:`bayestda.training.horizon` says what it is for others). ``damping=[...]``
-            computes scores for each value. The influence function then takes one
-            eigendecomposition for all of them in place of a Cholesky factorisation for each.
+            computes scores for each value. The influence function then shares one reduction of
+            its matrix between them, in place of a Cholesky factorisation for each.
 
     Returns:
         An array with dims (seed, checkpoint, train, test), or for a list of methods a data set of

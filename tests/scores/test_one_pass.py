@@ -20,7 +20,8 @@ DAMPINGS = [1e-3, 0.03, 1.0]
 TAKE_DAMPING = {
     "influence": {}, "influence_hessian": {}, "influence_cg": {"tolerance": 1e-13},
     "influence_low_rank": {"rank": 9}, "influence_ekfac": {}, "influence_projected": {"rank": 3},
-    "generalised": {}, "near_stationary": {}, "proposition_1": {"tolerance": 1e-13, "curvature": "gauss_newton"},
+    "generalised": {}, "near_stationary": {},
+    "proposition_1": {"tolerance": 1e-13, "curvature": "gauss_newton"},
     "trak": {"projection": 6}, "datainf": {},
 }  # fmt: skip
 
