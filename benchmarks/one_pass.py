@@ -145,7 +145,7 @@ def _compare(path: Path) -> None:
 def _parse() -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="the older checkout")
-    parser.add_argument("--repeats", type=count, default=9, help="of each side")
+    parser.add_argument("--repeats", type=count, default=5, help="of each side")
     parser.add_argument("--cases", nargs="+", choices=tuple(PROBLEMS), default=tuple(PROBLEMS))
     parser.add_argument("--output", type=Path, metavar="PREFIX", help="also write files")
     return parser.parse_args()
