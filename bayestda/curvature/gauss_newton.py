@@ -25,9 +25,9 @@ from bayestda.model.objective import OutsideSpan
 
 
 def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":
-    """The exact Gauss-Newton matrix, in its dual where that is the smaller one; made once.
+    """Return the exact Gauss-Newton matrix, made once; in its dual where that is smaller.
 
-    The dual holds the training gradients, too, only where they are in the matrix's span.
+    The dual serves only where training gradients are in the matrix's span.
 
     Raises:
         UserError: it does not fit into memory.
@@ -48,7 +48,7 @@ def _smaller(gradients: SampleGradients) -> "GaussNewton | Primal":
 
 
 def explicit_hessian(gradients: SampleGradients) -> "Primal":
-    """The exact Hessian of the mean training loss; made once.
+    """Return the exact Hessian of the mean training loss, made once.
 
     Raises:
         UserError: it does not fit into memory.
@@ -60,8 +60,12 @@ def explicit_hessian(gradients: SampleGradients) -> "Primal":
 
 
 def require_matrix(gradients: SampleGradients, size: int, name: str) -> None:
-    """Room for a matrix, a factor of it, and what LAPACK needs."""
-    require(
+    """Require room for a matrix, a factor of it, and what LAPACK needs.
+
+    Raises:
+        UserError: there is not.
+    """
+    require(  # 3 matrices of 8 bytes a number
         gradients, 3 * 8 * size**2, f"{name} of {size:,} rows",
         "raise it, restrict parameters=, or use influence_projected, influence_ekfac, influence_cg "
         "or influence_low_rank",
@@ -76,10 +80,10 @@ class GaussNewton:
     :meth:`Objective.gradient_in_root`, so that no gradient is projected.
 
     Attributes:
-        gram_QQ: B Bᵀ, float64.
-        root_NKK: of the loss's Hessian in the output, over √N.
-        train_NK: c_j.
-        gradients: of the sample.
+        gram_QQ: The dual B Bᵀ, float64.
+        root_NKK: Root of the loss's Hessian in the output, over √N.
+        train_NK: Coordinates c_j.
+        gradients: Gradients of the sample.
     """
 
     gram_QQ: Tensor
@@ -89,7 +93,7 @@ class GaussNewton:
 
     @classmethod
     def of(cls, gradients: SampleGradients) -> "GaussNewton":
-        """From the Jacobian's inner products with itself.
+        """Make it from the Jacobian's inner products with itself.
 
         Raises:
             OutsideSpan: a training gradient is not in the matrix's span.
@@ -102,7 +106,10 @@ class GaussNewton:
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvalues s [Q] of C that may differ from 0; eigenvectors U [Q Q] of the dual; Uᵀ c."""
+        """Eigenvalues s [Q] of the dual, its eigenvectors U [Q Q], and Uᵀ c [Q N].
+
+        All other eigenvalues of C are 0.
+        """
         eigenvalues_Q, basis_QQ = torch.linalg.eigh(self.gram_QQ)
         basis_NKQ = basis_QQ.unflatten(0, self.train_NK.shape)
         train_QN = torch.einsum("nkq,nk->qn", basis_NKQ, self.train_NK)
@@ -114,7 +121,7 @@ class GaussNewton:
         return torch.cat([self.in_span(rows) for _, rows in self.gradients.test], dim=1)
 
     def weights(self, span_NK: Tensor) -> Tensor:
-        """Weights of the outputs' gradients [N K] that add up to Bᵀ of given numbers."""
+        """Return the weights of the outputs' gradients [N K] that add up to Bᵀ of given numbers."""
         return torch.einsum("nka,na->nk", self.root_NKK, span_NK)
 
     def filtered(self, phi: Filter) -> Blocks:
@@ -131,7 +138,10 @@ class GaussNewton:
             yield rows, columns, torch.stack(scores)
 
     def solved(self, damping: float) -> Blocks:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky."""
+        """Yield ∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky.
+
+        As ∇L(z_j) = Bᵀ c_j, it is c_jᵀ (B Bᵀ + λ)⁻¹ B ∇g(z).
+        """
         factor_QQ = damped_factor(self.gram_QQ.clone(), damping)
         for rows, columns, test_Qm in self._tests(rotated=False):
             solved_NKm = torch.cholesky_solve(test_Qm, factor_QQ).unflatten(0, self.train_NK.shape)
@@ -175,7 +185,7 @@ class GaussNewton:
             yield rows, columns, test_Qm
 
     def in_span(self, test: Rows) -> Tensor:
-        """B v [Q m] of gradients v, such as ∇g(z), one or more of each example."""
+        """Return B v [Q m] of gradients v, such as ∇g(z), one or more of each example."""
         parts = [
             torch.einsum(
                 "nka,nkm->nam", self.root_NKK[chosen], inner(rows, test).flatten(2).double()
@@ -200,7 +210,7 @@ def _ridges(eigenvalues_Q: Tensor, dampings: Sequence[float]) -> list[Filter]:
 
 
 def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
-    """The Cholesky factor of C + λ, in the place of C.
+    """Return the Cholesky factor of C + λ, written over C.
 
     Raises:
         UserError: it is not positive definite.
@@ -213,10 +223,11 @@ def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
 
 
 def dual(gradients: SampleGradients, root_NKK: Tensor) -> Tensor:
-    """B Bᵀ [N·K N·K], float64, from inner products of the Jacobian's blocks."""
+    """Return B Bᵀ [N·K N·K], float64, from inner products of the Jacobian's blocks."""
     num_train, num_outputs, _ = root_NKK.shape
     gram_NKNK = root_NKK.new_empty(num_train, num_outputs, num_train, num_outputs)
     for chosen, left in gradients.jacobian:
+        # Blocks on and above the diagonal only: those below are their transposes.
         for at, right in gradients.jacobian.within(slice(chosen.start, num_train)):
             product = inner(left, right).double()
             rooted = torch.einsum("nka,nkml,mlb->namb", root_NKK[chosen], product, root_NKK[at])
@@ -230,9 +241,9 @@ class Primal:
     """Any symmetric matrix C [P P], formed, between a sample's gradients.
 
     Attributes:
-        matrix_PP: C, float64.
-        gradients: of the sample.
-        indefinite: C may have negative eigenvalues, as a Hessian has.
+        matrix_PP: The matrix C, float64.
+        gradients: Gradients of the sample.
+        indefinite: Whether C may have negative eigenvalues, as a Hessian has.
     """
 
     matrix_PP: Tensor
@@ -268,7 +279,7 @@ class Primal:
         return between(self.gradients, lambda test_Pm: basis_PP @ (phi_P1 * (basis_PP.T @ test_Pm)))
 
     def solved(self, damping: float) -> Blocks:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky, or by LU where C + λ is indefinite.
+        """Yield ∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64: by Cholesky, or LU if C + λ is indefinite.
 
         Raises:
             UserError: C + λ is singular, of a C that cannot be indefinite.
@@ -285,9 +296,10 @@ class Primal:
 
 
 def training_products(gradients: SampleGradients, curvature: str, block: int = 256) -> Products:
-    """Products with the curvature of the mean loss over all training examples.
+    """Return products with the curvature of the mean loss over all training examples.
 
-    Graphs of blocks are built anew for each call, so that memory does not grow with N.
+    With more than one block of examples, graphs are built anew for each product, so that memory
+    does not grow with N.
 
     Raises:
         UserError: unknown curvature.
@@ -311,7 +323,7 @@ def training_products(gradients: SampleGradients, curvature: str, block: int = 2
 
 
 def gauss_newton_matrix(gradients: SampleGradients) -> Tensor:
-    """C [P P], float64, summed over blocks of examples."""
+    """Return C [P P], float64, summed over blocks of examples."""
     count = gradients.layout.count
     objective, total = gradients.objective, len(gradients.train_data)
     matrix_PP = torch.zeros(count, count, dtype=torch.float64, device=gradients.theta_P.device)
@@ -328,7 +340,7 @@ def gauss_newton_matrix(gradients: SampleGradients) -> Tensor:
 
 
 def hessian_matrix(gradients: SampleGradients, block: int = 256) -> Tensor:
-    """The Hessian of the mean training loss [P P], float64: P Hessian-vector products."""
+    """Return the Hessian of the mean training loss [P P], float64: P Hessian-vector products."""
     count, total = gradients.layout.count, len(gradients.train_data)
     eye_PP = torch.eye(count, dtype=gradients.theta_P.dtype, device=gradients.theta_P.device)
     matrix_PP = torch.zeros(count, count, dtype=torch.float64, device=eye_PP.device)

@@ -20,9 +20,9 @@ def influence(gradients: SampleGradients, damping: float) -> Blocks:
     on Gauss-Newton). Costs N·K + N + M vector-Jacobian products and min(N·K, P)² numbers.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ. The training's weight decay is part of the curvature of what was trained; add
-            it to λ if you want it.
+        gradients: Gradients of one sample of θ.
+        damping: The ridge λ, in units of curvature eigenvalues. The training's weight decay is part
+            of the curvature of what was trained: add it to λ if you want it.
 
     Raises:
         UserError: the matrix does not fit into memory.
@@ -37,8 +37,8 @@ def filtered_influence(gradients: SampleGradients, phi: Filter) -> Blocks:
     C as in :func:`influence`. One eigendecomposition serves all filters of a sample of θ.
 
     Args:
-        gradients: of one sample of θ.
-        phi: from :mod:`bayestda.curvature.filters`.
+        gradients: Gradients of one sample of θ.
+        phi: A filter from :mod:`bayestda.curvature.filters`.
     """
     return gauss_newton(gradients).filtered(phi)
 
@@ -51,8 +51,9 @@ def hessian_influence(gradients: SampleGradients, damping: float) -> Blocks:
     equation 2). Costs P Hessian-vector products, P² numbers and a solution of P equations.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ. H may be indefinite; λ must not be one of its negative eigenvalues' size.
+        gradients: Gradients of one sample of θ.
+        damping: The ridge λ. H may be indefinite. λ must not be of the size of a negative
+            eigenvalue.
     """
     return explicit_hessian(gradients).solved(damping)
 
