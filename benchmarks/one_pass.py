@@ -10,7 +10,7 @@ processes' CPU time; ratio_wall is that of median wall times.
 
 Reads   data/mnist3/, the checkout that --before names
 Writes  a markdown table and CSV to stdout; with --output PREFIX also PREFIX.md and PREFIX.csv
-Takes   3 minutes on one core
+Takes   4 minutes on one core
 """
 
 import json

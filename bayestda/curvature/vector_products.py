@@ -29,8 +29,8 @@ def hessian_products(gradients: SampleGradients, data: Data) -> Products:
 def gauss_newton_products(gradients: SampleGradients, data: Data) -> Products:
     r"""Return products with :math:`\frac{1}{B}\sum_b J_b^\top S_b J_b`.
 
-    S is the loss's Hessian in the output. J v is the derivative of Jᵀu in u (Pearlmutter's trick, backward twice), so that any network
-    that can be trained will do: four passes a vector.
+    S is the loss's Hessian in the output. J v is the derivative of Jᵀu in u (Pearlmutter's trick,
+    backward twice), so that any network that can be trained will do: four passes a vector.
     """
     theta_P, output_BK = _graph(gradients, data)
     wide_BK = output_BK.detach().double()

@@ -83,6 +83,16 @@ def test_influence_of_several_dampings_solves_with_the_gauss_newton_matrix(width
         np.testing.assert_allclose(scores[0, 0], expected, rtol=1e-7, atol=1e-9)
 
 
+def test_a_single_training_example_of_one_output_has_several_dampings_too():
+    x = torch.ones(1, 2, dtype=torch.float64)
+    posterior = tda.Posterior.of_networks({0: [nn.Linear(2, 1).double()]})
+    asked = (posterior, tda.Regression(), (x, x[:, :1]), (2 * x, x[:, :1]))
+    found = tda.attribute(*asked, damping=DAMPINGS)
+    for damping in DAMPINGS:
+        alone = tda.attribute(*asked, damping=damping)
+        np.testing.assert_allclose(found.sel(damping=damping), alone, rtol=1e-9)
+
+
 def test_methods_without_a_damping_ignore_it_among_others():
     found = score(["grad_dot", "tracin", "influence"], damping=[0.1, 1.0])
     assert found["grad_dot"].dims == ("seed", "checkpoint", "train", "test")
