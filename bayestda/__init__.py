@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bayestda.distributional.shifts import measure, shifts
     from bayestda.distributional.validation import validate
     from bayestda.errors import UserError
-    from bayestda.methods import METHODS
     from bayestda.model.objective import (
         BinaryClassification,
         Classification,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from bayestda.retraining.leave_one_out import leave_group_out, leave_one_out, retrained
     from bayestda.retraining.replay import replay
     from bayestda.scores.attribution import attribute, self_influence
+    from bayestda.scores.estimators import METHODS
     from bayestda.scores.groups import group_scores
     from bayestda.scores.scales import as_shifts
     from bayestda.statistics import compare, evaluate
@@ -45,7 +45,7 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "attribute": "scores.attribution",
     "group_scores": "scores.groups",
     "self_influence": "scores.attribution",
-    "METHODS": "methods",
+    "METHODS": "scores.estimators",
     "as_shifts": "scores.scales",
     "confirm_removals": "distributional.confirmation",
     "distributional_influence": "distributional.influence",

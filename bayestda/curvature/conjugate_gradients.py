@@ -14,18 +14,25 @@ class Indefinite(UserError):
 def conjugate_gradients(
     products: Products, right_VP: Tensor, tolerance: float, max_steps: int
 ) -> Tensor:
-    """Solutions [V P] of A x = b for V right sides, which share their search directions.
-
-    A right side that is not finite, or whose norm is not, has the solution NaN.
+    """Return solutions [V P] of A x = b for V right sides, which share their search directions.
 
     Block conjugate gradients in the form that cannot break down (Ji and Li 2017, algorithm 3):
-    directions are orthonormal, and those that depend on others are dropped. V directions a step
-    find what separate iterations need several times as many products for.
+    directions are orthonormal, and those that depend on others are dropped. Separate iterations
+    would need several times as many products. A right side that is not finite, or whose norm is
+    not, has the solution NaN.
+
+    Args:
+        products: Products with A.
+        right_VP: Right sides b.
+        tolerance: Relative residual |b − A x| / |b| at which a right side is solved.
+        max_steps: Most steps.
 
     Raises:
-        UserError: as :func:`cg_influence`.
+        UserError: not solved after ``max_steps``, or A is not positive definite.
     """
     solution_VP, residual_VP = torch.zeros_like(right_VP), right_VP.clone()
+    # Each right side stops at its own relative residual. One of norm 0 is solved by 0 at once. A
+    # comparison with NaN is False, so that a right side that is not finite does not go on.
     enough_V = right_VP.norm(dim=1) * tolerance
     solution_VP[~enough_V.isfinite()] = torch.nan
     basis_DP = right_VP
@@ -49,9 +56,10 @@ def conjugate_gradients(
 
 
 def _orthonormal(rows_AP: Tensor) -> Tensor:
-    """An orthonormal basis [D P] of what the rows span beyond rounding."""
+    """Return an orthonormal basis [D P] of what the rows span beyond rounding."""
     unit_AP = rows_AP / rows_AP.norm(dim=1, keepdim=True).clamp(min=torch.finfo(rows_AP.dtype).tiny)
     squares_A, mixing_AA = torch.linalg.eigh((unit_AP @ unit_AP.T).double())
+    # A direction whose squared length is rounding of the longest one depends on the others.
     kept = squares_A > squares_A[-1] * len(rows_AP) * torch.finfo(rows_AP.dtype).eps
     mixing_AD = mixing_AA[:, kept] / squares_A[kept].sqrt()
     return mixing_AD.T.to(rows_AP.dtype) @ unit_AP

@@ -12,7 +12,8 @@ def ridge(damping: float) -> Filter:
     r"""The influence function's filter :math:`\phi(s) = 1/(s + \lambda)`.
 
     Args:
-        damping: :math:`\lambda`, in units of the curvature's eigenvalues. Changes the answer.
+        damping: The ridge :math:`\lambda`, in units of the curvature's eigenvalues. It changes the
+            answer.
     """
     return lambda s: 1.0 / (s + damping)
 
@@ -22,12 +23,12 @@ def unrolled(rate: float, steps: float) -> Filter:
 
     The exact effect of a gradient on what T steps of gradient descent on the quadratic model
     reach. T → 0 gives ηT (Grad-Dot), T → ∞ gives 1/s (undamped influence). Where η s > 2 gradient
-    descent would diverge; there it is taken as the flow, :math:`(1-e^{-\eta T s})/s`;
-    if T is not whole, where η s ≥ 1, too, as a negative number has no such power.
+    descent would diverge, and the flow :math:`(1-e^{-\eta T s})/s` takes its place. If T is not
+    whole, it does so where η s ≥ 1, as a negative number has no such power.
 
     Args:
-        rate: :math:`\eta`.
-        steps: :math:`T`; only η T matters while η s is small.
+        rate: Rate :math:`\eta`.
+        steps: Number of steps :math:`T`. Only η T matters while η s is small.
     """
     whole = float(steps).is_integer()
 
@@ -48,8 +49,8 @@ def flow(horizon: float, decay: float = 0.0) -> Filter:
     r"""Gradient flow for a time ηT: :math:`\phi(s) = (1 - e^{-\eta T (s + \omega)})/(s + \omega)`.
 
     Args:
-        horizon: :math:`\eta T`, the sum of the training's learning rates.
-        decay: :math:`\omega`, the training's weight decay.
+        horizon: Horizon :math:`\eta T`, the sum of the training's learning rates.
+        decay: Weight decay :math:`\omega`, the training's weight decay.
     """
 
     def phi(s: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def flow(horizon: float, decay: float = 0.0) -> Filter:
 
 
 def _over(gone: Tensor, s: Tensor, first: float, second: float) -> Tensor:
-    """A value over s, which for s = 0 is its series ``first`` − ``second`` s: value and slope."""
+    """Return a value over s; at s = 0 its series ``first`` − ``second`` s has value and slope."""
     safe = torch.where(s == 0, 1, s)
     return torch.where(s == 0, first - second * s, gone / safe)
 
@@ -69,7 +70,9 @@ CLOSE = 1e-8  # of the largest: difference of eigenvalues below which a derivati
 
 
 def divided_differences(phi: Filter, s_Q: Tensor) -> Tensor:
-    r""":math:`(\varphi(a) - \varphi(b))/(a - b)` of all pairs [Q Q], :math:`\varphi'` where a = b.
+    r"""Return :math:`(\varphi(a) - \varphi(b))/(a - b)` of all pairs [Q Q].
+
+    Where a = b it is :math:`\varphi'`.
 
     By Daleckii and Krein, the derivative of φ(C) in the basis of C's eigenvectors.
     """

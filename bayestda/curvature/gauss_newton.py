@@ -5,7 +5,7 @@ The Gauss-Newton matrix is :math:`C = \frac{1}{N}\sum_n J_n^\top S_n J_n = B^\to
 smaller.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from bayestda.curvature.filters import Filter
-from bayestda.curvature.vector_products import PRODUCTS, Products, hessian_products
+from bayestda.curvature.primal import Primal, gauss_newton_matrix, hessian_matrix, ridges
+from bayestda.curvature.tridiagonal import Tridiagonal, singular
+from bayestda.curvature.vector_products import PRODUCTS, Products
 from bayestda.errors import UserError
-from bayestda.gradients.blocks import Blocks, between, chunks, formed, require
+from bayestda.gradients.blocks import Blocks, chunks, require
 from bayestda.gradients.factored import Rows, inner
 from bayestda.gradients.sample import SampleGradients
 from bayestda.model.examples import blocks
@@ -24,9 +26,9 @@ from bayestda.model.objective import OutsideSpan
 
 
 def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":
-    """The exact Gauss-Newton matrix, in its dual where that is the smaller one; made once.
+    """Return the exact Gauss-Newton matrix, made once; in its dual where that is smaller.
 
-    The dual holds the training gradients, too, only where they are in the matrix's span.
+    The dual serves only where training gradients are in the matrix's span.
 
     Raises:
         UserError: it does not fit into memory.
@@ -41,13 +43,13 @@ def _smaller(gradients: SampleGradients) -> "GaussNewton | Primal":
     if rank <= count:
         require_matrix(gradients, rank, "the exact Gauss-Newton matrix")
         with suppress(OutsideSpan):
-            return GaussNewton.of(gradients)
+            return _dual(gradients)
     require_matrix(gradients, count, "the exact Gauss-Newton matrix")
     return Primal(gauss_newton_matrix(gradients), gradients)
 
 
 def explicit_hessian(gradients: SampleGradients) -> "Primal":
-    """The exact Hessian of the mean training loss; made once.
+    """Return the exact Hessian of the mean training loss, made once.
 
     Raises:
         UserError: it does not fit into memory.
@@ -59,8 +61,12 @@ def explicit_hessian(gradients: SampleGradients) -> "Primal":
 
 
 def require_matrix(gradients: SampleGradients, size: int, name: str) -> None:
-    """Room for a matrix, a factor of it, and what LAPACK needs."""
-    require(
+    """Require room for a matrix, a factor of it, and what LAPACK needs.
+
+    Raises:
+        UserError: there is not.
+    """
+    require(  # 3 matrices of 8 bytes a number
         gradients, 3 * 8 * size**2, f"{name} of {size:,} rows",
         "raise it, restrict parameters=, or use influence_projected, influence_ekfac, influence_cg "
         "or influence_low_rank",
@@ -75,10 +81,10 @@ class GaussNewton:
     :meth:`Objective.gradient_in_root`, so that no gradient is projected.
 
     Attributes:
-        gram_QQ: B Bᵀ, float64.
-        root_NKK: of the loss's Hessian in the output, over √N.
-        train_NK: c_j.
-        gradients: of the sample.
+        gram_QQ: The dual B Bᵀ, float64.
+        root_NKK: Root of the loss's Hessian in the output, over √N.
+        train_NK: Coordinates c_j.
+        gradients: Gradients of the sample.
     """
 
     gram_QQ: Tensor
@@ -88,7 +94,7 @@ class GaussNewton:
 
     @classmethod
     def of(cls, gradients: SampleGradients) -> "GaussNewton":
-        """From the Jacobian's inner products with itself.
+        """Make it from the Jacobian's inner products with itself.
 
         Raises:
             OutsideSpan: a training gradient is not in the matrix's span.
@@ -101,52 +107,87 @@ class GaussNewton:
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvalues s [Q] of C that may differ from 0; eigenvectors U [Q Q] of the dual; Uᵀ c."""
+        """Eigenvalues s [Q] of the dual, its eigenvectors U [Q Q], and Uᵀ c [Q N].
+
+        All other eigenvalues of C are 0.
+        """
         eigenvalues_Q, basis_QQ = torch.linalg.eigh(self.gram_QQ)
         basis_NKQ = basis_QQ.unflatten(0, self.train_NK.shape)
         train_QN = torch.einsum("nkq,nk->qn", basis_NKQ, self.train_NK)
         return eigenvalues_Q.clamp(min=0), basis_QQ, train_QN
 
-    def tests(self) -> Tensor:
-        """B ∇g(z) [Q M] of all test examples."""
+    @cached_property
+    def tests_QM(self) -> Tensor:
+        """B ∇g(z) of all test examples."""
         return torch.cat([self.in_span(rows) for _, rows in self.gradients.test], dim=1)
 
     def weights(self, span_NK: Tensor) -> Tensor:
-        """Weights of the outputs' gradients [N K] that add up to Bᵀ of given numbers."""
+        """Return the weights of the outputs' gradients [N K] that add up to Bᵀ of given numbers."""
         return torch.einsum("nka,na->nk", self.root_NKK, span_NK)
 
     def filtered(self, phi: Filter) -> Blocks:
-        """∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
+        """Yield ∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
+        for rows, columns, block_1nm in self.filtered_by([phi]):
+            yield rows, columns, block_1nm[0]
+
+    def filtered_by(self, filters: Sequence[Filter]) -> Blocks:
+        """Yield blocks [D n m] of the same for several filters."""
         eigenvalues_Q, _, train_QN = self.spectrum
-        filtered_QN = train_QN * phi(eigenvalues_Q)[:, None]
-        for rows, columns, test_Qm in self._tests(self._rotated):
-            yield rows, columns, filtered_QN[:, rows].T @ test_Qm
+        filtered_QN = [train_QN * phi(eigenvalues_Q)[:, None] for phi in filters]
+        for rows, columns, test_Qm in self._tests(rotated=True):
+            scores = [own_QN[:, rows].T @ test_Qm for own_QN in filtered_QN]
+            yield rows, columns, torch.stack(scores)
 
     def solved(self, damping: float) -> Blocks:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky."""
+        """Yield ∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky.
+
+        As ∇L(z_j) = Bᵀ c_j, it is c_jᵀ (B Bᵀ + λ)⁻¹ B ∇g(z).
+        """
         factor_QQ = damped_factor(self.gram_QQ.clone(), damping)
-        for rows, columns, test_Qm in self._tests(self.in_span):
+        for rows, columns, test_Qm in self._tests(rotated=False):
             solved_NKm = torch.cholesky_solve(test_Qm, factor_QQ).unflatten(0, self.train_NK.shape)
             scores = torch.einsum("nk,nkm->nm", self.train_NK[rows], solved_NKm[rows])
             yield rows, columns, scores
 
-    def _tests(self, prepare: Callable[[Rows], Tensor]) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Training rows to score, test columns, their vectors [Q m]."""
-        count, own = len(self.gradients.test_data), self.gradients.own
-        for columns, test in chunks(self.gradients, self.gradients.test, 5 * 8 * len(self.gram_QQ)):
-            whole = columns.stop - columns.start == count
-            rows = columns if own else slice(0, len(self.train_NK))
-            yield rows, columns, self._once(prepare, test) if whole else prepare(test)
+    def solved_by(self, dampings: Sequence[float]) -> Blocks:
+        """Yield blocks [D n m] of the same for several dampings, by one reduction of the dual.
 
-    def _once(self, prepare: Callable[[Rows], Tensor], test: Rows) -> Tensor:
-        """All test vectors, kept for the next filter."""
-        key = f"gauss_newton {prepare.__name__}"
-        if key not in self.gradients.kept:
-            self.gradients.kept[key] = prepare(test)
-        return self.gradients.kept[key]
+        On a GPU, of a single row, or where eigenvectors are known already, by those.
+        """
+        reducible = self.gram_QQ.device.type == "cpu" and len(self.gram_QQ) > 1
+        if "spectrum" in self.__dict__ or not reducible:
+            yield from self.filtered_by(ridges(self.spectrum[0], dampings))
+            return
+        reduced = Tridiagonal(self.gram_QQ)
+        # Column j of c is c_j: its K numbers are those of example j, all others are 0.
+        train_QN = torch.diag_embed(self.train_NK.T).permute(1, 0, 2).flatten(0, 1)
+        turned_QN = reduced.rotated(train_QN)
+        solved_QN = [reduced.solved(damping, turned_QN) for damping in dampings]
+        for rows, columns, test_Qm in self._tests(rotated=False):
+            turned_Qm = reduced.rotated(test_Qm).contiguous()
+            yield rows, columns, torch.stack([own[:, rows].T @ turned_Qm for own in solved_QN])
+
+    def _tests(self, rotated: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield training rows to score, test columns and B ∇g(z) [Q m], or Uᵀ B ∇g(z).
+
+        Vectors of all test examples are kept for the next method where they are made at once.
+        """
+        count = len(self.gradients.test_data)
+        name = f"gauss_newton {'rotated' if rotated else 'in span'}"
+        if name in self.gradients.kept:
+            yield slice(0, len(self.train_NK)), slice(0, count), self.gradients.kept[name]
+            return
+        for columns, test in chunks(self.gradients, self.gradients.test, 5 * 8 * len(self.gram_QQ)):
+            test_Qm = self.in_span(test)
+            if rotated:
+                test_Qm = self.spectrum[1].T @ test_Qm
+            if columns == slice(0, count):
+                self.gradients.kept[name] = test_Qm
+            rows = columns if self.gradients.own else slice(0, len(self.train_NK))
+            yield rows, columns, test_Qm
 
     def in_span(self, test: Rows) -> Tensor:
-        """B v [Q m] of gradients v, such as ∇g(z), one or more of each example."""
+        """Return B v [Q m] of gradients v, such as ∇g(z), one or more of each example."""
         parts = [
             torch.einsum(
                 "nka,nkm->nam", self.root_NKK[chosen], inner(rows, test).flatten(2).double()
@@ -155,13 +196,9 @@ class GaussNewton:
         ]
         return torch.cat(parts)
 
-    def _rotated(self, test: Rows) -> Tensor:
-        """Uᵀ B ∇g(z) [Q m], in the basis of eigenvectors U of the dual."""
-        return self.spectrum[1].T @ self.in_span(test)
-
 
 def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
-    """The Cholesky factor of C + λ, in the place of C.
+    """Return the Cholesky factor of C + λ, written over C.
 
     Raises:
         UserError: it is not positive definite.
@@ -170,20 +207,15 @@ def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
     try:
         return torch.linalg.cholesky(matrix_QQ, out=matrix_QQ)
     except torch.linalg.LinAlgError as error:
-        raise _singular(damping) from error
-
-
-def _singular(damping: float) -> UserError:
-    return UserError(
-        f"damping={damping} leaves the curvature singular: give a positive one, or a larger"
-    )
+        raise singular(damping) from error
 
 
 def dual(gradients: SampleGradients, root_NKK: Tensor) -> Tensor:
-    """B Bᵀ [N·K N·K], float64, from inner products of the Jacobian's blocks."""
+    """Return B Bᵀ [N·K N·K], float64, from inner products of the Jacobian's blocks."""
     num_train, num_outputs, _ = root_NKK.shape
     gram_NKNK = root_NKK.new_empty(num_train, num_outputs, num_train, num_outputs)
     for chosen, left in gradients.jacobian:
+        # Blocks on and above the diagonal only: those below are their transposes.
         for at, right in gradients.jacobian.within(slice(chosen.start, num_train)):
             product = inner(left, right).double()
             rooted = torch.einsum("nka,nkml,mlb->namb", root_NKK[chosen], product, root_NKK[at])
@@ -192,53 +224,11 @@ def dual(gradients: SampleGradients, root_NKK: Tensor) -> Tensor:
     return gram_NKNK.reshape(num_train * num_outputs, -1)
 
 
-@dataclass(frozen=True)
-class Primal:
-    """Any symmetric matrix C [P P], formed, between a sample's gradients.
-
-    Attributes:
-        matrix_PP: C, float64.
-        gradients: of the sample.
-        indefinite: C may have negative eigenvalues, as a Hessian has.
-    """
-
-    matrix_PP: Tensor
-    gradients: SampleGradients
-    indefinite: bool = False
-
-    @cached_property
-    def spectrum(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues [P] and eigenvectors [P P]."""
-        eigenvalues_P, basis_PP = torch.linalg.eigh(self.matrix_PP)
-        return eigenvalues_P, basis_PP
-
-    def filtered(self, phi: Filter) -> Blocks:
-        """∇L(z_j)ᵀ φ(C) ∇g(z), float64."""
-        eigenvalues_P, basis_PP = self.spectrum
-        phi_P1 = phi(eigenvalues_P)[:, None]
-        return between(self.gradients, lambda test_Pm: basis_PP @ (phi_P1 * (basis_PP.T @ test_Pm)))
-
-    def solved(self, damping: float) -> Blocks:
-        """∇L(z_j)ᵀ (C + λ)⁻¹ ∇g(z), float64, by Cholesky, or by LU where C + λ is indefinite.
-
-        Raises:
-            UserError: C + λ is singular, of a C that cannot be indefinite.
-        """
-        damped_PP = self.matrix_PP.clone()
-        damped_PP.diagonal().add_(damping)
-        factor_PP, failed = torch.linalg.cholesky_ex(damped_PP)
-        if not failed:
-            return between(self.gradients, lambda v_Pv: torch.cholesky_solve(v_Pv, factor_PP))
-        if not self.indefinite:
-            raise _singular(damping)
-        factors = torch.linalg.lu_factor(damped_PP)
-        return between(self.gradients, lambda v_Pv: torch.linalg.lu_solve(*factors, v_Pv))
-
-
 def training_products(gradients: SampleGradients, curvature: str, block: int = 256) -> Products:
-    """Products with the curvature of the mean loss over all training examples.
+    """Return products with the curvature of the mean loss over all training examples.
 
-    Graphs of blocks are built anew for each call, so that memory does not grow with N.
+    With more than one block of examples, graphs are built anew for each product, so that memory
+    does not grow with N.
 
     Raises:
         UserError: unknown curvature.
@@ -261,42 +251,17 @@ def training_products(gradients: SampleGradients, curvature: str, block: int = 2
     return products
 
 
-def gauss_newton_matrix(gradients: SampleGradients) -> Tensor:
-    """C [P P], float64, summed over blocks of examples."""
-    count = gradients.layout.count
-    objective, total = gradients.objective, len(gradients.train_data)
-    matrix_PP = torch.zeros(count, count, dtype=torch.float64, device=gradients.theta_P.device)
-    output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
-    for chosen, rows in gradients.jacobian:
-        start = chosen.start
-        for part_bKP in formed(gradients, rows):
-            part = slice(start, start + len(part_bKP))
-            root_bKK = objective.hessian_root(output_NK[part], y_N[part]) / total**0.5
-            rooted = torch.einsum("bka,bkp->bap", root_bKK, part_bKP.double()).flatten(0, 1)
-            matrix_PP.addmm_(rooted.T, rooted)
-            start = part.stop
-    return matrix_PP
-
-
-def hessian_matrix(gradients: SampleGradients, block: int = 256) -> Tensor:
-    """The Hessian of the mean training loss [P P], float64: P Hessian-vector products."""
-    count, total = gradients.layout.count, len(gradients.train_data)
-    eye_PP = torch.eye(count, dtype=gradients.theta_P.dtype, device=gradients.theta_P.device)
-    matrix_PP = torch.zeros(count, count, dtype=torch.float64, device=eye_PP.device)
-    for batch in blocks(gradients.train_data, block):
-        products_PP = hessian_products(gradients, batch)(eye_PP).double()
-        matrix_PP += products_PP * (len(batch) / total)
-    return (matrix_PP + matrix_PP.T) / 2
-
-
 def dual_gauss_newton(gradients: SampleGradients) -> GaussNewton:
-    """The Gauss-Newton matrix by its dual, made once.
+    """Return the Gauss-Newton matrix by its dual, made once.
 
     Raises:
         UserError: the dual is too large for this computer's memory.
     """
+    require_matrix(gradients, gradients.outputs_NK.numel(), "the Gauss-Newton matrix's dual")
+    return _dual(gradients)
+
+
+def _dual(gradients: SampleGradients) -> GaussNewton:
     if "dual" not in gradients.kept:
-        size = gradients.outputs_NK.numel()
-        require_matrix(gradients, size, "the Gauss-Newton matrix's dual")
         gradients.kept["dual"] = GaussNewton.of(gradients)
     return gradients.kept["dual"]

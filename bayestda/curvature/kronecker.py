@@ -17,10 +17,10 @@ class Basis:
     """A layer's eigenvectors, and numbers in their directions.
 
     Attributes:
-        input_II: of the inputs' covariance; a constant 1 is the last input of a layer with bias,
-            the inputs of a convolution are those of its weight [O, C h w].
-        output_OO: of the output gradients' covariance.
-        values_OI: what to multiply a gradient's coordinates [O I] with.
+        input_II: Eigenvectors of the inputs' covariance. A constant 1 is the last input of a layer
+            with bias. The inputs of a convolution are those of its weight [O, C h w].
+        output_OO: Eigenvectors of the output gradients' covariance.
+        values_OI: Numbers to multiply a gradient's coordinates [O I] with.
     """
 
     input_II: Tensor
@@ -28,7 +28,7 @@ class Basis:
     values_OI: Tensor
 
     def coordinates(self, layer: torch.nn.Module, name: str, rows: Rows) -> Tensor:
-        """A layer's gradients with L = 1 in these eigenvectors [B O·I]."""
+        """Return a layer's gradients with L = 1 in these eigenvectors [B O·I]."""
         block = rows.get(name)
         if isinstance(block, Factored):  # factors are turned, then formed
             turned = Factored(block.activation @ self.input_II, block.delta @ self.output_OO)
@@ -47,11 +47,11 @@ class Basis:
 
 
 def diagonal(gradients: SampleGradients, bases: Mapping[str, Basis]) -> Blocks:
-    """∇L(z_j)ᵀ Q diag(values) Qᵀ ∇g(z), float64; Q of all layers.
+    """Yield ∇L(z_j)ᵀ Q diag(values) Qᵀ ∇g(z), float64, with Q of all layers.
 
     Args:
-        gradients: of one sample of θ.
-        bases: of every layer of its rows.
+        gradients: Gradients of one sample of θ.
+        bases: Eigenvectors of every layer of its rows.
     """
     each = 4 * gradients.layout.count * gradients.theta_P.element_size()
     for columns, test in chunks(gradients, gradients.test, each):
@@ -70,7 +70,7 @@ def diagonal(gradients: SampleGradients, bases: Mapping[str, Basis]) -> Blocks:
 def _coordinates(
     gradients: SampleGradients, bases: Mapping[str, Basis], rows: Rows
 ) -> dict[str, Tensor]:
-    """Gradients of each layer in its eigenvectors [B p]."""
+    """Return gradients of each layer in its eigenvectors [B p]."""
     network = gradients.network
     return {
         name: basis.coordinates(network.get_submodule(name), name, rows)

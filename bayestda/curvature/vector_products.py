@@ -12,12 +12,12 @@ from bayestda.model.examples import Data, rows_of
 from bayestda.model.objective import output_at
 
 Products = Callable[[Tensor], Tensor]  # vectors [V P] -> C v [V P]
-TOGETHER = 128  # vectors
+TOGETHER = 128  # vectors in one batched backward pass; changes only speed and memory
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def hessian_products(gradients: SampleGradients, data: Data) -> Products:
-    """Products with the Hessian of a batch's mean loss, by double backward passes."""
+    """Return products with the Hessian of a batch's mean loss, by double backward passes."""
     theta_P, output_BK = _graph(gradients, data)
     with sdpa_kernel(SDPBackend.MATH):  # faster kernels of attention have no second derivative
         loss = gradients.objective.loss(output_BK, data.y).mean()
@@ -27,10 +27,10 @@ def hessian_products(gradients: SampleGradients, data: Data) -> Products:
 
 
 def gauss_newton_products(gradients: SampleGradients, data: Data) -> Products:
-    r"""Products with :math:`\frac{1}{B}\sum_b J_b^\top S_b J_b`, S the Hessian in the output.
+    r"""Return products with :math:`\frac{1}{B}\sum_b J_b^\top S_b J_b`.
 
-    J v is the derivative of Jᵀu in u (Pearlmutter's trick, backward twice), so that any network
-    that can be trained will do: four passes a vector.
+    S is the loss's Hessian in the output. J v is the derivative of Jᵀu in u (Pearlmutter's trick,
+    backward twice), so that any network that can be trained will do: four passes a vector.
     """
     theta_P, output_BK = _graph(gradients, data)
     wide_BK = output_BK.detach().double()
@@ -49,12 +49,12 @@ def gauss_newton_products(gradients: SampleGradients, data: Data) -> Products:
 
 
 def largest_eigenvalue(products: Products, like_P: Tensor, steps: int = 30) -> float:
-    """The largest eigenvalue of a positive semi-definite C, from below, by power iteration.
+    """Return the largest eigenvalue of a positive semi-definite C, from below, by power iteration.
 
     Args:
-        products: with C.
-        like_P: gives size, dtype and device.
-        steps: products with C.
+        products: Products with C.
+        like_P: A vector of C's size, dtype and device.
+        steps: Number of products with C.
     """
     generator = torch.Generator().manual_seed(0)
     vector_1P = torch.randn(1, len(like_P), generator=generator).to(like_P)
@@ -64,10 +64,10 @@ def largest_eigenvalue(products: Products, like_P: Tensor, steps: int = 30) -> f
 
 
 def _each(network: nn.Module, value: Tensor, leaf: Tensor, vectors_V: Tensor) -> Tensor:
-    """Vector-Jacobian products [V ...] of a value in a leaf.
+    """Return vector-Jacobian products [V ...] of a value in a leaf.
 
-    Together, some vectors at a time, where that is faster: convolutions gain nothing, and their
-    batched double backward fails in channels-last layout (torch 2.13).
+    Some vectors go together, where that is faster. Convolutions gain nothing, and their batched
+    double backward fails in channels-last layout (torch 2.13).
     """
     one_by_one = any(isinstance(module, _CONVOLUTIONS) for module in network.modules())
     chunks = vectors_V if one_by_one else vectors_V.split(TOGETHER)
@@ -81,7 +81,7 @@ def _each(network: nn.Module, value: Tensor, leaf: Tensor, vectors_V: Tensor) ->
 
 
 def _graph(gradients: SampleGradients, data: Data) -> tuple[Tensor, Tensor]:
-    """θ as a leaf, and the outputs [B K] that it gives."""
+    """Return θ as a leaf, and the outputs [B K] that it gives."""
     theta_P = gradients.theta_P.detach().clone().requires_grad_()
     named = gradients.layout.split(theta_P)
     with sdpa_kernel(SDPBackend.MATH):
@@ -92,7 +92,7 @@ PRODUCTS = {"gauss_newton": gauss_newton_products, "hessian": hessian_products}
 
 
 def mean_gradient(gradients: SampleGradients) -> Tensor:
-    """∇R [P], the mean of the training gradients."""
+    """Return ∇R [P], the mean of the training gradients."""
     total_P = torch.zeros_like(gradients.theta_P)
     for _, rows in gradients.train:
         total_P += gradients.vectors(rows)[:, 0].sum(0)
@@ -100,7 +100,7 @@ def mean_gradient(gradients: SampleGradients) -> Tensor:
 
 
 def example_hessian_products(gradients: SampleGradients, vector_P: Tensor) -> Iterator[Tensor]:
-    """∇²L(z_i) v of blocks of the training examples [B P]."""
+    """Yield ∇²L(z_i) v of blocks of the training examples [B P]."""
     objective, network = gradients.objective, gradients.network
     layout = gradients.layout
 

@@ -10,8 +10,9 @@ import xarray as xr
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
-from bayestda.experiments.grid import METHODS, ORIGIN, Experiment, base_method
+from bayestda.experiments.grid import ORIGIN, Experiment
 from bayestda.experiments.terminal import guarded
+from bayestda.scores.estimators import place_of
 
 
 def main(
@@ -195,9 +196,7 @@ def methods(experiment: Experiment) -> list[str]:
         raise UserError(
             f"{folder} has no scores: make them with the stage scripts, `make reproduce` does all"
         )
-    order = list(METHODS)
-    place = {method: order.index(base) for method in found if (base := base_method(method))}
-    return sorted(found, key=lambda method: (place.get(method, len(order)), method))
+    return sorted(found, key=place_of)
 
 
 def write_table(experiment: Experiment, name: str, table: pd.DataFrame) -> Path:

@@ -11,7 +11,7 @@ from bayestda.experiments.tasks import task
 from bayestda.training.recipe import Recipe
 
 RANDOMNESS = ("init", "batch", "init_only", "crossed")
-METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")
+METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")  # of the paper
 SIGN = {"sign": "positive = helpful"}  # of stored scores whose sign in the paper is the other
 VARIANTS = {  # result folder: stage and flag of what the released code does otherwise
     "loo_published": "loo --variant published",
@@ -20,12 +20,6 @@ VARIANTS = {  # result folder: stage and flag of what the released code does oth
 }
 VIT = "google/vit-base-patch16-224-in21k"
 CROSSED_SEEDS = 4  # the crossed design is a grid of 4 initialisations x 4 orders
-
-
-def base_method(method: str) -> str | None:
-    """The method of a variant: ``ats`` of ``ats_sgd``."""
-    bases = [base for base in METHODS if method == base or method.startswith(f"{base}_")]
-    return max(bases, key=len, default=None)
 
 
 @dataclass(frozen=True)

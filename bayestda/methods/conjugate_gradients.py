@@ -25,11 +25,11 @@ def cg_influence(
     the condition number (s_max + λ)/λ that is left when the largest eigenvalues have been found.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ; with the Hessian it must exceed minus its lowest eigenvalue.
-        curvature: ``gauss_newton`` or ``hessian``.
-        tolerance: relative residual at which a vector is solved.
-        max_steps: of a block of vectors.
+        gradients: Gradients of one sample of θ.
+        damping: The ridge λ. With the Hessian it must exceed minus its lowest eigenvalue.
+        curvature: Matrix C, ``gauss_newton`` or ``hessian``.
+        tolerance: Relative residual at which a vector is solved.
+        max_steps: Most steps of a block of vectors.
 
     Raises:
         UserError: not solved after ``max_steps``, or the matrix is not positive definite.

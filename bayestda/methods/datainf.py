@@ -26,9 +26,9 @@ def datainf(gradients: SampleGradients, damping: float | None = None) -> Blocks:
     multiplications. Nothing of size N².
 
     Args:
-        gradients: of one sample of θ. A layer is a module with its bias; of modules without
-            hooks (see :mod:`bayestda.gradients.hooks`) each parameter is a layer.
-        damping: λ of all layers; None: :math:`\lambda_l = \frac{0.1}{N d_l} \sum_j \|g_j\|^2`
+        gradients: Gradients of one sample of θ. A layer is a module with its bias. Of modules
+            without hooks (see :mod:`bayestda.gradients.hooks`) each parameter is a layer.
+        damping: Ridge λ of all layers. None: :math:`\lambda_l = \frac{0.1}{N d_l} \sum_j \|g_j\|^2`
             with d_l the layer's number of parameters, as published.
 
     Raises:
@@ -95,12 +95,12 @@ def _by_vectors(gradients: SampleGradients, dampings: dict[str, float]) -> Block
 
 
 def _moved(at: slice, within: slice) -> slice:
-    """A slice, counted from the start of another."""
+    """Return a slice counted from the start of another."""
     return slice(at.start - within.start, at.stop - within.start)
 
 
 def _dampings(gradients: SampleGradients, damping: float | None) -> dict[str, float]:
-    """λ of each layer that has a gradient at all."""
+    """Return λ of each layer that has a gradient at all."""
     total: dict[str, Any] = {}
     sizes: dict[str, int] = {}
     for _, rows in gradients.train:
@@ -116,5 +116,5 @@ def _dampings(gradients: SampleGradients, damping: float | None) -> dict[str, fl
 
 
 def _with_test(right: Rows, test: Rows, names: Iterable[str]) -> dict[str, Tensor]:
-    """Inner products [B m] of a block's gradients with those of test examples, by layer."""
+    """Return inner products [B m] of a block with test gradients, by layer."""
     return {name: right[name].inner(test[name])[:, 0, :, 0].double() for name in names}

@@ -2,8 +2,8 @@ r"""What a removal does to further training that does not start at a minimum.
 
 Further training moves :math:`\theta^f` by :math:`\Delta(D) = -\varphi(C)\,\nabla R`, with
 :math:`\varphi(s) = 1/(s+\lambda)` for a minimiser with a proximal term (Wei et al. 2025, equation
-15) or that of T steps of gradient descent. Removing z_i changes the gradient :math:`\nabla R` and,
-as :math:`\Delta(D) \neq 0`, the curvature matters, too:
+15) or that of T steps of gradient descent. Removing z_i changes the gradient :math:`\nabla R`. As
+:math:`\Delta(D) \neq 0`, the change of the curvature matters as well:
 
 .. math::
     \Delta(D_{-i}) - \Delta(D) \approx \tfrac1n
@@ -40,8 +40,8 @@ def generalised_influence(gradients: SampleGradients, damping: float) -> Tensor:
     [N·K N·K].
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ.
+        gradients: Gradients of one sample of θ.
+        damping: The ridge λ, in units of curvature eigenvalues.
     """
     return generalised(gradients, ridge(damping))
 
@@ -53,15 +53,17 @@ def generalised(gradients: SampleGradients, phi: Filter) -> Tensor:
     descent on the Gauss-Newton model do with an infinitesimal removal, exactly while they converge.
 
     Args:
-        gradients: of one sample of θ.
-        phi: from :mod:`bayestda.curvature.filters`.
+        gradients: Gradients of one sample of θ.
+        phi: A filter from :mod:`bayestda.curvature.filters`.
     """
     dual = dual_gauss_newton(gradients)
     eigenvalues_Q, basis_RQ, train_QN = dual.spectrum  # R = N K
-    test_QM = basis_RQ.T @ dual.tests()
+    test_QM = basis_RQ.T @ dual.tests_QM
     direct_NM = (train_QN * phi(eigenvalues_Q)[:, None]).T @ test_QM
     mean_Q = train_QN.mean(1)  # ∇R, as B^T of it
     slopes_QQ = divided_differences(phi, eigenvalues_Q)
+    # Dφ(C)[C_i] in the dual's eigenvectors, by Daleckii and Krein. C_i are the K rows of B that
+    # belong to z_i, times N, so that a product of two vectors is summed over those rows.
     moved_RQ = (basis_RQ * (eigenvalues_Q * mean_Q)) @ slopes_QQ
     turned_RM = len(gradients.train_data) * (basis_RQ * moved_RQ) @ test_QM
     return direct_NM + turned_RM.unflatten(0, dual.train_NK.shape).sum(1)
@@ -75,19 +77,19 @@ def near_stationary(gradients: SampleGradients, damping: float) -> Tensor:
     Gauss-Newton matrix at :math:`\theta^f`. Costs as :func:`generalised_influence`.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ.
+        gradients: Gradients of one sample of θ.
+        damping: The ridge λ, in units of curvature eigenvalues.
     """
     dual = dual_gauss_newton(gradients)
     moved = _moved(gradients, gradients.theta_P + _ridge_step(gradients, dual, damping))
     train_QN = torch.cat([dual.in_span(rows) for _, rows in moved.train], dim=1)  # B ∇L(z_i)
-    solved_QM = torch.cholesky_solve(dual.tests(), damped_factor(dual.gram_QQ.clone(), damping))
+    solved_QM = torch.cholesky_solve(dual.tests_QM, damped_factor(dual.gram_QQ.clone(), damping))
     products_NM = torch.cat([_with_tests(gradients, rows) for _, rows in moved.train]).double()
     return (products_NM - train_QN.T @ solved_QM) / damping
 
 
 def _with_tests(gradients: SampleGradients, train: Rows) -> Tensor:
-    """Products of some training gradients with all test gradients [B M]."""
+    """Return products of some training gradients with all test gradients [B M]."""
     return torch.cat([inner(train, test)[:, 0, :, 0] for _, test in gradients.test], dim=1)
 
 
@@ -107,10 +109,11 @@ def proposition_1(
     products, and some vectors of P for each test example.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ, must exceed minus H's lowest eigenvalue.
-        curvature: of the solution: ``hessian`` or ``gauss_newton``; ∇²L_i is the Hessian always.
-        tolerance, max_steps: of conjugate gradients.
+        gradients: Gradients of one sample of θ.
+        damping: The ridge λ. It must exceed minus H's lowest eigenvalue.
+        curvature: Matrix C of the solution, ``hessian`` or ``gauss_newton``. ∇²L_i is always the
+            Hessian.
+        tolerance, max_steps: Stopping rule of conjugate gradients.
 
     Raises:
         UserError: not solved after ``max_steps``, C + λ is not positive definite, or the test
@@ -137,7 +140,10 @@ def proposition_1(
 
 
 def _ridge_step(gradients: SampleGradients, dual: GaussNewton, damping: float) -> Tensor:
-    """Δ(D) = −(C + λ)⁻¹∇R [P], by (∇R − Bᵀ(BBᵀ + λ)⁻¹ B ∇R)/λ = Bᵀ(BBᵀ + λ)⁻¹ c̄."""
+    """Return Δ(D) = −(C + λ)⁻¹∇R [P].
+
+    ∇R = Bᵀ c̄ is in the span of B, so that (BᵀB + λ)⁻¹ Bᵀ c̄ = Bᵀ (BBᵀ + λ)⁻¹ c̄ needs the dual only.
+    """
     factor_QQ = damped_factor(dual.gram_QQ.clone(), damping)
     mean_Q1 = dual.train_NK.flatten()[:, None] / len(gradients.train_data)
     solved_NK = torch.cholesky_solve(mean_Q1, factor_QQ)[:, 0].view_as(dual.train_NK)
@@ -150,7 +156,8 @@ def _ridge_step(gradients: SampleGradients, dual: GaussNewton, damping: float) -
 
 
 def _moved(gradients: SampleGradients, theta_P: Tensor) -> SampleGradients:
+    """Return gradients at other parameters of the same network."""
     return SampleGradients(
         gradients.network, gradients.objective, theta_P, train=gradients.train_data,
-        test=gradients.test_data, memory_bytes=gradients.memory_bytes,
+        test=gradients.test_data, memory_bytes=gradients.memory_bytes, simple=gradients.simple,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-r"""Removals in further training of the network that is linearised around the final model."""
+r"""What removals do to further training of the network linearised around the final model."""
 
 import torch
 from torch import Tensor
@@ -18,18 +18,20 @@ def linearised(gradients: SampleGradients, phi: Filter) -> Tensor:
         \qquad \Delta(D) = -\varphi(C)\, \nabla R
 
     Positive = helpful. As :func:`bayestda.methods.generalised.generalised`, but the measurement's
-    gradient is taken where further training ends, which matters as soon as it moves test outputs
-    by as much as their residuals. Costs an eigendecomposition of [N·K N·K] and M·K more rows.
+    gradient is taken where further training ends. That matters as soon as further training moves
+    test outputs by as much as their residuals. Costs an eigendecomposition of [N·K N·K] and M·K
+    more rows.
 
     Args:
-        gradients: of one sample of θ.
-        phi: from :mod:`bayestda.curvature.filters`: ``unrolled(rate, steps)`` of the further
-        training.
+        gradients: Gradients of one sample of θ.
+        phi: The filter of the further training, such as ``unrolled(rate, steps)`` of
+            :mod:`bayestda.curvature.filters`.
     """
     dual = dual_gauss_newton(gradients)
     eigenvalues_Q, basis_RQ, train_QN = dual.spectrum
     output_QV = basis_RQ.T @ _test_outputs(gradients, dual)  # V = M K
     filter_Q, mean_Q = phi(eigenvalues_Q), train_QN.mean(1)
+    # Further training moves θ by Δ(D) = −φ(C) ∇R, so that linearised outputs move by J_z Δ(D).
     slope_MK = _end_slope(gradients, -(filter_Q * mean_Q) @ output_QV)
     slopes_QQ = divided_differences(phi, eigenvalues_Q)
     moved_RQ = (basis_RQ * (eigenvalues_Q * mean_Q)) @ slopes_QQ
@@ -39,7 +41,7 @@ def linearised(gradients: SampleGradients, phi: Filter) -> Tensor:
 
 
 def _test_outputs(gradients: SampleGradients, dual: GaussNewton) -> Tensor:
-    """B ∇f_k(z) of the test examples [Q M·K]."""
+    """Return B ∇f_k(z) of the test examples [Q M·K]."""
     parts = []
     for batch in blocks(gradients.test_data, gradients.test.block):
         rows = gradients.captured(batch.x, output_cotangents)
@@ -48,7 +50,7 @@ def _test_outputs(gradients: SampleGradients, dual: GaussNewton) -> Tensor:
 
 
 def _end_slope(gradients: SampleGradients, moved_V: Tensor) -> Tensor:
-    """g' in the output where further training ends [M K]."""
+    """Return g' in the output where further training ends [M K]."""
     objective, test = gradients.objective, gradients.test_data.take(slice(None))
     with torch.no_grad():
         output_MK = objective.output(gradients.network, test.x).double()

@@ -20,11 +20,11 @@ class Lissa:
     the published values would take tens of thousands of steps.
 
     Attributes:
-        damping: d.
-        scale: c, must exceed half the largest eigenvalue of H + d c I.
-        batch_size: examples whose mean loss gives H_b.
-        steps: number of steps; None is one pass over the training examples.
-        curvature: ``hessian`` or ``gauss_newton`` in the place of H.
+        damping: Constant d.
+        scale: Constant c. It must exceed half the largest eigenvalue of H + d c I.
+        batch_size: Examples whose mean loss gives H_b.
+        steps: Number of steps. None is one pass over the training examples.
+        curvature: Matrix, ``hessian`` or ``gauss_newton``, in the place of H.
     """
 
     damping: float
@@ -52,13 +52,14 @@ def lissa(
     Positive = helpful. See :func:`lissa_influence`; here λ is that of the equation, :math:`d c`.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ.
-        scale: c, must exceed half the largest eigenvalue of C + λ I, else the sum diverges.
-        steps: number of steps; None is one pass over the training examples. About
+        gradients: Gradients of one sample of θ.
+        damping: The ridge λ, in units of curvature eigenvalues.
+        scale: Constant c. It must exceed half the largest eigenvalue of C + λ I, else the sum
+            diverges.
+        steps: Number of steps. None is one pass over the training examples. About
             :math:`c / (s + \lambda)` are needed for an eigenvalue s to be inverted.
-        batch_size: examples a step.
-        curvature: ``gauss_newton`` or ``hessian``.
+        batch_size: Examples a step.
+        curvature: Matrix C, ``gauss_newton`` or ``hessian``.
     """
     if curvature not in PRODUCTS:
         raise UserError(f"curvature={curvature!r} is unknown: choose one of {', '.join(PRODUCTS)}")
@@ -76,8 +77,8 @@ def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Blocks:
     Hessian-vector products of batches.
 
     Args:
-        gradients: of one sample of θ.
-        settings: the recursion's constants.
+        gradients: Gradients of one sample of θ.
+        settings: Constants of the recursion.
     """
     train_side = len(gradients.train_data) <= len(gradients.test_data)
     own, others = gradients.test, gradients.train
@@ -94,7 +95,7 @@ def lissa_influence(gradients: SampleGradients, settings: Lissa) -> Blocks:
 
 
 def _recursion(gradients: SampleGradients, settings: Lissa, start_vP: Tensor) -> Tensor:
-    """v of each start, by the recursion as it stands."""
+    """Return v of each start, by the recursion as it stands."""
     vectors_vP = start_vP
     for batch in _batches(len(gradients.train_data), settings):
         vectors_vP = start_vP + _step(gradients, settings, batch, vectors_vP)
@@ -102,7 +103,7 @@ def _recursion(gradients: SampleGradients, settings: Lissa, start_vP: Tensor) ->
 
 
 def _transposed(gradients: SampleGradients, settings: Lissa, vectors_vP: Tensor) -> Tensor:
-    """The recursion's matrix, transposed, times vectors: its terms one by one, last batch first."""
+    """Return the recursion's transposed matrix times vectors, term by term, last batch first."""
     sum_vP = vectors_vP.clone()
     for batch in reversed(_batches(len(gradients.train_data), settings)):
         vectors_vP = _step(gradients, settings, batch, vectors_vP)

@@ -29,12 +29,13 @@ def low_rank_influence(
     one after the other, and rank · P numbers.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ of φ(s) = 1/(s + λ).
-        rank: number of eigenvalues of largest size; from P on, all of them, by P products.
+        gradients: Gradients of one sample of θ.
+        damping: The ridge λ of φ(s) = 1/(s + λ).
+        rank: Number of eigenvalues of largest size. From P on it is all of them, by P products.
         curvature: ``gauss_newton`` or ``hessian``.
-        complement: keep the rest of the gradients with φ(0) = 1/λ; False drops it, as published.
-        seed: of the starting vector.
+        complement: Whether to keep the rest of the gradients with φ(0) = 1/λ. False drops it, as
+            published.
+        seed: Seed of the starting vector.
 
     Raises:
         UserError: the basis does not fit into memory; the complement has no damping.
@@ -49,7 +50,10 @@ def low_rank_influence(
         gradients, 4 * 8 * rank * gradients.layout.count, f"a basis of {rank} vectors",
         "lower the rank, or use influence_projected or influence_ekfac",
     )  # fmt: skip
-    values_Q, basis_PQ = leading(gradients, rank, curvature, seed)
+    key = f"leading {rank} {curvature} {seed}"
+    if key not in gradients.kept:
+        gradients.kept[key] = leading(gradients, rank, curvature, seed)
+    values_Q, basis_PQ = gradients.kept[key]
     at_zero = 1 / damping if complement else 0.0
     inside_Q = ridge(damping)(values_Q) - at_zero
 
@@ -62,7 +66,7 @@ def low_rank_influence(
 def leading(
     gradients: SampleGradients, rank: int, curvature: str, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [Q] of largest size, and eigenvectors [P Q], float64."""
+    """Return eigenvalues [Q] of largest size, and eigenvectors [P Q], float64."""
     products, theta_P = training_products(gradients, curvature), gradients.theta_P
 
     def product(vector_P: np.ndarray) -> np.ndarray:
@@ -70,7 +74,7 @@ def leading(
         return products(vector[None])[0].double().cpu().numpy()
 
     count = len(theta_P)
-    if rank == count:  # ARPACK finds fewer
+    if rank == count:  # ARPACK finds fewer than all
         eye_PP = torch.eye(count, dtype=theta_P.dtype, device=theta_P.device)
         return torch.linalg.eigh(products(eye_PP).double())
     operator = LinearOperator((count, count), matvec=product, dtype=np.float64)

@@ -19,8 +19,8 @@ def representer_points(gradients: SampleGradients, weight_decay: float) -> Block
     2018, theorem 3.1, where λ is half of this one). N + M forward and backward passes of the head.
 
     Args:
-        gradients: of one sample of θ, whose last linear layer is trained.
-        weight_decay: λ.
+        gradients: Gradients of one sample of θ, whose last linear layer is trained.
+        weight_decay: The L2 coefficient λ.
 
     Raises:
         UserError: λ is not positive, or the last layer is not linear with one input per example.
@@ -47,11 +47,11 @@ def _last_linear(network: nn.Module) -> str:
 
 
 def _block(rows: Rows, name: str) -> Factored:
-    """Inputs and cotangents of a layer."""
+    """Return inputs and cotangents of a layer."""
     found = rows.get(name)
     if not isinstance(found, Factored):
         raise UserError(
-            f"{name!r} has several inputs per example, or its weight is used elsewhere, too: it is "
-            "no last layer"
+            f"{name!r} has several inputs per example, or its weight is used elsewhere as well: it "
+            "is no last layer"
         )
     return found

@@ -11,8 +11,8 @@ def tracin(gradients: SampleGradients, rate: float) -> Blocks:
     Positive = helpful (Pruthi et al. 2020, TracInCP, section 3.2). N + M gradients a checkpoint.
 
     Args:
-        gradients: of one checkpoint.
-        rate: η_c, the training's learning rate there.
+        gradients: Gradients of one checkpoint.
+        rate: Rate η_c, the training's learning rate there.
     """
     for rows, columns, block in products(gradients):
         yield rows, columns, block * rate

@@ -26,13 +26,13 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # SplitMix64's step, as int64
 
 
 class Parts(NamedTuple):
-    """Factors of one model's scores, which an ensemble averages apart.
+    """Factors of one model's scores; an ensemble averages each of them.
 
     Attributes:
         train_Nk: :math:`\\phi(z_j)`, projected.
         solved_kM: :math:`(\\Phi^\\top \\Phi + \\lambda I)^{-1} \\phi(z)`.
         weight_N: Q, how far each training example is from being fitted.
-        own: only an example's score for itself is wanted.
+        own: Whether only an example's score for itself is wanted.
     """
 
     train_Nk: Tensor
@@ -56,10 +56,10 @@ def trak(
     is left out. N + M gradients, (N + M) k numbers; the projection [P k] is drawn in chunks.
 
     Args:
-        gradients: of one sample of θ.
-        projection: k.
-        damping: λ, in units of N times a squared gradient norm.
-        seed: of the projection; changes the answer.
+        gradients: Gradients of one sample of θ.
+        projection: Number k that gradients are projected to.
+        damping: The ridge λ, in units of N times a squared gradient norm.
+        seed: Seed of the projection. It changes the answer.
 
     Raises:
         UserError: k exceeds N or P and λ is 0; no output function is known for the objective.
@@ -75,7 +75,7 @@ def trak_parts(
     seed: int = 0,
     place: int = 0,
 ) -> Parts:
-    """Both factors of :func:`trak`; ``place`` gives each model of an ensemble its projection."""
+    """Return both factors of :func:`trak`; each place of an ensemble has its own projection."""
     train_value, test_value, weight_N = _output_function(gradients)
     _check_size(gradients, projection, damping)
     count = len(gradients.train_data) + len(gradients.test_data)
@@ -84,12 +84,16 @@ def trak_parts(
         f"{count:,} projected gradients of {place + 1} checkpoints",
         "raise it, lower the projection, or use influence_projected or grad_dot",
     )  # fmt: skip
-    project = Projection(gradients, projection, seed * 1_000_003 + place)
-    train_Nk = _features(gradients, gradients.train_data, train_value, project)
-    if gradients.own and test_value is train_value:
-        test_Mk = train_Nk
-    else:
-        test_Mk = _features(gradients, gradients.test_data, test_value, project)
+    key = f"trak {projection} {seed} {place}"
+    if key not in gradients.kept:
+        project = Projection(gradients, projection, seed * 1_000_003 + place)
+        train_Nk = _features(gradients, gradients.train_data, train_value, project)
+        same = gradients.own and test_value is train_value
+        gradients.kept[key] = (
+            train_Nk,
+            train_Nk if same else _features(gradients, gradients.test_data, test_value, project),
+        )
+    train_Nk, test_Mk = gradients.kept[key]
     gram_kk = train_Nk.T @ train_Nk
     gram_kk.diagonal().add_(damping)
     _check_regular(gram_kk, len(train_Nk) * torch.finfo(gradients.theta_P.dtype).eps)
@@ -99,13 +103,16 @@ def trak_parts(
 
 
 def mean_product(parts: list[Parts]) -> Tensor:
-    """Scores [N M] of an ensemble: the mean kernel times the mean Q (Park et al. 2023, eq. 17)."""
+    """Return scores [N M] of an ensemble: the mean kernel times the mean Q.
+
+    Park et al. 2023, equation 17.
+    """
     size = (len(parts[0].train_Nk), parts[0].solved_kM.shape[1])
     return collected(mean_products(parts), size)
 
 
 def mean_products(parts: Iterable[Parts]) -> Blocks:
-    """The same, block by block."""
+    """Yield the scores of :func:`mean_product` block by block."""
     parts = list(parts)
     weight_N = torch.stack([part.weight_N for part in parts]).mean(0)
     train_Nk = torch.cat([part.train_Nk for part in parts], dim=1) / len(parts)

@@ -16,9 +16,9 @@ def unrolled_influence(gradients: SampleGradients, rate: float, steps: float) ->
     is close to it. Costs as :func:`bayestda.methods.influence.filtered_influence`.
 
     Args:
-        gradients: of one sample of θ.
-        rate: η. Where η s > 2 (≥ 1 if T is not whole), gradient flow takes the place of steps.
-        steps: T.
+        gradients: Gradients of one sample of θ.
+        rate: Rate η. Where η s > 2 (≥ 1 if T is not whole), gradient flow takes the place of steps.
+        steps: Number of steps T.
     """
     return gauss_newton(gradients).filtered(unrolled(rate, steps))
 
@@ -31,8 +31,8 @@ def flow_influence(gradients: SampleGradients, horizon: float, decay: float = 0.
     adds to every eigenvalue: C + ω takes the place of C.
 
     Args:
-        gradients: of one sample of θ.
-        horizon: τ, from the recorded training: no tuning.
-        decay: ω of the training. It matters where ω τ does.
+        gradients: Gradients of one sample of θ.
+        horizon: Horizon τ, from the recorded training: no tuning.
+        decay: Weight decay ω of the training. It matters where ω τ does.
     """
     return gauss_newton(gradients).filtered(flow(horizon, decay))

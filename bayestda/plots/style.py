@@ -14,32 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayestda.files import atomic
+from bayestda.scores.estimators import colour_of, name_of
 
 Inputs = ParamSpec("Inputs")
-
-
 DPI = 150
-
-
 REFERENCE = "0.45"  # grey of lines that are drawn for comparison and not data
-
-
-COLOURS = {  # Okabe and Ito's palette, which survives colour blindness
-    "loo": "#0072B2",
-    "ats": "#E69F00",
-    "influence": "#009E73",
-    "grad_dot": "#CC79A7",
-    "grad_cos": "#D55E00",
-}
-
-
-LABELS = {
-    "loo": "LOO",
-    "ats": "ATS",
-    "influence": "IF",
-    "grad_dot": "Grad-Dot",
-    "grad_cos": "Grad-Cos",
-}
 
 
 THEME = {
@@ -71,21 +50,13 @@ def styled(draw: Callable[Inputs, Figure]) -> Callable[Inputs, Figure]:
 
 
 def colour(method: str) -> str:
-    """Colour of a method; a variant has that of its method, a stranger's method grey."""
-    return COLOURS.get(_base(method), "#555555")
-
-
-def _base(method: str) -> str:
-    """The known method that a variant's name begins with, or the name itself."""
-    known = [name for name in LABELS if method == name or method.startswith(f"{name}_")]
-    return max(known, key=len, default=method)
+    """Return a method's colour: a variant has that of its method, a stranger's method is grey."""
+    return colour_of(method)
 
 
 def label(method: str) -> str:
-    """Name of a method as the paper writes it, for example ``LOO (published)``."""
-    base = _base(method)
-    variant = method.removeprefix(base).strip("_")
-    return LABELS.get(base, base) + (f" ({variant})" if variant else "")
+    """Return a method's name as the paper writes it, for example ``LOO (published)``."""
+    return name_of(method)
 
 
 def panels(count: int, size: tuple[float, float], columns: int = 3) -> tuple[Figure, list[Axes]]:

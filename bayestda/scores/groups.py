@@ -11,14 +11,14 @@ ROWS = 1024  # training examples whose scores are summed at a time
 
 
 def group_scores(scores: xr.DataArray, groups: Any) -> xr.DataArray:
-    """Scores of groups of training examples: the sum over their members.
+    """Return scores of groups of training examples: the sum over their members.
 
-    Right for every method that is linear in the removed examples (all gradient methods); how far
-    retraining is from that shows :func:`leave_group_out`.
+    This is right for every method that is linear in the removed examples, as all gradient methods
+    are. :func:`leave_group_out` shows how far retraining is from that.
 
     Args:
-        scores: dims (..., train, test).
-        groups: booleans [G N], True for members.
+        scores: Scores with dims (..., train, test).
+        groups: Booleans [G N], True for members.
 
     Returns:
         Dims (..., group, test).

@@ -1,10 +1,9 @@
-"""Scores of all samples of a posterior, made block by block."""
+"""Scores of all samples of a posterior by all methods, block by block, in one pass."""
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,90 +13,115 @@ import xarray as xr
 from torch import Tensor, nn
 
 from bayestda.errors import UserError
-from bayestda.gradients.blocks import Blocks
 from bayestda.gradients.sample import SampleGradients
-from bayestda.methods import METHODS, Combine
 from bayestda.model.examples import Examples, examples, labels
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
+from bayestda.scores.requests import Known, Request, requests, sample_scores
 from bayestda.scores.writers import Output
 from bayestda.training.horizon import Pace, recorded_paces
 from bayestda.training.memory import budget_bytes
 from bayestda.training.posterior import Posterior
 
-Method = str | Callable[..., Tensor]
+__all__ = ["Scoring", "sample_scores"]
 
 
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """What is scored, by which samples, how.
+    """What is scored, by which samples of θ and by which methods.
 
     Attributes:
-        posterior, objective, method, settings, parameters, memory_gb, scratch: as in
+        posterior, objective, method, settings, parameters, memory_gb, scratch: As in
             :func:`tda.attribute`.
-        data: training examples and, unless ``own``, test examples.
-        own: only an example's score for itself.
+        data: Training examples and, unless ``own``, test examples.
+        own: Whether only examples' scores for themselves are wanted.
     """
 
     posterior: Posterior
     objective: Objective
     data: tuple[Any, ...]
-    method: Method
+    method: Any
     settings: dict[str, Any]
     parameters: str | None = None
     memory_gb: float | None = None
     scratch: str | Path | None = None
     own: bool = False
 
-    def template(self, *dims: str) -> xr.DataArray:
-        """Labels, sizes and type of the scores, on a single zero in memory."""
-        coords: dict[str, Any] = {"seed": list(self.posterior.seeds)}
-        if self._found[1] is None:
+    @property
+    def several(self) -> bool:
+        """Whether a list of methods was given."""
+        return isinstance(self.method, list | tuple)
+
+    @cached_property
+    def requests(self) -> list[Request]:
+        """One request for each array of scores."""
+        return requests(self.method, self.settings)
+
+    def templates(self, *dims: str) -> list[xr.DataArray]:
+        """Return labels, sizes and type of each array, on a single zero in memory."""
+        placed = [labels(dim, data) for dim, data in zip(dims, self._placed, strict=True)]
+        return [self._template(request, dims, placed) for request in self.requests]
+
+    def _template(
+        self, request: Request, dims: tuple[str, ...], placed: list[dict[str, Any]]
+    ) -> xr.DataArray:
+        coords: dict[str, Any] = {}
+        if request.dampings is not None:
+            numbers = "horizon" not in request.dampings
+            coords["damping"] = [float(d) if numbers else str(d) for d in request.dampings]
+        coords["seed"] = list(self.posterior.seeds)
+        if request.has_checkpoints:
             coords["checkpoint"] = list(self.posterior.checkpoints)
         names = (*coords, *dims)
-        for dim, data in zip(dims, self._placed, strict=True):
-            coords |= labels(dim, data)
-        name = _name(self.method)
+        for own in placed:
+            coords |= own
         attrs = {
-            "method": name,
+            "method": request.name,
             "sign": "positive = helpful: removing the example would raise the measurement",
-            **{key: str(value) for key, value in self.settings.items()},
+            **{key: str(value) for key, value in request.settings.items()},
         }
         zero = torch.zeros((), dtype=self._first_P.dtype).numpy()
         sizes = [len(coords[dim]) for dim in names]
-        return xr.DataArray(np.broadcast_to(zero, sizes), coords, names, name, attrs)
+        return xr.DataArray(np.broadcast_to(zero, sizes), coords, names, request.name, attrs)
 
     @matmul_precision(tf32=False)
-    def write(self, output: Output) -> None:
-        """Score by all samples, in full float32.
+    def write(self, outputs: Sequence[Output]) -> None:
+        """Score by all samples, in full float32, into one output for each request.
 
         Raises:
             UserError: as :func:`tda.attribute`.
         """
-        combine = self._found[1]
         for run, seed in enumerate(self.posterior.seeds):
             with _decomposed(seed):
-                if combine:
-                    self._combined(output, combine, run, seed)
-                    continue
-                for place, blocks in enumerate(self._results(seed)):
-                    for rows, columns, block in self._checked(blocks, seed, place):
-                        output.write((run, place), rows, columns, block)
+                self._write_run(outputs, run, seed)
 
-    def _combined(self, output: Output, combine: Combine, run: int, seed: int) -> None:
-        for rows, columns, block in self._checked(combine(self._results(seed)), seed):
-            before = output.read((run,), rows, columns)
-            output.write((run,), rows, columns, before + block)
+    def _write_run(self, outputs: Sequence[Output], run: int, seed: int) -> None:
+        parts: dict[str, list] = {}  # of methods that need what all checkpoints gave
+        for place, sample in enumerate(self._samples(seed)):
+            for request, output in zip(self.requests, outputs, strict=True):
+                if request.has_checkpoints:
+                    for at, rows, columns, block in request.blocks(sample.gradients, sample.known):
+                        checked = self._checked(rows, columns, block, seed, place)
+                        output.write((*at, run, place), rows, columns, checked)
+                elif request.sums:
+                    for at, rows, columns, block in request.blocks(sample.gradients, sample.known):
+                        self._add(output, (*at, run), rows, columns, block, seed)
+                else:
+                    results = list(request.results(sample.gradients, sample.known))
+                    parts.setdefault(request.name, []).append(results)
+        for request, output in zip(self.requests, outputs, strict=True):
+            if request.name in parts:
+                for at, rows, columns, block in request.combined(parts[request.name]):
+                    self._add(output, (*at, run), rows, columns, block, seed)
 
-    @cached_property
-    def _found(self) -> tuple[Callable[..., Any], Combine | None]:
-        if callable(self.method):
-            return self.method, None
-        if self.method not in METHODS:
-            names = ", ".join(METHODS)
-            raise UserError(f"method={self.method!r} is unknown: choose one of {names}")
-        return METHODS[self.method]
+    def _add(
+        self, output: Output, at: tuple[int, ...], rows: slice, columns: slice, block: Tensor,
+        seed: int,
+    ) -> None:  # fmt: skip
+        before = output.read(at, rows, columns)
+        checked = self._checked(rows, columns, block, seed)
+        output.write(at, rows, columns, before + checked)
 
     @cached_property
     def _first_P(self) -> Tensor:
@@ -116,14 +140,6 @@ class Scoring:
         like = self._first_P
         return tuple(examples(source, like.device, like.dtype) for source in self.data)
 
-    def _results(self, seed: int) -> Iterator[Any]:
-        """What the method gives, of each checkpoint of a run."""
-        function = self._found[0]
-        for sample in self._samples(seed):
-            arguments = _arguments(function, sample, self.settings)
-            result = getattr(function, "blocks", function)(sample.gradients, **arguments)
-            yield _whole(result, sample.gradients) if isinstance(result, Tensor) else result
-
     def _samples(self, seed: int) -> Iterator["_Sample"]:
         paces = cache(lambda: recorded_paces(self.posterior, self.objective, self._placed[0], seed))
         for place in range(len(self.posterior.checkpoints)):
@@ -141,20 +157,19 @@ class Scoring:
                     gradients.scratch.close()
 
     def _checked(
-        self, blocks: Blocks, seed: int, place: int | None = None
-    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        for rows, columns, block in blocks:
-            finite = block.isfinite()
-            if not finite.all():
-                row, column = (~finite).nonzero()[0].tolist()
-                checkpoint = "" if place is None else f", checkpoint {place}"
-                raise UserError(
-                    f"the score of training example {rows.start + row} for test example "
-                    f"{columns.start + column} is not finite (seed {seed}{checkpoint}): look for "
-                    "NaN or infinite inputs there, or gradients that overflow; float64 networks "
-                    "and inputs help"
-                )
-            yield rows, columns, block.to(self._first_P.dtype).cpu().numpy()
+        self, rows: slice, columns: slice, block: Tensor, seed: int, place: int | None = None
+    ) -> np.ndarray:
+        finite = block.isfinite()
+        if not finite.all():
+            row, column = (~finite).nonzero()[0].tolist()
+            checkpoint = "" if place is None else f", checkpoint {place}"
+            raise UserError(
+                f"the score of training example {rows.start + row} for test example "
+                f"{columns.start + column} is not finite (seed {seed}{checkpoint}): look for "
+                "NaN or infinite inputs there, or gradients that overflow; float64 networks "
+                "and inputs help"
+            )
+        return block.to(self._first_P.dtype).cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +182,7 @@ class _Sample:
     paces: Callable[[], list[Pace]]
 
     @property
-    def known(self) -> dict[str, Callable[[], Any]]:
+    def known(self) -> Known:
         """Arguments that methods may ask for by name, and how they are found."""
         posterior, place = self.posterior, self.place
         recorded = posterior.training is not None
@@ -182,7 +197,7 @@ class _Sample:
         }  # fmt: skip
 
     def _pace(self) -> Pace:
-        """Of the parameters that are attributed through.
+        """Return the pace of the parameters that are attributed through.
 
         Raises:
             UserError: one of them was not trained.
@@ -200,7 +215,7 @@ class _Sample:
 
 @contextmanager
 def _decomposed(seed: int) -> Iterator[None]:
-    """Eigenvalues are asked for, of a curvature that may not be finite."""
+    """Turn a failed decomposition, of a curvature that may not be finite, into a UserError."""
     try:
         yield
     except torch.linalg.LinAlgError as error:
@@ -225,69 +240,5 @@ def _check_precision(theta_P: Tensor) -> None:
         ) from error
 
 
-def _name(method: Method) -> str:
-    """Of a function, of what a ``partial`` calls, or of a callable object's class."""
-    if isinstance(method, str):
-        return method
-    if isinstance(method, partial):
-        return _name(method.func)
-    return getattr(method, "__name__", type(method).__name__)
-
-
 def _theta(network: nn.Module) -> Tensor:
     return Parameters(network).read(network)
-
-
-def _arguments(function: Callable, sample: _Sample, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, and of what is known of the training that which the function asks for."""
-    wanted = dict(list(inspect.signature(function).parameters.items())[1:])  # 0: gradients
-    unknown = [name for name in settings if name not in wanted]
-    if unknown:
-        own = [name for name in wanted if name not in sample.known]
-        raise UserError(
-            f"{_name(function)} takes no {unknown[0]!r}: its settings are "
-            f"{', '.join(own) or 'none'}"
-        )
-    arguments = {**getattr(function, "keywords", {}), **settings}  # those of a partial
-    if arguments.get("damping") == "horizon":
-        arguments["damping"] = 1 / _known("horizon", sample)
-    for name in wanted:
-        if name in sample.known and name not in arguments:
-            arguments[name] = _known(name, sample)
-    missing = [
-        name
-        for name, parameter in wanted.items()
-        if parameter.default is parameter.empty and name not in arguments
-    ]
-    if missing:
-        raise UserError(f"{_name(function)} needs {missing[0]}=")
-    return arguments
-
-
-_UNRECORDED = (
-    "this method trains again: it needs a posterior from tda.train_posterior, which records how it "
-    "was trained"
-)
-
-
-def _known(name: str, sample: _Sample) -> Any:
-    value = sample.known[name]()
-    if value is None:
-        raise UserError(
-            {
-                "horizon": "the training's horizon is not known: give "
-                "Posterior.from_checkpoints(..., horizons=[sum of learning rates so far, ...])",
-                "rate": "the training's learning rates are not known: give "
-                "Posterior.from_checkpoints(..., learning_rates=[...])",
-                "pace": _UNRECORDED,
-            }[name]
-        )
-    return value
-
-
-def _whole(scores_NM: Tensor, gradients: SampleGradients) -> Blocks:
-    """All scores as one block."""
-    size = (len(gradients.train_data), len(gradients.test_data))
-    if tuple(scores_NM.shape) != size:
-        raise UserError(f"the method gave scores {tuple(scores_NM.shape)}, not [N, M] = {size}")
-    yield slice(0, size[0]), slice(0, size[1]), scores_NM

@@ -1,7 +1,7 @@
-"""Where scores go, block by block: an array, or a file that never was in memory as a whole."""
+"""Outputs that scores are written to block by block: an array, or a file never whole in memory."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,14 +13,14 @@ import xarray as xr
 from bayestda.errors import UserError
 from bayestda.files import atomic, provenance
 
-Place = tuple[int, ...]  # of a sample of θ: its seed, or its seed and checkpoint
+Place = tuple[int, ...]  # of one sample's scores: damping, seed, checkpoint, as far as there are
 
 
 class Output(Protocol):
-    """An array [S N M] or [S C N M] of zeros to write into."""
+    """An array of zeros [..., N, M] to write into."""
 
     def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
-        """A block of one sample's scores."""
+        """Return a block of one sample's scores."""
 
     def write(self, place: Place, rows: slice, columns: slice, block: np.ndarray) -> None:
         """Put a block in its place."""
@@ -30,14 +30,14 @@ class InMemory:
     """An array in memory.
 
     Args:
-        values: zeros [S N M] or [S C N M].
+        values: Zeros [..., N, M].
     """
 
     def __init__(self, values: np.ndarray):
         self.values = values
 
     def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
-        """A block of one sample's scores."""
+        """Return a block of one sample's scores."""
         return self.values[place][rows, columns]
 
     def write(self, place: Place, rows: slice, columns: slice, block: np.ndarray) -> None:
@@ -46,17 +46,17 @@ class InMemory:
 
 
 class Diagonal:
-    """Of square blocks of scores only what examples score for themselves.
+    """An array of what examples score for themselves: the diagonal of square blocks.
 
     Args:
-        values: zeros [S N] or [S C N].
+        values: Zeros [..., N].
     """
 
     def __init__(self, values: np.ndarray):
         self.values = values
 
     def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
-        """A block with these scores on its diagonal, and zeros."""
+        """Return a block with these scores on its diagonal, and zeros."""
         block = np.zeros((rows.stop - rows.start, columns.stop - columns.start), self.values.dtype)
         at, in_rows, in_columns = self._common(rows, columns)
         block[in_rows, in_columns] = self.values[place][at]
@@ -68,7 +68,7 @@ class Diagonal:
         self.values[place][at] = block[in_rows, in_columns]
 
     def _common(self, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Examples of both, and their places in both."""
+        """Return the examples of both slices, and their places in both."""
         at = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
         return at, at - rows.start, at - columns.start
 
@@ -77,10 +77,10 @@ class InFile:
     """An array in a file, from some byte on, in C order; what was not written reads as zeros.
 
     Args:
-        path: of the file, for errors.
-        descriptor: of the file, open for reading and writing.
-        offset: where the array starts.
-        sizes, dtype: of the array.
+        path: The file's path, for errors.
+        descriptor: The file's descriptor, open for reading and writing.
+        offset: The byte at which the array starts.
+        sizes, dtype: Sizes and type of the array.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class InFile:
         self._sizes, self._dtype = sizes, dtype
 
     def read(self, place: Place, rows: slice, columns: slice) -> np.ndarray:
-        """A block of one sample's scores."""
+        """Return a block of one sample's scores."""
         width = columns.stop - columns.start
         parts = [
             os.pread(self._descriptor, size, at) for at, size in self._pieces(place, rows, columns)
@@ -112,7 +112,7 @@ class InFile:
                     piece, at = piece[count:], at + count
 
     def _pieces(self, place: Place, rows: slice, columns: slice) -> Iterator[tuple[int, int]]:
-        """Where a block's contiguous pieces are in the file, and their sizes, in bytes."""
+        """Yield where a block's contiguous pieces are in the file, and their sizes, in bytes."""
         num_test, item = self._sizes[-1], self._dtype.itemsize
         sample = np.ravel_multi_index(place, self._sizes[:-2])
         first_row = int(sample) * self._sizes[-2]
@@ -126,44 +126,53 @@ class InFile:
 
 
 @contextmanager
-def score_file(path: Path, template: xr.DataArray) -> Iterator[InFile]:
-    """A netCDF file of scores to be filled in; it has its name only once that is done.
+def score_file(path: Path, templates: Sequence[xr.DataArray]) -> Iterator[list[InFile]]:
+    """Open a netCDF file of scores to be filled in; it has its name only once that is done.
 
     HDF5 writes labels and the array's place, plain writes fill that: a full disk is then an error
     like any other, where in HDF5's own writing it can end the process.
 
     Args:
-        path: of the file.
-        template: name, sizes, type, coordinates and attributes of the scores; its values are not
-            read.
+        path: The file's path.
+        templates: Name, sizes, type, coordinates and attributes of each array of scores. Their
+            values are not read.
 
     Raises:
         UserError: the file exists, or cannot be written.
     """
     if path.exists():
+        reader = "open_dataset" if len(templates) > 1 else "open_dataarray"
         raise UserError(
-            f"{path} exists: read it by xarray.open_dataarray({str(path)!r}), delete it, or give "
+            f"{path} exists: read it by xarray.{reader}({str(path)!r}), delete it, or give "
             "output= another name"
         )
     with atomic.writing_whole(path) as temporary:
         with atomic.said_of_writing(path):
-            offset = _frame(temporary, template)
+            offsets = _frame(temporary, templates)
             descriptor = os.open(temporary, os.O_RDWR)
         try:
-            yield InFile(path, descriptor, offset, template.shape, template.dtype)
+            yield [
+                InFile(path, descriptor, offset, template.shape, template.dtype)
+                for offset, template in zip(offsets, templates, strict=True)
+            ]
         finally:
             os.close(descriptor)
 
 
-def _frame(path: Path, template: xr.DataArray) -> int:
-    """Write everything but the scores; where those start, in bytes."""
-    labels = xr.Dataset(coords=template.coords)
-    path.write_bytes(labels.to_netcdf(engine="h5netcdf"))
+def _frame(path: Path, templates: Sequence[xr.DataArray]) -> list[int]:
+    """Write everything but the scores; return where each array starts, in bytes."""
+    coords: dict[Any, Any] = {}
+    for template in templates:
+        coords |= template.coords
+    path.write_bytes(xr.Dataset(coords=coords).to_netcdf(engine="h5netcdf"))
+    offsets = []
     with h5netcdf.File(path, "a") as file:
-        scores = file.create_variable(str(template.name), template.dims, template.dtype)
-        scores.attrs.update(_attributes(template))
-        scores[tuple(size - 1 for size in template.shape)] = 0  # gives the array its place
-        return scores._h5ds.id.get_offset()
+        for template in templates:
+            scores = file.create_variable(str(template.name), template.dims, template.dtype)
+            scores.attrs.update(_attributes(template))
+            scores[tuple(size - 1 for size in template.shape)] = 0  # gives the array its place
+            offsets.append(scores._h5ds.id.get_offset())
+    return offsets
 
 
 def _attributes(template: xr.DataArray) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def posterior():
 
 
 def test_every_method_is_tested_here():
-    assert set(SETTINGS) | RECORDED == set(tda.METHODS)
+    assert set(SETTINGS) | RECORDED == {
+        name for name, entry in tda.METHODS.items() if not entry.retrains
+    }
 
 
 @each_method

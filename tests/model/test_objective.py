@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import bayestda as tda
-from bayestda.curvature.gauss_newton import gauss_newton_matrix
+from bayestda.curvature.primal import gauss_newton_matrix
 from bayestda.errors import UserError
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.generalised import generalised_influence

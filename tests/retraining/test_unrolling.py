@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 import bayestda as tda
 from bayestda.errors import UserError
-from bayestda.scores import scales
+from bayestda.scores import estimators
 
 N, M, SEEDS = 11, 4, [3, 8, 5]
 RECIPES = {
@@ -229,9 +229,11 @@ def test_scores_with_a_scale_become_shifts():
 
 
 def test_every_method_has_a_scale_or_says_why_it_has_none():
-    lists = (scales.PER_MEAN_LOSS, scales.MEASURED, scales.SCALED, scales.REFUSED)
-    known = [name for own in lists for name in own]
-    assert set(tda.METHODS) <= set(known) and len(known) == len(set(known))
+    known = {estimators.CHANGE, estimators.CHANGE_TIMES_N}
+    without = [entry for entry in tda.METHODS.values() if entry.unit not in known]
+    assert all("library does not know" not in entry.advice for entry in without)
+    assert tda.METHODS["loo"].unit == estimators.CHANGE
+    assert tda.METHODS["flow"].unit == estimators.CHANGE_TIMES_N
 
 
 @pytest.mark.parametrize("method", ["generalised", "near_stationary", "proposition_1"])

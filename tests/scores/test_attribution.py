@@ -16,7 +16,6 @@ from bayestda.curvature.conjugate_gradients import conjugate_gradients
 from bayestda.errors import UserError
 from bayestda.experiments.networks.pretrained import transformers
 from bayestda.gradients.sample import SampleGradients, output_cotangents
-from bayestda.methods import METHODS
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.model.examples import Data
 from bayestda.model.objective import margin
@@ -545,7 +544,7 @@ def test_methods_of_your_own_name_their_arguments_as_they_like(method, settings,
 
 def test_what_a_partial_gives_is_not_asked_of_the_training():
     asked = (tda.Posterior.of_networks({0: [small()]}), tda.Classification(), (X, Y), (X, Y))
-    found = tda.attribute(*asked, method=partial(METHODS["flow"][0], horizon=2.0))
+    found = tda.attribute(*asked, method=partial(tda.METHODS["flow"].function, horizon=2.0))
     expected = tda.attribute(*asked, method="flow", horizon=2.0)
     np.testing.assert_allclose(found.values, expected.values, rtol=1e-12)
 

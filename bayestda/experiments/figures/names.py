@@ -1,7 +1,7 @@
 """What all figures share: one colour and one name per method, layout, and how they are saved."""
 
-from bayestda.experiments import grid
-from bayestda.experiments.grid import METHODS, VIT, Experiment, vit_name
+from bayestda.experiments.grid import VIT, Experiment, vit_name
+from bayestda.scores.estimators import base_of, place_of
 
 MODELS = {
     "cnn2": "CNN2",
@@ -20,18 +20,17 @@ RANDOMNESS = {
 
 def base_method(method: str) -> str:
     """The method of a variant's name: ``loo`` of ``loo_published``; of a stranger's, itself."""
-    return grid.base_method(method) or method
+    return base_of(method) or method
 
 
 def is_variant(method: str) -> bool:
     """Whether a method is a variant, drawn in its base method's colour with dashes."""
-    return method not in METHODS
+    return base_of(method) != method
 
 
 def ordered(methods: list[str]) -> list[str]:
     """Methods in the paper's order, each followed by its variants."""
-    known = {method: rank for rank, method in enumerate(METHODS)}
-    return sorted(set(methods), key=lambda name: (known.get(base_method(name), len(known)), name))
+    return sorted(set(methods), key=place_of)
 
 
 def title(experiment: Experiment) -> str:

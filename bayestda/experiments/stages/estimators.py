@@ -18,7 +18,6 @@ from bayestda.experiments import checkpoints, paths
 from bayestda.experiments.stages.context import Context, Options
 from bayestda.experiments.stages.runner import Stage
 from bayestda.gradients.sample import SampleGradients
-from bayestda.methods import METHODS
 from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.methods.influence import filtered_influence
@@ -28,6 +27,7 @@ from bayestda.model.parameters import private_copy
 from bayestda.retraining.ablations import ABLATIONS
 from bayestda.retraining.leave_one_out import retrained_losses
 from bayestda.retraining.replay import replay
+from bayestda.scores.estimators import METHODS
 from bayestda.training.horizon import Pace, paces
 from bayestda.training.members import data_order
 from bayestda.training.posterior import Posterior, Training
@@ -149,7 +149,7 @@ def _of_sample(gradients: SampleGradients, pace: Pace, last: bool) -> Iterator[t
     yield "trak", trak(gradients, int(TRAK_SHARE * num_train))
     if last:
         for name, settings in APPROXIMATE.items():
-            yield name, METHODS[name][0](gradients, **settings)
+            yield name, METHODS[name].function(gradients, **settings)
 
 
 def of_replays(context: Context) -> dict[str, Tensor]:

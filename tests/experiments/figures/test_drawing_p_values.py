@@ -61,7 +61,7 @@ def test_size_figure_draws_one_line_a_method_in_its_colour_with_its_interval():
     loo = next(line for line in axis.lines if line.get_label() == "LOO")
     assert loo.get_ydata().tolist() == [0.3, 0.4]
     np.testing.assert_allclose(loo.get_xdata(), [30, 60], atol=0.5)
-    assert loo.get_color() == style.COLOURS["loo"]
+    assert loo.get_color() == style.colour("loo")
     intervals = axis.collections[0].get_segments()
     np.testing.assert_allclose([ends[:, 1] for ends in intervals], [[0.25, 0.35], [0.35, 0.45]])
     assert "expected under H0" in [text.get_text() for text in axis.texts]
