@@ -13,11 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayestda.curvature.gauss_newton import damped_factor
+from bayestda.curvature.kronecker import FactorBlocks
 from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, by_blocks, chunks, partners, require
-from bayestda.gradients.sample import SampleGradients, plain_layers, value_cotangents
+from bayestda.gradients.hooks import Cotangents, plain_layers
+from bayestda.gradients.layers import trained
+from bayestda.gradients.sample import SampleGradients, value_cotangents
 from bayestda.methods.influence import influence
-from bayestda.model.examples import blocks
+from bayestda.model.examples import Data
 from bayestda.model.parameters import Parameters, private_copy
 
 Bases = dict[str, tuple[Tensor, Tensor]]  # by layer: E [I k], D [O k]
@@ -110,14 +113,20 @@ def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Ten
 
 
 def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradients:
-    """Gradients of a network whose layers are frozen, with a bottleneck of zeros beside each."""
+    """Return gradients of a network of frozen layers, each with a bottleneck of zeros beside it."""
     network = private_copy(gradients.network)
     for name, (encode_Ik, decode_Ok) in bases.items():
         layer = network.get_submodule(name).requires_grad_(False)
         core = nn.Linear(encode_Ik.shape[1], decode_Ok.shape[1], bias=False)
         layer.core = core.to(gradients.theta_P)
         nn.init.zeros_(layer.core.weight)
-        layer.register_buffer("encode_Ik", encode_Ik.to(gradients.theta_P))
+        size = cast(Tensor, layer.weight)[0].numel()
+        encoder = encode_Ik[:size].T.unflatten(1, cast(Tensor, layer.weight).shape[1:])
+        layer.register_buffer("encoder", encoder.to(gradients.theta_P))
+        constant_k = encode_Ik[size] if len(encode_Ik) > size else None  # of a trained bias
+        layer.register_buffer(
+            "constant_k", None if constant_k is None else constant_k.to(gradients.theta_P)
+        )
         layer.register_buffer("decode_Ok", decode_Ok.to(gradients.theta_P))
         layer.register_forward_hook(_add_bottleneck)
     return SampleGradients(
@@ -128,33 +137,19 @@ def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradient
 
 
 def _add_bottleneck(layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    """W a + D B Eᵀ a."""
-    encoded = _inputs(layer, inputs[0], len(layer.encode_Ik)) @ layer.encode_Ik
-    added = layer.core(encoded) @ layer.decode_Ok.T
-    return output + (added.mT.reshape(output.shape) if isinstance(layer, nn.Conv2d) else added)
-
-
-def _inputs(layer: Any, x: Tensor, size: int) -> Tensor:
-    """What a layer's weight is multiplied with, [B ... I]; the bias, with a constant 1."""
-    if isinstance(layer, nn.Conv2d):
-        settings = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        x = F.unfold(x, *settings).mT  # type: ignore[arg-type]
-    return F.pad(x, (0, size - x.shape[-1]), value=1.0)
+    """W a + D B Eᵀ a; Eᵀ a is a layer of the same kind with k outputs."""
+    if not isinstance(layer, nn.Conv2d):
+        encoded = F.linear(inputs[0], layer.encoder, layer.constant_k)
+        return output + layer.core(encoded) @ layer.decode_Ok.T
+    settings = (layer.stride, layer.padding, layer.dilation)
+    encoded = F.conv2d(inputs[0], layer.encoder, layer.constant_k, *settings)
+    return output + (layer.core(encoded.movedim(1, -1)) @ layer.decode_Ok.T).movedim(-1, 1)
 
 
 def _layers(gradients: SampleGradients) -> dict[str, nn.Module]:
     """Layers to project: their weight is trained, and theirs alone."""
-    return {
-        name: module
-        for name, module in plain_layers(gradients).items()
-        if cast(Tensor, module.weight).requires_grad
-    }
-
-
-def _sizes(layer: Any) -> tuple[int, int]:
-    """I and O of a layer; a bias that is attributed through is one more input."""
-    has_bias = layer.bias is not None and layer.bias.requires_grad
-    return layer.weight[0].numel() + has_bias, len(layer.weight)
+    layers = plain_layers(gradients.network)
+    return {name: layer for name, layer in layers.items() if "weight" in trained(layer)}
 
 
 def _random(gradients: SampleGradients, rank: int, seed: int) -> Bases:
@@ -165,23 +160,24 @@ def _random(gradients: SampleGradients, rank: int, seed: int) -> Bases:
         normal = torch.randn(size, columns, generator=generator, dtype=torch.float64)
         return torch.linalg.qr(normal).Q * (size / columns) ** 0.5
 
-    sizes = {name: _sizes(layer) for name, layer in _layers(gradients).items()}
-    return {name: (basis(ins), basis(outs)) for name, (ins, outs) in sizes.items()}
+    bases = {}
+    for name, layer in _layers(gradients).items():
+        weight = cast(Tensor, layer.weight)
+        bases[name] = basis(weight[0].numel() + ("bias" in trained(layer))), basis(len(weight))
+    return bases
 
 
 def _principal(gradients: SampleGradients, rank: int) -> Bases:
     """Leading eigenvectors of each layer's covariances over the training examples."""
+
+    def cotangents(batch: Data) -> Cotangents:
+        return value_cotangents(gradients.objective.loss, batch.y)
+
     layers = _layers(gradients)
-    total: dict[str, tuple[Tensor, Tensor]] = {}
-    for batch in blocks(gradients.train_data, gradients.train.block):
-        cotangents = value_cotangents(gradients.objective.loss, batch.y)
-        for name, factors in _factors(gradients, layers, batch.x, cotangents):
-            new = tuple(factor.T @ factor for factor in factors)
-            old = total.get(name, (0.0, 0.0))
-            total[name] = (old[0] + new[0], old[1] + new[1])
+    covariances = FactorBlocks(gradients, layers, cotangents).covariances()
     return {
-        name: (_leading(inputs_II, rank), _leading(outputs_OO, rank))
-        for name, (inputs_II, outputs_OO) in total.items()
+        name: (_weight_order(layers[name], _leading(inputs_II, rank)), _leading(outputs_OO, rank))
+        for name, (inputs_II, outputs_OO) in covariances.items()
     }
 
 
@@ -189,29 +185,11 @@ def _leading(covariance: Tensor, rank: int) -> Tensor:
     return torch.linalg.eigh(covariance).eigenvectors[:, -rank:]
 
 
-def _factors(gradients, layers, x_B, cotangents) -> list[tuple[str, tuple[Tensor, Tensor]]]:
-    """Inputs [B·T I] and output gradients [B·T O] of each call of a layer, float64."""
-    calls: list[tuple[str, Tensor, Tensor]] = []
-    handles = [
-        layer.register_forward_hook(
-            lambda _, inputs, output, name=name: calls.append((name, inputs[0].detach(), output))
-        )
-        for name, layer in layers.items()
-    ]
-    output_BK = gradients.objective.output(gradients.network, x_B)
-    for handle in handles:
-        handle.remove()
-    deltas = torch.autograd.grad(
-        output_BK, [output for _, _, output in calls], cotangents(output_BK.detach())[0],
-        allow_unused=True, materialize_grads=True,
-    )  # fmt: skip
-    return [
-        (name, _rows(layers[name], activation, delta))
-        for (name, activation, _), delta in zip(calls, deltas, strict=True)
-    ]
-
-
-def _rows(layer: nn.Module, activation: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-    activation = _inputs(layer, activation, _sizes(layer)[0])
-    delta = delta.movedim(1, -1) if isinstance(layer, nn.Conv2d) else delta
-    return activation.flatten(0, -2).double(), delta.flatten(0, -2).double()
+def _weight_order(layer: nn.Module, basis_Ik: Tensor) -> Tensor:
+    """Bring inputs from a patch's order [height, width, channel] into that of the weight."""
+    if not isinstance(layer, nn.Conv2d):
+        return basis_Ik
+    channels, height, width = layer.weight.shape[1:]
+    size = channels * height * width
+    patch = basis_Ik[:size].unflatten(0, (height, width, channels)).movedim(2, 0)
+    return torch.cat([patch.flatten(0, 2), basis_Ik[size:]])

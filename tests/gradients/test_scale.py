@@ -74,7 +74,7 @@ def test_scores_in_a_file_are_those_in_memory(method, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["scores.nc"]
     with xr.open_dataarray(path) as read:
         assert streamed.dims == read.dims == whole.dims
-        assert whole.attrs.items() <= read.attrs.items() and "commit" in read.attrs
+        assert whole.attrs.items() <= read.attrs.items() and "version_torch" in read.attrs
         assert set(read.coords) == set(whole.coords)
         np.testing.assert_allclose(read.values, whole.values, rtol=1e-4, atol=1e-9)
     streamed.close()
@@ -220,7 +220,7 @@ def test_a_projection_that_cannot_fit_is_refused():
 LIMITED = """
 import json, resource, sys
 from pathlib import Path
-import torch, tda
+import torch, bayestda as tda
 torch.set_num_threads(1)
 x = torch.randn(20_000, 64)
 network = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
