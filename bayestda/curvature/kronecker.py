@@ -152,23 +152,29 @@ def _squares(a_BTI: Tensor, delta_BLTO: Tensor, room: int) -> Tensor:
 def diagonal(gradients: SampleGradients, bases: Mapping[str, Basis], phi: Filter) -> Blocks:
     """Yield ∇L(z_j)ᵀ Q diag(φ(s)) Qᵀ ∇g(z), float64; Q and s are those of all layers.
 
+    The side with fewer examples is weighted and held, the other one passes by.
+
     Args:
         gradients: The gradients of one sample of θ.
         bases: The bases of every layer of its rows.
         phi: The filter φ of eigenvalues.
     """
-    weights = {
-        name: phi(basis.values_OI).flatten().to(gradients.theta_P) for name, basis in bases.items()
-    }
-    # An example's gradient, its copy by layers, and both weighted.
-    each = 4 * gradients.layout.count * gradients.theta_P.element_size()
-    for columns, test in chunks(gradients, gradients.test, each):
-        weighted = {name: at_mp * weights[name] for name, at_mp in _coordinates(bases, test)}
-        for rows, train in partners(gradients, gradients.train, columns):
+    like = gradients.theta_P
+    weights = {name: phi(basis.values_OI).flatten().to(like) for name, basis in bases.items()}
+    train_side = len(gradients.train_data) < len(gradients.test_data)
+    sides = (gradients.train, gradients.test)
+    few, others = sides if train_side else sides[::-1]
+    # Rows, their coordinates, and both of the other side's block.
+    for at, own in chunks(gradients, few, 4 * gradients.layout.count * like.element_size()):
+        # Coordinates are new tensors, which may be weighted in place.
+        weighted = {name: own_np.mul_(weights[name]) for name, own_np in _coordinates(bases, own)}
+        for across, rows in partners(gradients, others, at):
             products = (
-                (at_np @ weighted[name].T).double() for name, at_np in _coordinates(bases, train)
+                (weighted[name] @ other_bp.T).double()
+                for name, other_bp in _coordinates(bases, rows)
             )
-            yield rows, columns, reduce(torch.add, products)
+            block = reduce(torch.add, products)
+            yield (at, across, block) if train_side else (across, at, block.T)
 
 
 def _coordinates(bases: Mapping[str, Basis], rows: Rows) -> Iterator[tuple[str, Tensor]]:

@@ -20,7 +20,7 @@ def ekfac_influence(
     appended for the bias) and B of its output's gradients, and s the diagonal of the layer's exact
     Gauss-Newton block of the mean loss in that basis (George et al. 2018, section 3; Grosse et al.
     2023, section 2.2; no labels are sampled). Costs N·K backward passes, twice as many where their
-    factors do not fit into memory, N + M gradients, M·P numbers for the test side, and
+    factors do not fit into memory, N + M gradients, min(N, M)·P numbers, and
     Σ_l (I_l² + O_l² + I_l O_l) for Ĉ.
 
     Args:
