@@ -117,7 +117,7 @@ def corrected(
     """
     factors, like = FactorBlocks(gradients, layers, cotangents), gradients.theta_P
     bases = {
-        name: [torch.linalg.eigh(matrix).eigenvectors.to(like) for matrix in pair]
+        name: tuple(torch.linalg.eigh(matrix).eigenvectors.to(like) for matrix in pair)
         for name, pair in factors.covariances().items()
     }
     room = int(gradients.memory_bytes * FORMED / like.element_size())
@@ -128,8 +128,10 @@ def corrected(
             new_OI = _squares(a_BTI @ input_II, delta_BLTO @ output_OO, room).double()
             total[name] = total[name] + new_OI if name in total else new_OI
     return {
-        name: Basis(*bases[name], values_OI / factors.num_examples, "bias" in trained(layers[name]))
-        for name, values_OI in total.items()
+        name: Basis(
+            input_II, output_OO, total[name] / factors.num_examples, "bias" in trained(layers[name])
+        )
+        for name, (input_II, output_OO) in bases.items()
     }
 
 

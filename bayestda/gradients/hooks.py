@@ -109,11 +109,12 @@ class Trace:
         ]  # fmt: skip
         by_edge = iter(zip(*pulled, strict=True))
         for call in calls:
-            found = next(by_edge) if call.edge is not None else (None,) * len(cotangents_LBK)
-            zero = cotangents_LBK.new_zeros(call.shape) if found[0] is None else None
-            each = [zero if delta is None else delta for delta in found]
-            # A single one is not copied.
-            yield each[0][:, None] if len(each) == 1 else torch.stack(each, dim=1)
+            pieces = next(by_edge) if call.edge is not None else ()
+            if not pieces or pieces[0] is None:  # no output depends on this call
+                sizes = call.shape[:1] + cotangents_LBK.shape[:1] + call.shape[1:]
+                yield cotangents_LBK.new_zeros(sizes)
+            else:  # a single one is not copied
+                yield pieces[0][:, None] if len(pieces) == 1 else torch.stack(pieces, dim=1)
 
 
 def capture(
@@ -257,7 +258,7 @@ def _layer_rows(trace: Trace, layers: Mapping[str, nn.Module], cotangents_LBK: T
 def _other_rows(
     network: nn.Module,
     objective: Objective,
-    named: dict[str, Tensor],
+    named: Mapping[str, Tensor],
     x_B: Any,
     output_BK: Tensor,
     cotangents_LBK: Tensor,
@@ -285,7 +286,7 @@ def _other_rows(
 
 
 def _one_by_one(
-    named: dict[str, Tensor], output_BK: Tensor, cotangents_LBK: Tensor
+    named: Mapping[str, Tensor], output_BK: Tensor, cotangents_LBK: Tensor
 ) -> dict[str, Tensor]:
     """Gradients [B L *shape] from the graph of a whole batch."""
     leaves = list(named.values())

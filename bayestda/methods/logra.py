@@ -36,7 +36,7 @@ def projected_influence(
     curvature: str = "empirical_fisher",
     seed: int = 0,
 ) -> Blocks:
-    r"""Scores [N M]: :math:`(P \nabla g)^\top (\hat C + \lambda I)^{-1} P \nabla L(z_j)`.
+    r"""Return scores [N M]: :math:`(P \nabla g)^\top (\hat C + \lambda I)^{-1} P \nabla L(z_j)`.
 
     Positive = helpful (Choe et al. 2024, LoGra). P projects each linear and convolutional layer's
     gradient from both sides (see above), a bias being the weight of a constant input 1; parameters
@@ -46,17 +46,17 @@ def projected_influence(
     for Ĉ.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ.
-        rank: k of both sides of every layer, or the side's own size where that is less.
+        gradients: The gradients of one sample of θ.
+        damping: The ridge λ, in units of curvature eigenvalues.
+        rank: The rank k of both sides of every layer, or the side's own size where that is less.
         init: ``random``: orthonormal columns, scaled so that inner products keep their mean;
             ``pca``: leading eigenvectors of the covariances of inputs and output gradients.
         curvature: ``empirical_fisher``: (1/N) Σ ∇L ∇Lᵀ of each layer apart, as published;
             ``gauss_newton``: exact, over all layers together.
-        seed: of ``random``.
+        seed: The seed of ``random``.
 
     Raises:
-        UserError: unknown ``init`` or ``curvature``; a rank below 1.
+        UserError: Unknown ``init`` or ``curvature``; a rank below 1.
     """
     solvers = {"empirical_fisher": fisher_influence, "gauss_newton": influence}
     if curvature not in solvers or init not in ("random", "pca") or rank < 1:
@@ -66,21 +66,21 @@ def projected_influence(
         )
     key = f"logra {rank} {init} {seed}"
     if key not in gradients.kept:
-        found = _principal(gradients, rank) if init == "pca" else _random(gradients, rank, seed)
-        gradients.kept[key] = with_bottlenecks(gradients, found)
+        bases = _principal(gradients, rank) if init == "pca" else _random(gradients, rank, seed)
+        gradients.kept[key] = with_bottlenecks(gradients, bases)
     return solvers[curvature].blocks(gradients.kept[key], damping)
 
 
 @by_blocks
 def fisher_influence(gradients: SampleGradients, damping: float) -> Blocks:
-    r"""Scores [N M]: :math:`\sum_l \nabla_l g^\top (F_l + \lambda I)^{-1} \nabla_l L(z_j)`.
+    r"""Return scores [N M]: :math:`\sum_l \nabla_l g^\top (F_l + \lambda I)^{-1} \nabla_l L(z_j)`.
 
     Positive = helpful. :math:`F_l = \frac1N \sum_j \nabla_l L(z_j) \nabla_l L(z_j)^\top` is the
     empirical Fisher of a layer, formed: for layers of few parameters. Twice N + M
     gradients, Σ_l p_l² numbers.
 
     Raises:
-        UserError: the matrices do not fit into memory.
+        UserError: The matrices do not fit into memory.
     """
     factors = _fisher_factors(gradients, damping)
     each = 3 * 8 * gradients.layout.count
@@ -95,7 +95,7 @@ def fisher_influence(gradients: SampleGradients, damping: float) -> Blocks:
 
 
 def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Tensor]:
-    """Cholesky factors [p p] of F + λ by layer, float64."""
+    """Return Cholesky factors [p p] of F + λ by layer, float64."""
     first = next(iter(gradients.train))[1]
     sizes = {name: block.size for name, block in first.items()}
     require(
@@ -117,18 +117,10 @@ def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradient
     network = private_copy(gradients.network)
     for name, (encode_Ik, decode_Ok) in bases.items():
         layer = network.get_submodule(name).requires_grad_(False)
-        core = nn.Linear(encode_Ik.shape[1], decode_Ok.shape[1], bias=False)
-        layer.core = core.to(gradients.theta_P)
-        nn.init.zeros_(layer.core.weight)
-        size = cast(Tensor, layer.weight)[0].numel()
-        encoder = encode_Ik[:size].T.unflatten(1, cast(Tensor, layer.weight).shape[1:])
-        layer.register_buffer("encoder", encoder.to(gradients.theta_P))
-        constant_k = encode_Ik[size] if len(encode_Ik) > size else None  # of a trained bias
-        layer.register_buffer(
-            "constant_k", None if constant_k is None else constant_k.to(gradients.theta_P)
+        layer.bottleneck = _Bottleneck(layer, encode_Ik, decode_Ok)
+        layer.register_forward_hook(
+            lambda layer, inputs, output: output + layer.bottleneck(inputs[0])
         )
-        layer.register_buffer("decode_Ok", decode_Ok.to(gradients.theta_P))
-        layer.register_forward_hook(_add_bottleneck)
     return SampleGradients(
         network, gradients.objective, Parameters(network).read(network),
         train=gradients.train_data, test=gradients.test_data, memory_bytes=gradients.memory_bytes,
@@ -136,14 +128,31 @@ def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradient
     )  # fmt: skip
 
 
-def _add_bottleneck(layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    """W a + D B Eᵀ a; Eᵀ a is a layer of the same kind with k outputs."""
-    if not isinstance(layer, nn.Conv2d):
-        encoded = F.linear(inputs[0], layer.encoder, layer.constant_k)
-        return output + layer.core(encoded) @ layer.decode_Ok.T
-    settings = (layer.stride, layer.padding, layer.dilation)
-    encoded = F.conv2d(inputs[0], layer.encoder, layer.constant_k, *settings)
-    return output + (layer.core(encoded.movedim(1, -1)) @ layer.decode_Ok.T).movedim(-1, 1)
+class _Bottleneck(nn.Module):
+    """D B Eᵀ a beside a layer, with B = 0; Eᵀ a is a layer of the same kind with k outputs."""
+
+    weight: Tensor
+    bias_k: Tensor
+    decode_Ok: Tensor
+
+    def __init__(self, layer: Any, encode_Ik: Tensor, decode_Ok: Tensor):
+        super().__init__()
+        convolved = isinstance(layer, nn.Conv2d)
+        self.settings = (layer.stride, layer.padding, layer.dilation) if convolved else None
+        self.core = nn.Linear(encode_Ik.shape[1], decode_Ok.shape[1], bias=False).to(layer.weight)
+        nn.init.zeros_(self.core.weight)
+        shape = layer.weight.shape[1:]
+        weight_kI, constant_1k = encode_Ik[: shape.numel()].T, encode_Ik[shape.numel() :]
+        self.register_buffer("weight", weight_kI.unflatten(1, shape).to(layer.weight))
+        self.register_buffer("bias_k", constant_1k.sum(0).to(layer.weight))  # 0 if none is trained
+        self.register_buffer("decode_Ok", decode_Ok.to(layer.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what is added to the layer's output."""
+        if self.settings is None:
+            return self.core(F.linear(x, self.weight, self.bias_k)) @ self.decode_Ok.T
+        encoded = F.conv2d(x, self.weight, self.bias_k, *self.settings).movedim(1, -1)
+        return (self.core(encoded) @ self.decode_Ok.T).movedim(-1, 1)
 
 
 def _layers(gradients: SampleGradients) -> dict[str, nn.Module]:
