@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from bayestda.curvature.filters import Filter
 from bayestda.gradients.blocks import FORMED, PREPARED, Blocks, chunks, partners
 from bayestda.gradients.factored import MAX_BLOCK, Factored, Formed, Rows
-from bayestda.gradients.hooks import Cotangents
+from bayestda.gradients.hooks import Cotangents, factors
 from bayestda.gradients.layers import trained
-from bayestda.gradients.sample import SampleGradients
-from bayestda.model.examples import Data
+from bayestda.gradients.sample import SampleGradients, finite
+from bayestda.model.objective import Objective
 
+Pulled = Callable[[Objective, Tensor], Cotangents]  # cotangents of examples with these targets
 Factors = list[tuple[str, Tensor, Tensor]]  # of each call: layer, a [B T I], δ [B L T O]
 
 
@@ -32,16 +33,17 @@ class FactorBlocks:
     Args:
         gradients: The gradients of one sample of θ.
         layers: The plain layers, by name.
-        cotangents: Vectors to pull back, given a batch.
+        pulled: Which vectors to pull back, such as
+            :func:`bayestda.gradients.sample.root_cotangents`.
     """
 
     def __init__(
         self,
         gradients: SampleGradients,
         layers: Mapping[str, nn.Module],
-        cotangents: Callable[[Data], Cotangents],
+        pulled: Pulled,
     ):
-        self._gradients, self._layers, self._cotangents = gradients, layers, cotangents
+        self._gradients, self._layers, self._pulled = gradients, layers, pulled
         self.num_examples = len(gradients.train_data)
         first = self._captured(slice(0, 1))
         bytes_each = sum(inputs.nbytes + deltas.nbytes for _, inputs, deltas in first)
@@ -59,7 +61,10 @@ class FactorBlocks:
             yield found
 
     def _captured(self, chosen: slice) -> Factors:
-        return self._gradients.factors(chosen, self._cotangents, self._layers)
+        own = self._gradients
+        batch = own.train_data.take(chosen)
+        cotangents = finite(self._pulled(own.objective, batch.y), batch)
+        return factors(own.network, own.objective, batch.x, cotangents, self._layers)
 
     def covariances(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return Σ a aᵀ [I I] and Σ δ δᵀ [O O] of each layer over all positions, float64."""
@@ -105,7 +110,7 @@ class Basis:
 def corrected(
     gradients: SampleGradients,
     layers: Mapping[str, nn.Module],
-    cotangents: Callable[[Data], Cotangents],
+    pulled: Pulled,
 ) -> dict[str, Basis]:
     r"""Return the eigenvectors of each layer's A and B, with the corrected eigenvalues.
 
@@ -113,23 +118,23 @@ def corrected(
     are pulled back on example j, G_jl their gradients [O I] (George et al. 2018, equation 3).
 
     Args:
-        gradients, layers, cotangents: As of :class:`FactorBlocks`.
+        gradients, layers, pulled: As of :class:`FactorBlocks`.
     """
-    factors, like = FactorBlocks(gradients, layers, cotangents), gradients.theta_P
+    blocks, like = FactorBlocks(gradients, layers, pulled), gradients.theta_P
     bases = {
         name: tuple(torch.linalg.eigh(matrix).eigenvectors.to(like) for matrix in pair)
-        for name, pair in factors.covariances().items()
+        for name, pair in blocks.covariances().items()
     }
     room = int(gradients.memory_bytes * FORMED / like.element_size())
     total: dict[str, Tensor] = {}
-    for block in factors:
+    for block in blocks:
         for name, a_BTI, delta_BLTO in block:
             input_II, output_OO = bases[name]
             new_OI = _squares(a_BTI @ input_II, delta_BLTO @ output_OO, room).double()
             total[name] = total[name] + new_OI if name in total else new_OI
     return {
         name: Basis(
-            input_II, output_OO, total[name] / factors.num_examples, "bias" in trained(layers[name])
+            input_II, output_OO, total[name] / blocks.num_examples, "bias" in trained(layers[name])
         )
         for name, (input_II, output_OO) in bases.items()
     }

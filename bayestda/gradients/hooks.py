@@ -36,11 +36,7 @@ Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
 
 
 class Call(NamedTuple):
-    """One call of a layer.
-
-    The edge stands for the output as the layer gave it, even where the network overwrites it
-    later; None where no gradient flows through it.
-    """
+    """One call of a layer; the edge is that of its output before anything overwrites it, or None."""
 
     activation: Tensor
     shape: torch.Size
@@ -175,10 +171,7 @@ def factors(
 
 
 def plain_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Return linear layers and convolutions with trained parameters that they alone have.
-
-    A function of the network may use their weight as well; :func:`simple_layers` looks at that.
-    """
+    """Return linear layers and convolutions with trained parameters that no other module has."""
     layers = _hooked_layers(network)
     return {name: layer for name, layer in layers.items() if isinstance(layer, PLAIN)}
 

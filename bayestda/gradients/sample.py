@@ -3,7 +3,7 @@
 Weight gradients are formed only where that is cheaper (see :mod:`bayestda.gradients.factored`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.gradients.factored import RowBlocks, Rows
-from bayestda.gradients.hooks import Cotangents, capture, factors, simple_layers
+from bayestda.gradients.hooks import Cotangents, capture, simple_layers
 from bayestda.gradients.layers import parts
 from bayestda.gradients.shards import Scratch
 from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
@@ -113,7 +113,7 @@ class SampleGradients:
     def _blocks(self, data: Examples, cotangents: Callable[[Data], Cotangents]) -> RowBlocks:
         def rows(chosen: slice) -> Rows:
             batch = data.take(chosen)
-            return self.captured(batch.x, _finite(cotangents(batch), batch))
+            return self.captured(batch.x, finite(cotangents(batch), batch))
 
         share = self.memory_bytes / 3  # train, test, jacobian
         return RowBlocks(rows, len(data), share, self.scratch)
@@ -121,23 +121,6 @@ class SampleGradients:
     def captured(self, x_B: Any, cotangents: Cotangents) -> Rows:
         """Return rows of a batch of inputs, as :func:`capture` makes them."""
         return capture(self.network, self.objective, x_B, cotangents, self.simple)
-
-    def factors(
-        self,
-        chosen: slice,
-        cotangents: Callable[[Data], Cotangents],
-        layers: Mapping[str, nn.Module],
-    ) -> list[tuple[str, Tensor, Tensor]]:
-        """Return inputs and cotangents of each call of plain layers on some training examples.
-
-        Args:
-            chosen: The training examples.
-            cotangents: Vectors to pull back, given a batch.
-            layers: Plain layers by name; see :func:`bayestda.gradients.hooks.factors`.
-        """
-        batch = self.train_data.take(chosen)
-        checked = _finite(cotangents(batch), batch)
-        return factors(self.network, self.objective, batch.x, checked, layers)
 
     @cached_property
     def simple(self) -> frozenset[str]:
@@ -162,8 +145,13 @@ def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:
     return cotangents
 
 
+def loss_cotangents(objective: Objective, y_B: Tensor) -> Cotangents:
+    """Return the loss's gradient in the output, whose rows make the empirical Fisher matrix."""
+    return value_cotangents(objective.loss, y_B)
+
+
 def root_cotangents(objective: Objective, y_B: Tensor) -> Cotangents:
-    """Return the columns of R, whose rows Jᵀ R have the Gauss-Newton matrix as their Gram matrix.
+    """Return the columns of R, whose rows Jᵀ R make the Gauss-Newton matrix Jᵀ R Rᵀ J.
 
     R Rᵀ is the Hessian of the loss in the output.
     """
@@ -175,7 +163,7 @@ def root_cotangents(objective: Objective, y_B: Tensor) -> Cotangents:
     return cotangents
 
 
-def _finite(cotangents: Cotangents, batch: Data) -> Cotangents:
+def finite(cotangents: Cotangents, batch: Data) -> Cotangents:
     """Refuse outputs that are not finite, and return the cotangents of others."""
 
     def checked(output_BK: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ from bayestda.curvature.filters import Filter, ridge
 from bayestda.curvature.kronecker import Basis, corrected, diagonal
 from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, by_blocks
-from bayestda.gradients.hooks import Cotangents, plain_layers
-from bayestda.gradients.sample import SampleGradients, root_cotangents, value_cotangents
-from bayestda.model.examples import Data
+from bayestda.gradients.hooks import plain_layers
+from bayestda.gradients.sample import SampleGradients, loss_cotangents, root_cotangents
+
+CURVATURES = {"gauss_newton": root_cotangents, "empirical_fisher": loss_cotangents}
 
 
 @by_blocks
@@ -59,12 +60,6 @@ def filtered_ekfac_influence(
     return diagonal(gradients, gradients.kept[key], phi)
 
 
-CURVATURES = {
-    "gauss_newton": root_cotangents,
-    "empirical_fisher": lambda objective, y_B: value_cotangents(objective.loss, y_B),
-}
-
-
 def _bases(gradients: SampleGradients, curvature: str) -> dict[str, Basis]:
     """Return Ĉ: eigenvectors and corrected eigenvalues of every layer."""
     network, simple = gradients.network, gradients.simple
@@ -78,8 +73,4 @@ def _bases(gradients: SampleGradients, curvature: str) -> dict[str, Basis]:
             f"{', '.join(outside[:4])}{', ...' if len(outside) > 4 else ''} of this "
             f"{type(network).__name__}: attribute through the others by parameters={kept!r}"
         )
-
-    def cotangents(batch: Data) -> Cotangents:
-        return CURVATURES[curvature](gradients.objective, batch.y)
-
-    return corrected(gradients, layers, cotangents)
+    return corrected(gradients, layers, CURVATURES[curvature])

@@ -16,11 +16,10 @@ from bayestda.curvature.gauss_newton import damped_factor
 from bayestda.curvature.kronecker import FactorBlocks
 from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, by_blocks, chunks, partners, require
-from bayestda.gradients.hooks import Cotangents, plain_layers
+from bayestda.gradients.hooks import plain_layers
 from bayestda.gradients.layers import trained
-from bayestda.gradients.sample import SampleGradients, value_cotangents
+from bayestda.gradients.sample import SampleGradients, loss_cotangents
 from bayestda.methods.influence import influence
-from bayestda.model.examples import Data
 from bayestda.model.parameters import Parameters, private_copy
 
 Bases = dict[str, tuple[Tensor, Tensor]]  # by layer: E [I k], D [O k]
@@ -178,12 +177,8 @@ def _random(gradients: SampleGradients, rank: int, seed: int) -> Bases:
 
 def _principal(gradients: SampleGradients, rank: int) -> Bases:
     """Leading eigenvectors of each layer's covariances over the training examples."""
-
-    def cotangents(batch: Data) -> Cotangents:
-        return value_cotangents(gradients.objective.loss, batch.y)
-
     layers = _layers(gradients)
-    covariances = FactorBlocks(gradients, layers, cotangents).covariances()
+    covariances = FactorBlocks(gradients, layers, loss_cotangents).covariances()
     return {
         name: (_weight_order(layers[name], _leading(inputs_II, rank)), _leading(outputs_OO, rank))
         for name, (inputs_II, outputs_OO) in covariances.items()
