@@ -36,7 +36,7 @@ Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
 
 
 class Call(NamedTuple):
-    """One call of a layer; the edge is that of its output before anything overwrites it, or None."""
+    """One call of a layer; the edge is that of its output as the layer gave it, if it has one."""
 
     activation: Tensor
     shape: torch.Size
