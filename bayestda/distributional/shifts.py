@@ -17,15 +17,13 @@ from bayestda.errors import UserError
 from bayestda.model.examples import Data, labels
 from bayestda.model.objective import Measurement, Objective, measuring
 from bayestda.model.parameters import thetas
-from bayestda.model.precision import matmul_precision
-from bayestda.retraining.unrolling import Unrolled, in_blocks
+from bayestda.retraining.unrolling import unrolled_changes
 from bayestda.scores.attribution import attribute
 from bayestda.scores.groups import group_scores
 from bayestda.scores.scales import SIGN, as_shifts, scale_of
 from bayestda.training.loop import losses
-from bayestda.training.optimizers import steps
 from bayestda.training.posterior import Posterior
-from bayestda.training.recorded import check_same_runs, held_examples, recorded_training
+from bayestda.training.recorded import held_examples, recorded_training
 
 
 def measure(
@@ -115,49 +113,11 @@ def shifts(
         raise UserError("a run with dropout cannot be unrolled: train without, or retrain")
     held, asked_of = held_examples(posterior, train), held_examples(posterior, queries)
     removed_RN = _removed(groups, len(held)).to(next(posterior.build().parameters()))
-    values = _unrolled(posterior, asked, (held, asked_of), removed_RN, chunk)
+    values = unrolled_changes(posterior, asked, held, asked_of, -removed_RN, chunk=chunk)
     row = labels("train", held) if groups is None else {"group": np.arange(len(removed_RN))}
     return _labelled(
         values, posterior, row | labels("test", asked_of), "shifts", method="unrolled", sign=SIGN
     )
-
-
-@matmul_precision(tf32=False)
-def _unrolled(
-    posterior: Posterior,
-    objective: Objective,
-    data: tuple[Data, Data],
-    removed_RN: Tensor,
-    chunk: int,
-) -> Tensor:
-    """Shifts [S C R M], some runs and members at a time."""
-    sizes = (len(posterior.seeds), len(posterior.checkpoints), len(removed_RN), len(data[1]))
-    values = torch.empty(sizes, dtype=torch.float64)
-    for runs, members in in_blocks(len(removed_RN), len(posterior.seeds), chunk):
-        found = _unrolled_runs(posterior, objective, data, runs, -removed_RN[members])
-        values[runs, :, members] = found.cpu()
-    return values
-
-
-def _unrolled_runs(
-    posterior: Posterior,
-    objective: Objective,
-    data: tuple[Data, Data],
-    runs: slice,
-    direction_RN: Tensor,
-) -> Tensor:
-    """Shifts [S C R M] of some runs and members."""
-    training, seeds = recorded_training(posterior), posterior.seeds[runs]
-    initial_SP = torch.stack([training.initial[seed] for seed in seeds]).to(direction_RN)
-    order = torch.cat([training.order[seed] for seed in seeds]).to(direction_RN.device)
-    unrolled = Unrolled(posterior.build(), objective, training.recipe, initial_SP, direction_RN)
-    kept: list[Tensor] = []
-    for step in steps(training.recipe, order):
-        unrolled.step(step, data[0])
-        if step.kept:
-            check_same_runs(posterior, seeds, len(kept), unrolled.theta_SP, initial_SP)
-            kept.append(unrolled.changes(data[1]))
-    return torch.stack(kept, dim=1)
 
 
 def _losses(networks: Sequence[nn.Module], objective: Objective, data: Data) -> Tensor:

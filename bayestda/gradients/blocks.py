@@ -1,8 +1,8 @@
 """Scores block by block, so that neither gradients nor scores have to fit into memory.
 
-A method yields blocks: some training rows, some test columns, their scores. What a test example
-brings is prepared once for as many test examples as memory has room for; training gradients then
-pass by, a block at a time. Time grows as N · M, memory does not.
+A method yields blocks: some training rows, some test columns, their scores. The test side is
+prepared once, for as many examples as memory has room for. Training gradients then pass by, a block
+at a time. Time grows as N · M, memory does not.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,15 +20,17 @@ Block = tuple[slice, slice, Tensor]  # training rows, test columns, their scores
 Blocks = Iterator[Block]
 Own = ParamSpec("Own")
 
-PREPARED, FORMED = 1 / 4, 1 / 8  # shares of memory: of the test side, and of formed gradients
+# Shares of memory. RowBlocks of both sides and the Jacobian keep up to a sixth each, together a
+# half. What is prepared of one side has a quarter, formed gradients of the other have an eighth.
+PREPARED, FORMED = 1 / 4, 1 / 8
 SMALL = 2**26  # bytes; less is never refused, as an interpreter with torch takes more
 
 
 class by_blocks(Generic[Own]):
-    """A method written as blocks, as a function that gives all scores [N M].
+    """Decorator: makes a method that yields blocks callable as a function of all scores [N M].
 
     Attributes:
-        blocks: the method: gives them one by one.
+        blocks: The undecorated generator.
     """
 
     def __init__(self, blocks: Callable[Concatenate[SampleGradients, Own], Blocks]):
@@ -38,13 +40,13 @@ class by_blocks(Generic[Own]):
     def __call__(
         self, gradients: SampleGradients, *args: Own.args, **settings: Own.kwargs
     ) -> Tensor:
-        """All scores [N M]."""
+        """Return all scores [N M]."""
         size = (len(gradients.train_data), len(gradients.test_data))
         return collected(self.blocks(gradients, *args, **settings), size)
 
 
 def collected(blocks: Blocks, size: tuple[int, int]) -> Tensor:
-    """Scores [N M] of blocks that cover them; one that covers them alone is not copied."""
+    """Join blocks to scores [N M]; a single block that covers all of them is not copied."""
     scores_NM: Tensor | None = None
     for rows, columns, block in blocks:
         if tuple(block.shape) == size:
@@ -57,7 +59,7 @@ def collected(blocks: Blocks, size: tuple[int, int]) -> Tensor:
 
 
 def products(gradients: SampleGradients) -> Blocks:
-    """∇L(z_j)ᵀ∇g(z); kept for another method where all of them are few."""
+    """Yield ∇L(z_j)ᵀ∇g(z); kept for other methods where they take an eighth of memory or less."""
     size = (len(gradients.train_data), len(gradients.test_data))
     few = size[0] * size[1] * gradients.theta_P.element_size() <= gradients.memory_bytes / 8
     if gradients.own or not few:
@@ -69,6 +71,8 @@ def products(gradients: SampleGradients) -> Blocks:
 
 
 def _products(gradients: SampleGradients) -> Blocks:
+    # A test example's rows, once in their blocks and once joined, and its products with a block of
+    # the training side, of which inner() holds a few at a time.
     element = gradients.theta_P.element_size()
     each = 2 * gradients.test.bytes_each + 4 * gradients.train.block * element
     for columns, test in chunks(gradients, gradients.test, each):
@@ -77,16 +81,17 @@ def _products(gradients: SampleGradients) -> Blocks:
 
 
 def between(gradients: SampleGradients, conditioned: Callable[[Tensor], Tensor]) -> Blocks:
-    """∇L(z_j)ᵀ F ∇g(z), in the precision that F gives.
+    """Yield ∇L(z_j)ᵀ F ∇g(z), in the precision that F gives.
 
     Args:
-        gradients: of one sample of θ.
-        conditioned: products of the symmetric F with vectors, from [P v] in float64 to [P v]; it
-            is given the training or the test gradients, whichever are fewer.
+        gradients: The gradients of one sample of θ.
+        conditioned: Products of the symmetric F with vectors, from [P v] in float64 to [P v]; they
+            are the training or the test gradients, whichever are fewer.
     """
     train_side = len(gradients.train_data) < len(gradients.test_data)
     sides = (gradients.train, gradients.test)
     few, others = sides if train_side else sides[::-1]
+    # Room for six float64 vectors an example: its gradient, the product, and F's temporaries.
     for at, own in chunks(gradients, few, 6 * 8 * gradients.layout.count):
         conditioned_Pv = conditioned(gradients.vectors(own)[:, 0].double().T)
         for across, rows in partners(gradients, others, at):
@@ -99,20 +104,21 @@ def between(gradients: SampleGradients, conditioned: Callable[[Tensor], Tensor])
 def chunks(
     gradients: SampleGradients, blocks: RowBlocks, bytes_each: float
 ) -> Iterator[tuple[slice, Rows]]:
-    """Rows of several blocks at once: as many as their share of memory has room for.
+    """Yield rows of several blocks at once: as many as their share of memory has room for.
 
     Args:
-        gradients: of one sample of θ; with ``own``, a block is a chunk.
-        blocks: of the side that is prepared.
-        bytes_each: what preparing one example takes.
+        gradients: The gradients of one sample of θ; with ``own``, a block is a chunk.
+        blocks: The blocks of the side that is prepared.
+        bytes_each: The memory that preparing one example takes.
     """
     room = max(1, int(gradients.memory_bytes * PREPARED / bytes_each))
-    if room < blocks.block:
+    if room < blocks.block:  # a block is cut up
         for chosen, rows in blocks:
             for start in range(chosen.start, chosen.stop, room):
                 part = slice(start, min(start + room, chosen.stop))
                 yield part, taken(rows, slice(start - chosen.start, part.stop - chosen.start))
         return
+    # Whole blocks are joined; each is then captured once.
     length = blocks.block * (1 if gradients.own else room // blocks.block)
     for start in range(0, blocks.num_examples, length):
         whole = slice(start, min(start + length, blocks.num_examples))
@@ -122,9 +128,9 @@ def chunks(
 def partners(
     gradients: SampleGradients, blocks: RowBlocks, at: slice
 ) -> Iterator[tuple[slice, Rows]]:
-    """Blocks of the other side: all, or with ``own`` those with the same examples.
+    """Yield blocks of the other side: all, or with ``own`` those with the same examples.
 
-    Where ``at`` is all of the prepared side, they will not be asked for again.
+    Where ``at`` is all of the prepared side, this is the last pass over them.
     """
     prepared = gradients.test_data if blocks is gradients.train else gradients.train_data
     last = at == slice(0, len(prepared))
@@ -132,19 +138,20 @@ def partners(
 
 
 def taken(rows: Rows, chosen: slice) -> Rows:
-    """Some of the examples."""
+    """Return some of the examples."""
     return {name: block.take(chosen) for name, block in rows.items()}
 
 
 def formed(gradients: SampleGradients, rows: Rows) -> Iterator[Tensor]:
-    """Gradients [b L P] in the order of θ, as many at a time as memory has room for."""
+    """Yield gradients [b L P] in the order of θ, as many at a time as memory has room for."""
     for part in parts(gradients, rows):
         yield gradients.vectors(part)
 
 
 def parts(gradients: SampleGradients, rows: Rows) -> Iterator[Rows]:
-    """Rows of as few examples at a time as memory has room for, once they are formed."""
+    """Yield rows of so few examples at a time that memory has room for them formed."""
     first = next(iter(rows.values()))
+    # Room for four copies: by layer, in the order of θ, and what is made of them.
     each = 4 * first.width * gradients.layout.count * gradients.theta_P.element_size()
     room = max(1, int(gradients.memory_bytes * FORMED / each))
     for start in range(0, len(first), room):
@@ -152,16 +159,16 @@ def parts(gradients: SampleGradients, rows: Rows) -> Iterator[Rows]:
 
 
 def require(gradients: SampleGradients, needed_bytes: float, what: str, instead: str) -> None:
-    """Refuse what cannot be had within the memory that was given.
+    """Refuse matrices that do not fit into the memory that was given.
 
     Args:
-        gradients: know the memory.
-        needed_bytes: of matrices that must be whole.
-        what: names them, with their size.
-        instead: what to use.
+        gradients: The gradients, which know the memory.
+        needed_bytes: The size of matrices that must be whole.
+        what: Their name, with their size.
+        instead: Advice what to use.
 
     Raises:
-        UserError: it is more than the memory, and no trifle.
+        UserError: They need more than the memory, and more than ``SMALL``.
     """
     if needed_bytes > max(gradients.memory_bytes, SMALL):
         raise UserError(

@@ -3,8 +3,8 @@
 A gradient with respect to a linear layer's weight is the outer product of the layer's input
 (activation) a and of the output's cotangent δ, so that ⟨δ aᵀ, δ' a'ᵀ⟩ = (a·a')(δ·δ'): an inner
 product over I + O numbers and not I · O. With one position per example the factors are kept
-(91 % of the CNN's parameters); with many positions, as in a convolution, the gradient Σ_t δ_t a_tᵀ
-is formed.
+(91 % of the CNN's parameters). With many positions, as in a convolution, the gradient Σ_t δ_t a_tᵀ
+is formed: products of its factors would run over all pairs of positions.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,8 @@ class Factored:
     bias: bool = False
 
     def inner(self, other: Any) -> Tensor:
-        """Inner products [A L B L'] with the same layer's gradients of other examples."""
+        """Return inner products [A L B L'] with the same layer's gradients of other examples."""
+        # ⟨δ aᵀ, δ' a'ᵀ⟩ = (δ·δ')(a·a').
         return (
             _contract(self.delta, other.delta)
             * (self.activation @ other.activation.T)[:, None, :, None]
@@ -38,15 +39,15 @@ class Factored:
 
     @property
     def size(self) -> int:
-        """Number of parameters p."""
+        """The number of parameters p."""
         return self.delta.shape[-1] * self.activation.shape[-1]
 
     def squared_norms(self) -> Tensor:
-        """Squared norms [B L]."""
+        """Return squared norms [B L]."""
         return self.delta.square().sum(-1) * self.activation.square().sum(-1)[:, None]
 
     def formed(self) -> Tensor:
-        """The gradients [B L p]: weights [O I] flattened, then the bias."""
+        """Return the gradients [B L p]: weights [O I] flattened, then the bias."""
         size = self.activation.shape[1] - self.bias
         weight = torch.einsum("blo,bi->bloi", self.delta, self.activation[:, :size]).flatten(2)
         return torch.cat([weight, self.delta], dim=-1) if self.bias else weight
@@ -56,45 +57,45 @@ class Factored:
 
     @property
     def width(self) -> int:
-        """L."""
+        """The number of gradients per example, L."""
         return self.delta.shape[1]
 
     def take(self, chosen: slice) -> "Factored":
-        """Some of the examples."""
+        """Return some of the examples."""
         return Factored(self.activation[chosen], self.delta[chosen], self.bias)
 
     def joined(self, others: list[Any]) -> "Factored":
-        """These examples and others."""
+        """Return these examples and others."""
         blocks = [self, *others]
         activation = torch.cat([block.activation for block in blocks])
         return Factored(activation, torch.cat([block.delta for block in blocks]), self.bias)
 
     def nbytes(self) -> int:
-        """Memory of both factors."""
+        """Return the memory of both factors."""
         return self.activation.nbytes + self.delta.nbytes
 
 
 @dataclass(frozen=True)
 class Formed:
-    """Gradients [B L p] as they are."""
+    """Gradients [B L p], formed."""
 
     values: Tensor
 
     def inner(self, other: Any) -> Tensor:
-        """Inner products [A L B L']."""
+        """Return inner products [A L B L']."""
         return _contract(self.values, other.values)
 
     @property
     def size(self) -> int:
-        """Number of parameters p."""
+        """The number of parameters p."""
         return self.values.shape[-1]
 
     def squared_norms(self) -> Tensor:
-        """Squared norms [B L]."""
+        """Return squared norms [B L]."""
         return self.values.square().sum(-1)
 
     def formed(self) -> Tensor:
-        """The gradients [B L p]."""
+        """Return the gradients [B L p]."""
         return self.values
 
     def __len__(self) -> int:
@@ -102,39 +103,41 @@ class Formed:
 
     @property
     def width(self) -> int:
-        """L."""
+        """The number of gradients per example, L."""
         return self.values.shape[1]
 
     def take(self, chosen: slice) -> "Formed":
-        """Some of the examples."""
+        """Return some of the examples."""
         return Formed(self.values[chosen])
 
     def joined(self, others: list[Any]) -> "Formed":
-        """These examples and others."""
+        """Return these examples and others."""
         return Formed(torch.cat([self.values, *(block.values for block in others)]))
 
     def nbytes(self) -> int:
-        """Memory of the gradients."""
+        """Return the memory of the gradients."""
         return self.values.nbytes
 
 
-MAX_BLOCK = 64  # examples
+# Examples in a block at most: the graph of a block is in memory while its rows are captured, beside
+# the rows that are counted.
+MAX_BLOCK = 64
 
 Rows = dict[str, Factored | Formed]  # by layer: L gradients of each of B examples
 
 
 def inner(left: Rows, right: Rows) -> Tensor:
-    """Inner products [A L B L'] over all layers."""
+    """Return inner products [A L B L'] over all layers."""
     return reduce(torch.add, (left[name].inner(right[name]) for name in left))
 
 
 def squared_norms(rows: Rows) -> Tensor:
-    """Squared norms [B L] over all layers."""
+    """Return squared norms [B L] over all layers."""
     return reduce(torch.add, (block.squared_norms() for block in rows.values()))
 
 
 def joined(parts: list[Rows]) -> Rows:
-    """Rows of the examples of all parts."""
+    """Return the rows of the examples of all parts."""
     first, *others = parts
     if not others:
         return first
@@ -145,10 +148,10 @@ class RowBlocks:
     """Rows of many examples, captured block by block, kept in memory or on disk, or made again.
 
     Args:
-        capture: makes the rows of a slice of the examples.
-        num_examples: how many there are.
-        memory_bytes: what all blocks together may take; changes only the speed.
-        scratch: where shards of rows are kept that do not fit; None: they are captured again.
+        capture: A function that makes the rows of a slice of the examples.
+        num_examples: The number of examples.
+        memory_bytes: The memory that all blocks together may take; changes only the speed.
+        scratch: Temporary files for rows that do not fit; None: they are captured again.
     """
 
     def __init__(
@@ -161,6 +164,7 @@ class RowBlocks:
         self._capture, self.num_examples = capture, num_examples
         first = capture(slice(0, 1))
         self.bytes_each = sum(block.nbytes() for block in first.values())
+        # A single block takes a quarter at most. All of them are kept if they take a half at most.
         room = int(memory_bytes / 4 / self.bytes_each)
         self.block = max(1, min(num_examples, MAX_BLOCK, room))
         self._keep = self.bytes_each * num_examples <= memory_bytes / 2
@@ -173,12 +177,12 @@ class RowBlocks:
         return self.within(slice(0, self.num_examples))
 
     def within(self, at: slice, again: bool = True) -> Iterator[tuple[slice, Rows]]:
-        """Blocks that have some of these examples; what no one asks for again is not written."""
+        """Yield blocks that have some of these examples; the last time they are not written."""
         for chosen in self.spans(at):
             yield chosen, self._rows(chosen, again)
 
     def spans(self, at: slice) -> Iterator[slice]:
-        """Which examples those blocks have."""
+        """Yield the examples that those blocks have."""
         for start in range(at.start // self.block * self.block, at.stop, self.block):
             yield slice(start, min(start + self.block, self.num_examples))
 
@@ -201,7 +205,7 @@ class RowBlocks:
         return rows
 
     def norms(self, at: slice) -> Tensor:
-        """Norms [n L] of some examples; of those whose rows have been made, for free."""
+        """Return norms [n L] of some examples; rows that have been made are not made again."""
         spans = list(self.spans(at))
         for chosen in spans:
             if chosen.start not in self._squared_BL:

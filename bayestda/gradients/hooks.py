@@ -1,27 +1,116 @@
-"""Per-example gradients of a batch, by hooks or by ``vmap``.
+"""What a network's layers are called with, and per-example gradients of a batch from it.
 
-Hooks see the input a of each layer and the cotangent δ of its output; one backward pass per
-cotangent then serves all examples of a batch. Parameters of other modules, of layers that are
-called more than once, and those that are used outside of their layer go through ``vmap``.
+A :class:`Trace` is the one place that registers hooks. It sees the input a of each call of a layer
+and the cotangent δ of its output; one backward pass per cotangent then serves all examples of a
+batch. Rows, and the covariances of EK-FAC and LoGra, come from these. Parameters of other modules,
+of layers that are called more than once, and those that are used outside of their layer have their
+rows by ``vmap``.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import vjp, vmap
 
 from bayestda.errors import out_of_memory
 from bayestda.gradients.factored import Formed, Rows
-from bayestda.gradients.layers import is_known, parts, rows_of_layer
+from bayestda.gradients.layers import (
+    PLAIN,
+    is_known,
+    parts,
+    positions,
+    rows_of_layer,
+    trained,
+    with_constant,
+)
 from bayestda.model.examples import rows_of
 from bayestda.model.objective import Objective, output_at
 from bayestda.model.parameters import sole_owners
 from bayestda.model.precision import matmul_precision
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
+
+
+class Call(NamedTuple):
+    """One call of a layer; the edge is that of its output as the layer gave it, if it has one."""
+
+    activation: Tensor
+    shape: torch.Size
+    edge: GradientEdge | None
+
+
+class Trace:
+    """A forward pass whose layers' calls are seen.
+
+    Args:
+        network: The network in evaluation mode, with its parameters in place.
+        objective: The objective, which calls it.
+        x_B: A batch of inputs.
+        layers: Which layers to see, by name.
+
+    Attributes:
+        output_BK: The network's outputs.
+        calls: The layers' calls, in order.
+    """
+
+    def __init__(
+        self, network: nn.Module, objective: Objective, x_B: Any, layers: Mapping[str, nn.Module]
+    ):
+        self.calls: dict[str, list[Call]] = {}
+        self.size = len(next(iter(x_B.values())) if isinstance(x_B, Mapping) else x_B)
+        hooks = [
+            layer.register_forward_hook(
+                lambda _, inputs, output, name=name: self._see(name, inputs[0], output)
+            )
+            for name, layer in layers.items()
+        ]
+        try:
+            with torch.enable_grad():
+                self.output_BK = objective.output(network, x_B)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _see(self, name: str, activation: Tensor, output: Tensor) -> Tensor:
+        activation = activation.detach()
+        # Called once for all examples, as on positions: each gets a copy with a cotangent.
+        if len(output) == 1 < self.size:
+            output = output.expand(self.size, *output.shape[1:])
+            activation = activation.expand(self.size, *activation.shape[1:])
+        edge = get_gradient_edge(output) if output.requires_grad else None
+        self.calls.setdefault(name, []).append(Call(activation, output.shape, edge))
+        return output
+
+    def once(self) -> dict[str, Call]:
+        """Return the calls of layers that were called once, on a row per example."""
+        return {
+            name: call
+            for name, (call, *more) in self.calls.items()
+            if not more and len(call.activation) == call.shape[0] == self.size
+        }
+
+    def deltas(self, calls: Iterable[Call], cotangents_LBK: Tensor) -> Iterator[Tensor]:
+        """Yield cotangents [B L ...] of the calls' outputs, given those of the network's."""
+        calls = list(calls)
+        edges = [call.edge for call in calls if call.edge is not None]
+        pulled = [
+            torch.autograd.grad(
+                self.output_BK, edges, cotangent_BK, retain_graph=True, allow_unused=True
+            )
+            for cotangent_BK in (cotangents_LBK if edges else ())
+        ]  # fmt: skip
+        by_edge = iter(zip(*pulled, strict=True))
+        for call in calls:
+            pieces = next(by_edge) if call.edge is not None else ()
+            if not pieces or pieces[0] is None:  # no output depends on this call
+                sizes = call.shape[:1] + cotangents_LBK.shape[:1] + call.shape[1:]
+                yield cotangents_LBK.new_zeros(sizes)
+            else:  # a single one is not copied
+                yield pieces[0][:, None] if len(pieces) == 1 else torch.stack(pieces, dim=1)
 
 
 def capture(
@@ -31,177 +120,138 @@ def capture(
     cotangents: Cotangents,
     simple: frozenset[str],
 ) -> Rows:
-    """Per-example vector-Jacobian products of the network's output, by layer.
+    """Return per-example vector-Jacobian products of the network's output, by layer.
 
     Args:
-        network: in evaluation mode, with its parameters in place.
-        objective: calls it.
-        x_B: a batch of inputs.
-        cotangents: vectors [L B K] to pull back, given the output.
-        simple: what :func:`simple_layers` has found.
+        network: The network in evaluation mode, with its parameters in place.
+        objective: The objective, which calls it.
+        x_B: A batch of inputs.
+        cotangents: Vectors [L B K] to pull back, as a function of the output.
+        simple: The layers that :func:`simple_layers` names.
 
     Returns:
         For each layer L gradients of each of the B examples.
     """
     layers = {name: own for name, own in _hooked_layers(network).items() if name in simple}
-    output_BK, calls = _called(network, objective, x_B, layers)
-    cotangents_LBK = cotangents(output_BK.detach())
-    rows = _layer_rows(layers, calls, output_BK, cotangents_LBK)
-    rest = _parameters_outside(network, set(calls))
+    trace = Trace(network, objective, x_B, layers)
+    cotangents_LBK = cotangents(trace.output_BK.detach())
+    rows = _layer_rows(trace, layers, cotangents_LBK)
+    rest = {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad and name.rpartition(".")[0] not in rows
+    }
     if rest:
-        rows |= _other_rows(network, objective, rest, x_B, output_BK, cotangents_LBK)
+        rows |= _other_rows(network, objective, rest, x_B, trace.output_BK, cotangents_LBK)
     return rows
+
+
+def factors(
+    network: nn.Module,
+    objective: Objective,
+    x_B: Any,
+    cotangents: Cotangents,
+    layers: Mapping[str, nn.Module],
+) -> list[tuple[str, Tensor, Tensor]]:
+    """Return inputs [B T I] and output cotangents [B L T O] of each call of plain layers.
+
+    Args:
+        network, objective, x_B, cotangents: As of :func:`capture`.
+        layers: Plain layers by name; I counts the inputs of their trained parameters.
+    """
+    trace = Trace(network, objective, x_B, layers)
+    pairs = [(name, call) for name, calls in trace.calls.items() for call in calls]
+    cotangents_LBK = cotangents(trace.output_BK.detach())
+    deltas = trace.deltas([call for _, call in pairs], cotangents_LBK)
+    found = []
+    for (name, call), delta in zip(pairs, deltas, strict=True):
+        activation_BTI, delta_BLTO = positions(layers[name], call.activation, delta)
+        found.append((name, with_constant(layers[name], activation_BTI), delta_BLTO))
+    return found
+
+
+def plain_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Return linear layers and convolutions with trained parameters that no other module has."""
+    layers = _hooked_layers(network)
+    return {name: layer for name, layer in layers.items() if isinstance(layer, PLAIN)}
+
+
+def _hooked_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Layers of known kinds with trained parameters, none of which another module has."""
+    owners = sole_owners(network)
+    return {name: own for name, own in owners.items() if is_known(own) and trained(own)}
 
 
 @matmul_precision(tf32=False)
 def simple_layers(network: nn.Module, objective: Objective, x_B: Any) -> frozenset[str]:
-    """Layers by whose hooks an example's gradient is what autograd gives of it alone.
+    """Return the names of layers whose per-example gradients hooks get right.
 
-    It is not where a weight is used outside of its layer, too, nor where the first dim of what a
-    layer is called with is as long as the examples, but not theirs. As that may happen in a block
-    and not in the next, it is looked at once, on two examples, for all blocks.
+    They get them wrong if a weight is also used outside of its layer, or if a layer's leading dim
+    has the examples' length by coincidence, as sequences of length B with positions first. Such a
+    coincidence may happen in one block and not in the next. So two examples are compared with
+    autograd, once, for all blocks.
 
     Args:
-        network, objective: as of :func:`capture`.
-        x_B: inputs, of which the first and the last are looked at; they may be the same.
-
-    Returns:
-        Names of the layers.
+        network, objective: As of :func:`capture`.
+        x_B: Inputs, of which the first and the last are looked at; they may be the same.
     """
     layers = _hooked_layers(network)
-    output_2K, calls = _called(network, objective, rows_of(x_B, [0, -1]), layers)
-    if not calls:
-        return frozenset()
+    # The first example's rows must be those that autograd gives of it alone. A second one stands
+    # beside it, as with a single one any leading dim of length 1 would pass.
+    trace = Trace(network, objective, rows_of(x_B, [0, -1]), layers)
+    output_2K = trace.output_BK
+    # Unequal cotangents without zeros: neither symmetry nor a zero hides a difference.
     probe_2K = torch.linspace(1, 2, output_2K.numel()).to(output_2K).view_as(output_2K)
-    rows = _layer_rows(layers, calls, output_2K, probe_2K[None])
+    rows = _layer_rows(trace, layers, probe_2K[None])
+    if not rows:
+        return frozenset()
     with torch.enable_grad():
         output_1K = objective.output(network, rows_of(x_B, [0]))
-    alone = _gradients({name: layers[name] for name in calls}, output_1K, probe_2K[:1])
+    alone = _gradients({name: layers[name] for name in rows}, output_1K, probe_2K[:1])
     gaps = []
     for name, wanted in alone.items():
         found = parts(layers[name], rows[name].take(slice(1)).formed()[0, 0])
         gaps.append(_norm([found[part] - value for part, value in wanted.items()]))
     size_l = torch.stack([_norm(list(wanted.values())) for wanted in alone.values()])
-    rounding = 3 * torch.finfo(size_l.dtype).eps ** 0.5  # of a layer, or a little of all of them
-    differ_l = torch.stack(gaps) > rounding * (size_l + size_l.norm() / 100)
+    # Rounding stays far below √ε, and a wrong row differs by its own size: 3 √ε parts them. A
+    # layer whose gradient is tiny has the rounding of the whole network, hence the hundredth of
+    # all layers' norm.
+    allowed = 3 * torch.finfo(size_l.dtype).eps ** 0.5
+    differ_l = torch.stack(gaps) > allowed * (size_l + size_l.norm() / 100)
     return frozenset(n for n, differ in zip(alone, differ_l.tolist(), strict=True) if not differ)
 
 
 def _gradients(
     layers: dict[str, nn.Module], output_1K: Tensor, cotangent_1K: Tensor
 ) -> dict[str, dict[str, Tensor]]:
-    """Of each layer, by its parameters."""
-    own = [
-        (name, part, p)
-        for name, layer in layers.items()
-        for part, p in layer.named_parameters(recurse=False)
-    ]
-    values = torch.autograd.grad(
-        output_1K, [p for *_, p in own], cotangent_1K, allow_unused=True, materialize_grads=True
+    """Gradients of each layer's trained parameters, by autograd."""
+    own = {name: trained(layer) for name, layer in layers.items()}
+    leaves = [parameter for named in own.values() for parameter in named.values()]
+    values = iter(
+        torch.autograd.grad(
+            output_1K, leaves, cotangent_1K, allow_unused=True, materialize_grads=True
+        )
     )
-    found: dict[str, dict[str, Tensor]] = {}
-    for (name, part, _), value in zip(own, values, strict=True):
-        found.setdefault(name, {})[part] = value
-    return found
+    return {name: {part: next(values) for part in named} for name, named in own.items()}
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
     return torch.stack([tensor.norm() for tensor in tensors]).norm()
 
 
-def _called(
-    network: nn.Module, objective: Objective, x_B: Any, layers: dict[str, nn.Module]
-) -> tuple[Tensor, dict[str, "_Call"]]:
-    """Outputs [B K], and the calls of those layers whose rows follow from a call."""
-    calls: dict[str, list[_Call]] = {}
-    count = len(next(iter(x_B.values())) if isinstance(x_B, Mapping) else x_B)
-
-    def record(name: str, inputs: tuple, output: Tensor) -> Tensor:
-        activation = inputs[0].detach()
-        if len(output) == 1 < count:  # shared by all examples, as positions are: one copy each
-            output = output.expand(count, *output.shape[1:])
-            activation = activation.expand(count, *activation.shape[1:])
-        calls.setdefault(name, []).append(_Call(activation, output, output._version))
-        return output
-
-    hooks = [
-        layer.register_forward_hook(lambda _, inputs, out, name=name: record(name, inputs, out))
-        for name, layer in layers.items()
-    ]
-    try:
-        with torch.enable_grad():
-            output_BK = objective.output(network, x_B)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    once = {name: found[0] for name, found in calls.items() if _is_simple(found, count)}
-    return output_BK, once
-
-
-class _Call(NamedTuple):
-    """A layer's input and output in one call, and how often the output had been overwritten."""
-
-    activation: Tensor
-    output: Tensor
-    version: int
-
-
-def _hooked_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Layers of known kinds that are trained as a whole and share no parameter with another one."""
-    return {
-        name: module
-        for name, module in sole_owners(network).items()
-        if is_known(module) and all(p.requires_grad for p in module.parameters())
-    }
-
-
-def _layer_rows(
-    layers: dict[str, nn.Module],
-    calls: dict[str, _Call],
-    output_BK: Tensor,
-    cotangents_LBK: Tensor,
-) -> Rows:
-    if not calls:
-        return {}
-    outputs = [call.output for call in calls.values()]
-    pulled = [
-        torch.autograd.grad(
-            output_BK, outputs, cotangent_BK,
-            retain_graph=True, allow_unused=True, materialize_grads=True,
-        )
-        for cotangent_BK in cotangents_LBK
-    ]  # fmt: skip
-    deltas = [_stack(delta) for delta in zip(*pulled, strict=True)]
+def _layer_rows(trace: Trace, layers: Mapping[str, nn.Module], cotangents_LBK: Tensor) -> Rows:
+    calls = trace.once()
+    deltas = trace.deltas(calls.values(), cotangents_LBK)
     return {
         name: rows_of_layer(layers[name], call.activation, delta)
         for (name, call), delta in zip(calls.items(), deltas, strict=True)
     }
 
 
-def _stack(deltas: tuple[Tensor, ...]) -> Tensor:
-    """Cotangents [B L ...] of L passes; one alone is not copied."""
-    return deltas[0][:, None] if len(deltas) == 1 else torch.stack(deltas, dim=1)
-
-
-def _is_simple(calls: list[_Call], count: int) -> bool:
-    """Whether a layer's rows follow from one input and one output."""
-    activation, output, version = calls[0]
-    is_whole = output._version == version  # not overwritten since
-    return len(calls) == 1 and is_whole and len(activation) == len(output) == count
-
-
-def _parameters_outside(network: nn.Module, covered: set[str]) -> dict[str, Tensor]:
-    return {
-        name: p
-        for name, p in network.named_parameters()
-        if p.requires_grad and name.rpartition(".")[0] not in covered
-    }
-
-
 def _other_rows(
     network: nn.Module,
     objective: Objective,
-    named: dict[str, Tensor],
+    named: Mapping[str, Tensor],
     x_B: Any,
     output_BK: Tensor,
     cotangents_LBK: Tensor,
@@ -229,7 +279,7 @@ def _other_rows(
 
 
 def _one_by_one(
-    named: dict[str, Tensor], output_BK: Tensor, cotangents_LBK: Tensor
+    named: Mapping[str, Tensor], output_BK: Tensor, cotangents_LBK: Tensor
 ) -> dict[str, Tensor]:
     """Gradients [B L *shape] from the graph of a whole batch."""
     leaves = list(named.values())

@@ -14,33 +14,30 @@ from torch import Tensor, nn
 from bayestda.errors import UserError
 from bayestda.gradients.factored import RowBlocks, Rows
 from bayestda.gradients.hooks import Cotangents, capture, simple_layers
-from bayestda.gradients.layers import is_plain, parts
+from bayestda.gradients.layers import parts
 from bayestda.gradients.shards import Scratch
-from bayestda.model.examples import Data, Examples, blocks
-from bayestda.model.objective import (
-    Measurement,
-    Objective,
-)
-from bayestda.model.parameters import Parameters, channels_last_copy, sole_owners
-from bayestda.training.loop import output
+from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
+from bayestda.model.objective import Measurement, Objective
+from bayestda.model.parameters import Parameters, channels_last_copy
+from bayestda.model.precision import matmul_precision
 
 
 class SampleGradients:
     """Gradients of one sample of θ on training and test examples, each computed once.
 
     Args:
-        network: the architecture; it is copied.
-        objective: gives the loss and the measurement.
-        theta_P: the sample.
-        train, test: examples [N ...] and [M ...].
-        memory_bytes: what gradients may take; changes only the speed.
-        scratch: a folder for gradients that do not fit; None: they are captured again when needed.
-        own: only an example's score for itself is wanted; ``test`` are the training examples, and
-            the objective measures its loss.
-        simple: layers that hooks are enough for, where it is known; None: it is found out.
+        network: The architecture; it is copied.
+        objective: The objective, which gives the loss and the measurement.
+        theta_P: The sample.
+        train, test: Examples [N ...] and [M ...].
+        memory_bytes: The memory that gradients may take; changes only the speed.
+        scratch: A folder for gradients that do not fit; None: they are captured again when needed.
+        own: Whether only each example's score for itself is wanted; ``test`` are then the training
+            examples, and the objective measures its loss.
+        simple: The layers whose rows hooks get right, where known; None: they are determined.
 
     Raises:
-        UserError: batch norm has no running statistics.
+        UserError: Batch norm has no running statistics.
     """
 
     def __init__(
@@ -73,35 +70,41 @@ class SampleGradients:
 
     @cached_property
     def train(self) -> RowBlocks:
-        """∇L(z_j) of the training examples, L = 1."""
+        """Rows ∇L(z_j) of the training examples, L = 1."""
         return self._rows(self.train_data, self.objective.loss)
 
     @cached_property
     def test(self) -> RowBlocks:
-        """∇g(z) of the test examples, L = 1; g is the measurement, by default the loss."""
+        """Rows ∇g(z) of the test examples, L = 1; g is the measurement, by default the loss."""
         if self.own:
             return self.train
         return self._rows(self.test_data, self.objective.measure)
 
     @cached_property
     def jacobian(self) -> RowBlocks:
-        """∇f_k(x_j) of the training examples, L = K."""
+        """Rows ∇f_k(x_j) of the training examples, L = K."""
         return self._blocks(self.train_data, lambda _: output_cotangents)
 
     @cached_property
     def outputs_NK(self) -> Tensor:
-        """f(x_j) of the training examples."""
-        return output(self.network, self.objective, self.theta_P[None], self.train_data)[0]
+        """Outputs f(x_j) of the training examples."""
+        together = EVALUATION_BATCH[self.theta_P.is_cuda]
+        with torch.no_grad(), matmul_precision(tf32=False):
+            outputs = [
+                self.objective.output(self.network, batch.x)
+                for batch in blocks(self.train_data, together)
+            ]
+        return torch.cat(outputs)
 
     @cached_property
     def targets_N(self) -> Tensor:
-        """y_j of the training examples."""
+        """Targets y_j of the training examples."""
         if isinstance(self.train_data, Data):
             return self.train_data.y
         return torch.cat([batch.y for batch in blocks(self.train_data, self.train.block)])
 
     def vectors(self, rows: Rows) -> Tensor:
-        """Rows [B L P] in the order of θ."""
+        """Return rows as vectors [B L P] in the order of θ."""
         return vectors(self.network, self.layout, rows)
 
     def _rows(self, data: Examples, value: Measurement) -> RowBlocks:
@@ -110,23 +113,28 @@ class SampleGradients:
     def _blocks(self, data: Examples, cotangents: Callable[[Data], Cotangents]) -> RowBlocks:
         def rows(chosen: slice) -> Rows:
             batch = data.take(chosen)
-            return self.captured(batch.x, _finite(cotangents(batch), batch))
+            return self.captured(batch.x, finite(cotangents(batch), batch))
 
         share = self.memory_bytes / 3  # train, test, jacobian
         return RowBlocks(rows, len(data), share, self.scratch)
 
     def captured(self, x_B: Any, cotangents: Cotangents) -> Rows:
-        """Rows of a batch of inputs, as :func:`capture` makes them."""
+        """Return rows of a batch of inputs, as :func:`capture` makes them."""
         return capture(self.network, self.objective, x_B, cotangents, self.simple)
 
     @cached_property
     def simple(self) -> frozenset[str]:
-        """Layers that hooks are enough for."""
+        """Names of the layers whose rows hooks get right."""
         return simple_layers(self.network, self.objective, self.train_data.take(slice(2)).x)
 
 
 def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:
-    """A loss's or measurement's gradient in the output, so that rows are per-example gradients."""
+    """Return a value's gradient in the output, so that rows are its per-example gradients.
+
+    Args:
+        value: A loss or a measurement.
+        y_B: The targets.
+    """
 
     def cotangents(output_BK: Tensor) -> Tensor:
         # In float64: in float32, p − 1 of a confident prediction loses its digits.
@@ -137,8 +145,26 @@ def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:
     return cotangents
 
 
-def _finite(cotangents: Cotangents, batch: Data) -> Cotangents:
-    """The same cotangents, of outputs that are numbers."""
+def loss_cotangents(objective: Objective, y_B: Tensor) -> Cotangents:
+    """Return the loss's gradient in the output, whose rows make the empirical Fisher matrix."""
+    return value_cotangents(objective.loss, y_B)
+
+
+def root_cotangents(objective: Objective, y_B: Tensor) -> Cotangents:
+    """Return the columns of R, whose rows Jᵀ R make the Gauss-Newton matrix Jᵀ R Rᵀ J.
+
+    R Rᵀ is the Hessian of the loss in the output.
+    """
+
+    def cotangents(output_BK: Tensor) -> Tensor:
+        root_BKL = objective.hessian_root(output_BK.detach().double(), y_B)
+        return root_BKL.permute(2, 0, 1).to(output_BK.dtype)
+
+    return cotangents
+
+
+def finite(cotangents: Cotangents, batch: Data) -> Cotangents:
+    """Refuse outputs that are not finite, and return the cotangents of others."""
 
     def checked(output_BK: Tensor) -> Tensor:
         finite_B = output_BK.isfinite().all(1)
@@ -153,13 +179,13 @@ def _finite(cotangents: Cotangents, batch: Data) -> Cotangents:
 
 
 def output_cotangents(output_BK: Tensor) -> Tensor:
-    """Unit vectors, so that rows are the Jacobian of the output."""
+    """Return unit vectors, so that rows are the Jacobian of the output."""
     eye_KK = torch.eye(output_BK.shape[1], dtype=output_BK.dtype, device=output_BK.device)
     return eye_KK[:, None].expand(-1, len(output_BK), -1)
 
 
 def vectors(network: nn.Module, layout: Parameters, rows: Rows) -> Tensor:
-    """Rows [B L P] in the order of θ."""
+    """Return rows as vectors [B L P] in the order of θ."""
     named: dict[str, Tensor] = {}
     for name, block in rows.items():
         values_BLp = block.formed()
@@ -182,13 +208,3 @@ def _check_examples_are_apart(network: nn.Module) -> None:
                 f"batch norm {name!r} has no running statistics, so that the output of one example "
                 "depends on the others: use track_running_stats=True, or group norm"
             )
-
-
-def plain_layers(gradients: SampleGradients) -> dict[str, nn.Module]:
-    """Layers of :func:`is_plain` whose parameters no other module has.
-
-    Of a weight that a function uses, too, only the layer's own use is seen.
-    """
-    return {
-        name: module for name, module in sole_owners(gradients.network).items() if is_plain(module)
-    }

@@ -1,4 +1,4 @@
-"""Temporary files for what does not fit into memory."""
+"""Temporary files for rows that do not fit into memory."""
 
 import shutil
 import weakref
@@ -18,10 +18,10 @@ class Scratch:
     """A folder of shards, deleted by ``close()`` or when nothing refers to it any more.
 
     Args:
-        folder: an existing folder on a disk with enough room; a new one is made inside.
+        folder: An existing folder on a disk with enough room; a new one is made inside.
 
     Raises:
-        UserError: the folder does not exist or cannot be written.
+        UserError: The folder does not exist or cannot be written.
     """
 
     def __init__(self, folder: str | Path):
@@ -33,21 +33,21 @@ class Scratch:
         self.close = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def name(self) -> str:
-        """A name that no other shard has."""
+        """Return a name that no other shard has."""
         return str(next(self._numbers))
 
     def has(self, name: str) -> bool:
-        """Whether a shard has been written."""
+        """Return whether a shard has been written."""
         return self._path(name).exists()
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.safetensors"
 
     def tensors(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Tensors of a shard: made and written the first time, then read to the same device.
+        """Return a shard's tensors: made and written first, later read to the same device.
 
         Raises:
-            UserError: the shard cannot be written.
+            UserError: The shard cannot be written.
         """
         path = self._path(name)
         if path.exists():

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayestda.curvature.gauss_newton import damped_factor
+from bayestda.curvature.kronecker import FactorBlocks
 from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, by_blocks, chunks, partners, require
-from bayestda.gradients.sample import SampleGradients, plain_layers, value_cotangents
+from bayestda.gradients.hooks import plain_layers
+from bayestda.gradients.layers import trained
+from bayestda.gradients.sample import SampleGradients, loss_cotangents
 from bayestda.methods.influence import influence
-from bayestda.model.examples import blocks
 from bayestda.model.parameters import Parameters, private_copy
 
 Bases = dict[str, tuple[Tensor, Tensor]]  # by layer: E [I k], D [O k]
@@ -33,7 +35,7 @@ def projected_influence(
     curvature: str = "empirical_fisher",
     seed: int = 0,
 ) -> Blocks:
-    r"""Scores [N M]: :math:`(P \nabla g)^\top (\hat C + \lambda I)^{-1} P \nabla L(z_j)`.
+    r"""Return scores [N M]: :math:`(P \nabla g)^\top (\hat C + \lambda I)^{-1} P \nabla L(z_j)`.
 
     Positive = helpful (Choe et al. 2024, LoGra). P projects each linear and convolutional layer's
     gradient from both sides (see above), a bias being the weight of a constant input 1; parameters
@@ -43,17 +45,17 @@ def projected_influence(
     for Ĉ.
 
     Args:
-        gradients: of one sample of θ.
-        damping: λ.
-        rank: k of both sides of every layer, or the side's own size where that is less.
+        gradients: The gradients of one sample of θ.
+        damping: The ridge λ, in units of curvature eigenvalues.
+        rank: The rank k of both sides of every layer, or the side's own size where that is less.
         init: ``random``: orthonormal columns, scaled so that inner products keep their mean;
             ``pca``: leading eigenvectors of the covariances of inputs and output gradients.
         curvature: ``empirical_fisher``: (1/N) Σ ∇L ∇Lᵀ of each layer apart, as published;
             ``gauss_newton``: exact, over all layers together.
-        seed: of ``random``.
+        seed: The seed of ``random``.
 
     Raises:
-        UserError: unknown ``init`` or ``curvature``; a rank below 1.
+        UserError: Unknown ``init`` or ``curvature``; a rank below 1.
     """
     solvers = {"empirical_fisher": fisher_influence, "gauss_newton": influence}
     if curvature not in solvers or init not in ("random", "pca") or rank < 1:
@@ -63,21 +65,21 @@ def projected_influence(
         )
     key = f"logra {rank} {init} {seed}"
     if key not in gradients.kept:
-        found = _principal(gradients, rank) if init == "pca" else _random(gradients, rank, seed)
-        gradients.kept[key] = with_bottlenecks(gradients, found)
+        bases = _principal(gradients, rank) if init == "pca" else _random(gradients, rank, seed)
+        gradients.kept[key] = with_bottlenecks(gradients, bases)
     return solvers[curvature].blocks(gradients.kept[key], damping)
 
 
 @by_blocks
 def fisher_influence(gradients: SampleGradients, damping: float) -> Blocks:
-    r"""Scores [N M]: :math:`\sum_l \nabla_l g^\top (F_l + \lambda I)^{-1} \nabla_l L(z_j)`.
+    r"""Return scores [N M]: :math:`\sum_l \nabla_l g^\top (F_l + \lambda I)^{-1} \nabla_l L(z_j)`.
 
     Positive = helpful. :math:`F_l = \frac1N \sum_j \nabla_l L(z_j) \nabla_l L(z_j)^\top` is the
     empirical Fisher of a layer, formed: for layers of few parameters. Twice N + M
     gradients, Σ_l p_l² numbers.
 
     Raises:
-        UserError: the matrices do not fit into memory.
+        UserError: The matrices do not fit into memory.
     """
     factors = _fisher_factors(gradients, damping)
     each = 3 * 8 * gradients.layout.count
@@ -92,7 +94,7 @@ def fisher_influence(gradients: SampleGradients, damping: float) -> Blocks:
 
 
 def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Tensor]:
-    """Cholesky factors [p p] of F + λ by layer, float64."""
+    """Return Cholesky factors [p p] of F + λ by layer, float64."""
     first = next(iter(gradients.train))[1]
     sizes = {name: block.size for name, block in first.items()}
     require(
@@ -110,16 +112,14 @@ def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Ten
 
 
 def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradients:
-    """Gradients of a network whose layers are frozen, with a bottleneck of zeros beside each."""
+    """Return gradients of a network of frozen layers, each with a bottleneck of zeros beside it."""
     network = private_copy(gradients.network)
     for name, (encode_Ik, decode_Ok) in bases.items():
         layer = network.get_submodule(name).requires_grad_(False)
-        core = nn.Linear(encode_Ik.shape[1], decode_Ok.shape[1], bias=False)
-        layer.core = core.to(gradients.theta_P)
-        nn.init.zeros_(layer.core.weight)
-        layer.register_buffer("encode_Ik", encode_Ik.to(gradients.theta_P))
-        layer.register_buffer("decode_Ok", decode_Ok.to(gradients.theta_P))
-        layer.register_forward_hook(_add_bottleneck)
+        layer.bottleneck = _Bottleneck(layer, encode_Ik, decode_Ok)
+        layer.register_forward_hook(
+            lambda layer, inputs, output: output + layer.bottleneck(inputs[0])
+        )
     return SampleGradients(
         network, gradients.objective, Parameters(network).read(network),
         train=gradients.train_data, test=gradients.test_data, memory_bytes=gradients.memory_bytes,
@@ -127,34 +127,37 @@ def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradient
     )  # fmt: skip
 
 
-def _add_bottleneck(layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    """W a + D B Eᵀ a."""
-    encoded = _inputs(layer, inputs[0], len(layer.encode_Ik)) @ layer.encode_Ik
-    added = layer.core(encoded) @ layer.decode_Ok.T
-    return output + (added.mT.reshape(output.shape) if isinstance(layer, nn.Conv2d) else added)
+class _Bottleneck(nn.Module):
+    """D B Eᵀ a beside a layer, with B = 0; Eᵀ a is a layer of the same kind with k outputs."""
 
+    weight: Tensor
+    bias_k: Tensor
+    decode_Ok: Tensor
 
-def _inputs(layer: Any, x: Tensor, size: int) -> Tensor:
-    """What a layer's weight is multiplied with, [B ... I]; the bias, with a constant 1."""
-    if isinstance(layer, nn.Conv2d):
-        settings = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        x = F.unfold(x, *settings).mT  # type: ignore[arg-type]
-    return F.pad(x, (0, size - x.shape[-1]), value=1.0)
+    def __init__(self, layer: Any, encode_Ik: Tensor, decode_Ok: Tensor):
+        super().__init__()
+        convolved = isinstance(layer, nn.Conv2d)
+        self.settings = (layer.stride, layer.padding, layer.dilation) if convolved else None
+        self.core = nn.Linear(encode_Ik.shape[1], decode_Ok.shape[1], bias=False).to(layer.weight)
+        nn.init.zeros_(self.core.weight)
+        shape = layer.weight.shape[1:]
+        weight_kI, constant_1k = encode_Ik[: shape.numel()].T, encode_Ik[shape.numel() :]
+        self.register_buffer("weight", weight_kI.unflatten(1, shape).to(layer.weight))
+        self.register_buffer("bias_k", constant_1k.sum(0).to(layer.weight))  # 0 if none is trained
+        self.register_buffer("decode_Ok", decode_Ok.to(layer.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what is added to the layer's output."""
+        if self.settings is None:
+            return self.core(F.linear(x, self.weight, self.bias_k)) @ self.decode_Ok.T
+        encoded = F.conv2d(x, self.weight, self.bias_k, *self.settings).movedim(1, -1)
+        return (self.core(encoded) @ self.decode_Ok.T).movedim(-1, 1)
 
 
 def _layers(gradients: SampleGradients) -> dict[str, nn.Module]:
     """Layers to project: their weight is trained, and theirs alone."""
-    return {
-        name: module
-        for name, module in plain_layers(gradients).items()
-        if cast(Tensor, module.weight).requires_grad
-    }
-
-
-def _sizes(layer: Any) -> tuple[int, int]:
-    """I and O of a layer; a bias that is attributed through is one more input."""
-    has_bias = layer.bias is not None and layer.bias.requires_grad
-    return layer.weight[0].numel() + has_bias, len(layer.weight)
+    layers = plain_layers(gradients.network)
+    return {name: layer for name, layer in layers.items() if "weight" in trained(layer)}
 
 
 def _random(gradients: SampleGradients, rank: int, seed: int) -> Bases:
@@ -165,23 +168,20 @@ def _random(gradients: SampleGradients, rank: int, seed: int) -> Bases:
         normal = torch.randn(size, columns, generator=generator, dtype=torch.float64)
         return torch.linalg.qr(normal).Q * (size / columns) ** 0.5
 
-    sizes = {name: _sizes(layer) for name, layer in _layers(gradients).items()}
-    return {name: (basis(ins), basis(outs)) for name, (ins, outs) in sizes.items()}
+    bases = {}
+    for name, layer in _layers(gradients).items():
+        weight = cast(Tensor, layer.weight)
+        bases[name] = basis(weight[0].numel() + ("bias" in trained(layer))), basis(len(weight))
+    return bases
 
 
 def _principal(gradients: SampleGradients, rank: int) -> Bases:
     """Leading eigenvectors of each layer's covariances over the training examples."""
     layers = _layers(gradients)
-    total: dict[str, tuple[Tensor, Tensor]] = {}
-    for batch in blocks(gradients.train_data, gradients.train.block):
-        cotangents = value_cotangents(gradients.objective.loss, batch.y)
-        for name, factors in _factors(gradients, layers, batch.x, cotangents):
-            new = tuple(factor.T @ factor for factor in factors)
-            old = total.get(name, (0.0, 0.0))
-            total[name] = (old[0] + new[0], old[1] + new[1])
+    covariances = FactorBlocks(gradients, layers, loss_cotangents).covariances()
     return {
-        name: (_leading(inputs_II, rank), _leading(outputs_OO, rank))
-        for name, (inputs_II, outputs_OO) in total.items()
+        name: (_weight_order(layers[name], _leading(inputs_II, rank)), _leading(outputs_OO, rank))
+        for name, (inputs_II, outputs_OO) in covariances.items()
     }
 
 
@@ -189,29 +189,11 @@ def _leading(covariance: Tensor, rank: int) -> Tensor:
     return torch.linalg.eigh(covariance).eigenvectors[:, -rank:]
 
 
-def _factors(gradients, layers, x_B, cotangents) -> list[tuple[str, tuple[Tensor, Tensor]]]:
-    """Inputs [B·T I] and output gradients [B·T O] of each call of a layer, float64."""
-    calls: list[tuple[str, Tensor, Tensor]] = []
-    handles = [
-        layer.register_forward_hook(
-            lambda _, inputs, output, name=name: calls.append((name, inputs[0].detach(), output))
-        )
-        for name, layer in layers.items()
-    ]
-    output_BK = gradients.objective.output(gradients.network, x_B)
-    for handle in handles:
-        handle.remove()
-    deltas = torch.autograd.grad(
-        output_BK, [output for _, _, output in calls], cotangents(output_BK.detach())[0],
-        allow_unused=True, materialize_grads=True,
-    )  # fmt: skip
-    return [
-        (name, _rows(layers[name], activation, delta))
-        for (name, activation, _), delta in zip(calls, deltas, strict=True)
-    ]
-
-
-def _rows(layer: nn.Module, activation: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-    activation = _inputs(layer, activation, _sizes(layer)[0])
-    delta = delta.movedim(1, -1) if isinstance(layer, nn.Conv2d) else delta
-    return activation.flatten(0, -2).double(), delta.flatten(0, -2).double()
+def _weight_order(layer: nn.Module, basis_Ik: Tensor) -> Tensor:
+    """Bring inputs from a patch's order [height, width, channel] into that of the weight."""
+    if not isinstance(layer, nn.Conv2d):
+        return basis_Ik
+    channels, height, width = layer.weight.shape[1:]
+    size = channels * height * width
+    patch = basis_Ik[:size].unflatten(0, (height, width, channels)).movedim(2, 0)
+    return torch.cat([patch.flatten(0, 2), basis_Ik[size:]])

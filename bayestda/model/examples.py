@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Inputs = "Tensor | Mapping[str, Tensor]"  # what a network is called with: f(x), or f(**x)
+# Examples evaluated together, on a GPU or not: on a CPU their images stay in its cache. Only speed.
+EVALUATION_BATCH = {False: 30, True: 100}
 LABELS = ("labels", "label", "y", "target")  # keys of targets in dict batches
 
 

@@ -1,8 +1,8 @@
-"""The linearised replay with one of its ideas left out: what each is worth.
+"""The linearised replay with one of its ideas left out, to see what each is worth.
 
 Classes for ``kind=`` of :func:`tda.replay`; letters as in :mod:`bayestda.retraining.replay`. Two
-further ideas are left out without a class: the finite size of the removal, by weights close to
-one, and the trajectory, by the influence function of the last checkpoints.
+further ideas need no class: weights close to one leave out the finite size of the removal, and the
+influence function of the last checkpoints leaves out the trajectory.
 """
 
 from torch import Tensor
@@ -17,7 +17,7 @@ class WithoutCurvature(Linearised):
     """Outputs stay those of the base run: Grad-Dot along the run, through the optimiser."""
 
     def changes(self, rows_kP: Tensor) -> Tensor:
-        """None."""
+        """Return zeros: no output changes."""
         return self.shift_RP.new_zeros(len(self.shift_RP), len(rows_kP))
 
 
@@ -25,7 +25,7 @@ class WithoutDecay(Linearised):
     """Weight decay acts on the base run alone."""
 
     def decaying(self, theta_P: Tensor) -> Tensor:
-        """The base run's parameters, for all members."""
+        """Return the base run's parameters, for all members."""
         return theta_P.expand_as(self.shift_RP)
 
 
@@ -44,7 +44,7 @@ class SharedScale(Adam):
     """Adam whose second moment is that of the first member."""
 
     def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
-        """u [R P], and the moments after the step, [R P] and [1 P]."""
+        """Return u [R P], and the moments after the step, [R P] and [1 P]."""
         m_RP = BETA1 * state[0] + (1 - BETA1) * gradient
         moments = m_RP, BETA2 * state[1] + (1 - BETA2) * gradient[:1] ** 2
         return m_RP / (1 - BETA1**count) / self.scale(moments, count), moments
@@ -65,7 +65,7 @@ class MeanRate(SharedScale):
     """Adam for the first member; all others differ from it by gradient descent of its mean rate."""
 
     def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
-        """u [R P], and the moments of the first member after the step."""
+        """Return u [R P], and the moments of the first member after the step."""
         base_1P = gradient[:1]
         u_1P, moments = super().direction(base_1P, (state[0][:1], state[1]), count)
         rate = mean_rate(base_1P, self.scale(moments, count))

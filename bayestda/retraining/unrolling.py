@@ -12,10 +12,11 @@ decay and :math:`r_0 = 0`:
 (Mlodozeniec et al. 2025, arXiv 2506.12965, whose recursion is that of plain SGD). The change of the
 measurement is :math:`\nabla m(\theta_T)^\top r_T`. Forward mode: dg is one Jacobian-vector product
 of the gradient, so that memory does not grow with the steps. Runs S and members R are stacked.
+:func:`tda.shifts` moves weights by whole examples or groups, :func:`tda.replay` by any amount.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,25 +28,86 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bayestda.model.examples import Data, blocks, rows_of
 from bayestda.model.objective import Objective, output_at
 from bayestda.model.parameters import Parameters, private_copy
-from bayestda.training.optimizers import State, Step, decays, rule_of
+from bayestda.model.precision import matmul_precision
+from bayestda.training.optimizers import State, Step, decays, rule_of, steps
+from bayestda.training.posterior import Posterior
 from bayestda.training.recipe import Recipe
+from bayestda.training.recorded import check_same_runs, recorded_training
 
 TEST_BLOCK = 64  # test examples whose changes are taken at a time
+
+
+@matmul_precision(tf32=False)
+def unrolled_changes(
+    posterior: Posterior,
+    objective: Objective,
+    train: Data,
+    queries: Data,
+    direction_RN: Tensor,
+    *,
+    chunk: int,
+) -> Tensor:
+    """Return the derivative of every run's measurement along each direction [S C R M], float64.
+
+    Args:
+        posterior: The recorded runs, without dropout.
+        objective: The objective, which gives the loss and the measurement.
+        train: The examples that the runs were trained on.
+        queries: The examples that are measured.
+        direction_RN: How each member moves the weights of the examples.
+        chunk: The number of pairs of a run and a member that go stacked through a step.
+
+    Raises:
+        UserError: The posterior was trained elsewhere, or on other examples.
+    """
+    seeds, num_members = posterior.seeds, len(direction_RN)
+    sizes = (len(seeds), len(posterior.checkpoints), num_members, len(queries))
+    values = torch.empty(sizes, dtype=torch.float64)
+    members = min(num_members, chunk)
+    runs = max(1, chunk // members)
+    for first_run in range(0, len(seeds), runs):
+        some = slice(first_run, first_run + runs)
+        for first in range(0, num_members, members):
+            own_RN = direction_RN[first : first + members]
+            found = _changes_of(posterior, objective, (train, queries), seeds[some], own_RN)
+            values[some, :, first : first + members] = found.cpu()
+    return values
+
+
+def _changes_of(
+    posterior: Posterior,
+    objective: Objective,
+    data: tuple[Data, Data],
+    seeds: Sequence[int],
+    direction_RN: Tensor,
+) -> Tensor:
+    """Derivatives [S C R M] of some runs along some directions."""
+    training = recorded_training(posterior)
+    initial_SP = torch.stack([training.initial[seed] for seed in seeds]).to(direction_RN)
+    order_SEN = torch.cat([training.order[seed] for seed in seeds]).to(direction_RN.device)
+    unrolled = Unrolled(posterior.build(), objective, training.recipe, initial_SP, direction_RN)
+    kept: list[Tensor] = []
+    for step in steps(training.recipe, order_SEN):
+        unrolled.step(step, data[0])
+        if step.kept:
+            check_same_runs(posterior, seeds, len(kept), unrolled.theta_SP, initial_SP)
+            kept.append(unrolled.changes(data[1]))
+    return torch.stack(kept, dim=1)
 
 
 class Unrolled:
     """Runs that are trained again, and the derivatives of their parameters.
 
     Args:
-        network: the architecture, without dropout and batch norm.
-        objective: gives the loss and the measurement.
-        recipe: of the training.
-        theta_SP: parameters at the start.
-        direction_RN: how each member moves the weights of the examples.
+        network: The architecture, without dropout and batch norm.
+        objective: The objective, which gives the loss and the measurement.
+        recipe: The recipe of the training.
+        theta_SP: Parameters at the start.
+        direction_RN: How each member moves the weights of the examples.
 
     Attributes:
-        theta_SP: parameters of the runs.
-        shift_SRP: their derivatives r.
+        theta_SP: Parameters of the runs.
+        shift_SRP: Their derivatives r.
     """
 
     def __init__(
@@ -85,7 +147,7 @@ class Unrolled:
         self.shift_SRP = self.shift_SRP - step.rate * (turned_SRP + outside * self.shift_SRP)
 
     def changes(self, queries: Data) -> Tensor:
-        """∇m(θ)ᵀ r of all queries [S R M], float64."""
+        """Return ∇m(θ)ᵀ r of all queries [S R M], float64."""
         along = vmap(vmap(self._measured_change, in_dims=(None, 0, None)), in_dims=(0, 0, None))
         with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             pieces = [
@@ -134,12 +196,3 @@ def _load_forward_mode() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
-
-
-def in_blocks(num_members: int, num_runs: int, chunk: int) -> Iterator[tuple[slice, slice]]:
-    """Runs and members to take together: about ``chunk`` pairs of both."""
-    members = min(num_members, chunk)
-    runs = max(1, chunk // members)
-    for first_run in range(0, num_runs, runs):
-        for first in range(0, num_members, members):
-            yield slice(first_run, first_run + runs), slice(first, first + members)

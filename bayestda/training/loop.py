@@ -15,14 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.model.dropout import dropout_masks, set_mode
-from bayestda.model.examples import Data, Examples, blocks, rows_of
+from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks, rows_of
 from bayestda.model.objective import Objective
 from bayestda.model.precision import matmul_precision
 from bayestda.training.members import Members
 from bayestda.training.recipe import Recipe
 from bayestda.training.stacking import Copies, copies_of
-
-EVALUATION_BATCH = {False: 30, True: 100}  # images; on a CPU what stays in the cache; only speed
 
 
 def train(

@@ -85,6 +85,10 @@ def sample(make, shape):
         torch.manual_seed(0)
         network = make().double().eval()
         x = torch.randint(0, 5, shape) if make is Tied else torch.randn(shape).double()
+    return of_network(network, x)
+
+
+def of_network(network, x):
     data = Data(x, torch.arange(len(x)) % 2, np.arange(len(x)))
     theta_P = Parameters(network).read(network)
     return SampleGradients(
@@ -112,9 +116,46 @@ def test_a_block_as_long_as_the_sequences_fits_the_others():
     )
 
 
-def test_ekfac_does_not_cover_a_weight_made_of_others():
-    with pytest.raises(UserError, match="EK-FAC covers .* not 0.bias, 0.weight_orig of"):
-        ekfac_influence(sample(*CASES["weight made of others"]), 0.1)
+@pytest.mark.parametrize(
+    ("name", "outside"),
+    [
+        ("weight made of others", "0.bias, 0.weight_orig"),
+        ("weight used twice", "layer.weight, layer.bias"),
+        ("two labels", "labels, layer.weight, layer.bias"),
+    ],
+)
+def test_ekfac_does_not_cover_layers_whose_hooks_see_other_than_examples(name, outside):
+    with pytest.raises(UserError, match=f"EK-FAC covers .* not {outside} of"):
+        ekfac_influence(sample(*CASES[name]), 0.1)
+
+
+class Partly(nn.Module):
+    """All known kinds of layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.groups = nn.Conv2d(1, 4, 2, dilation=(1, 2)), nn.GroupNorm(2, 4)
+        self.batch, self.layer = nn.BatchNorm2d(4), nn.LayerNorm(2)
+        self.steps, self.head = nn.Linear(2, 3), nn.Linear(4 * 3, 2)
+
+    def forward(self, x):
+        hidden = self.layer(torch.tanh(self.batch(self.groups(self.conv(x))))[:, :, 0])
+        return self.head(torch.tanh(self.steps(hidden)).flatten(1))
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias"])
+def test_layers_of_which_a_part_is_trained_are_hooked(frozen):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        network, x = Partly().double().eval(), torch.randn(5, 1, 2, 4).double()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not name.endswith(frozen))
+    names = {"conv", "groups", "batch", "layer", "steps", "head"}
+    assert simple_layers(network, tda.Classification(), x) == names
+    gradients = of_network(network, x)
+    found_NP = torch.cat([gradients.vectors(rows)[:, 0] for _, rows in gradients.train])
+    expected_NP = reference.loss_gradients(gradients.network, gradients.train_data)
+    torch.testing.assert_close(found_NP, expected_NP, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -98,6 +98,24 @@ def test_conjugate_gradients_are_those_of_curvlinops(case, curvature):
     torch.testing.assert_close(found, train_NP @ (inverse @ test_MP.T), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("curvature", "fisher"), [("gauss_newton", "type-2"), ("empirical_fisher", "empirical")]
+)
+def test_ekfac_is_that_of_curvlinops(case, curvature, fisher):
+    matrix = curvlinops.EKFACLinearOperator(
+        case.network, nn.CrossEntropyLoss(), list(case.network.parameters()), case.batch,
+        fisher_type=fisher, separate_weight_and_bias=False, check_deterministic=False,
+    )  # fmt: skip
+    inverse = curvlinops.KFACInverseLinearOperator(matrix, damping=DAMPING, use_exact_damping=True)
+    train_NP, test_MP = (
+        torch.cat([case.gradients.vectors(rows)[:, 0] for _, rows in blocks])
+        for blocks in (case.gradients.train, case.gradients.test)
+    )
+    found = ekfac_influence(case.gradients, DAMPING, curvature=curvature)
+    expected = train_NP @ (inverse @ test_MP.T)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
 class Loss(Task):
     """Cross-entropy as kronfluence asks for it."""
 

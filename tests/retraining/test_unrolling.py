@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 import bayestda as tda
 from bayestda.errors import UserError
+from bayestda.retraining import replay
 from bayestda.scores import estimators
 
 N, M, SEEDS = 11, 4, [3, 8, 5]
@@ -100,11 +101,14 @@ def test_shifts_are_the_derivative_of_the_whole_run(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", sorted(RECIPES))
-def test_shifts_are_the_exact_replay_found_by_other_code(optimizer):
+def test_the_exact_replay_is_the_shift_whatever_is_stacked(optimizer, monkeypatch):
+    monkeypatch.setattr(replay, "TOGETHER", 4)
     posterior = pose(optimizer)
     found = tda.shifts(posterior, OBJECTIVE, TRAIN, QUERIES)
     replayed = tda.replay(posterior, OBJECTIVE, TRAIN, QUERIES, kind="exact")
     np.testing.assert_allclose(found.values, replayed.values, rtol=1e-8, atol=1e-12)
+    half = tda.replay(posterior, OBJECTIVE, TRAIN, QUERIES, kind="exact", weights=1 - np.eye(N) / 2)
+    np.testing.assert_allclose(half.values, replayed.values / 2, rtol=1e-8, atol=1e-12)
 
 
 def test_blocks_of_runs_and_examples_change_nothing():
@@ -136,8 +140,11 @@ def test_other_losses_and_convolutions_unroll(objective):
     data = (X[:, None], X[:, 0] * X[:, 1])
     posterior = tda.train_posterior(build, objective, data, RECIPES["sgd"], seeds=[1, 2])
     found = tda.shifts(posterior, objective, data, data)
-    replayed = tda.replay(posterior, objective, data, data, kind="exact")
-    np.testing.assert_allclose(found.values, replayed.values, rtol=1e-7, atol=1e-10)
+    step = 1e-5
+    weights = np.concatenate([1 + step * np.eye(N), 1 - step * np.eye(N)])
+    measured = tda.retrained(posterior, objective, data, data, weights=weights).values
+    up, down = measured[:, :, :N], measured[:, :, N:]
+    np.testing.assert_allclose(found.values, (down - up) / (2 * step), rtol=1e-4, atol=1e-7)
 
 
 def slope(x, y):
