@@ -20,9 +20,10 @@ from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.analysis import report
 from bayestda.experiments.grid import Experiment
-from bayestda.experiments.report import final, images, page
+from bayestda.experiments.pages import final, images
 from bayestda.experiments.results import experiments_with_scores
 from bayestda.experiments.terminal import guarded
+from bayestda.page import rendering
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all with results")
     parser.add_argument(
-        "--max_mb", type=float, default=page.MAX_MB,
+        "--max_mb", type=float, default=rendering.MAX_MB,
         help="room for examples and scores, in 10^6 bytes; default: %(default)g",
     )  # fmt: skip
     flags = parser.parse_args()
@@ -53,7 +54,7 @@ def written(names: list[str] | None, max_mb: float) -> Iterator[Path]:
                 if final.is_final(name)
                 else images.report_of(Experiment.parse(name))
             )
-            yield page.write(paths.results(name) / "report.html", found, max_mb)
+            yield rendering.write(paths.results(name) / "report.html", found, max_mb)
         except UserError as error:
             errors.append(str(error))
     if errors:
