@@ -189,7 +189,7 @@ def predictions(given: Any, test: Examples, called: Callable[[Any], str]) -> Pre
         return _probabilities(np.asarray(array, float), test, called)
     none = np.zeros((count, 0))
     if array.dtype.kind == "f":
-        return Predictions([f"{value:.4g}" for value in array], None, [], none)
+        return Predictions([style.number(f"{value:.4g}") for value in array], None, [], none)
     said = [called(label) for label in array]
     return Predictions(said, _right(said, test), [], none)
 

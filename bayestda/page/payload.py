@@ -110,7 +110,7 @@ def predicted(report: Report, tests: np.ndarray) -> dict | None:
         "said": list(found.said),
         "right": None if found.right is None else [bool(right) for right in found.right],
         "classes": list(found.classes),
-        "probability": [[round(float(p), 3) for p in row] for row in found.probability_MK],
+        "probability": [[round(float(p), 4) for p in row] for row in found.probability_MK],
     }
 
 

@@ -50,8 +50,15 @@ def summary(scores: Scores) -> Section:
         [Cell(style.label(name)), *_numbers(own), Cell(_tiny(maps[name]))]
         for name, own in pairs.items()
     ]
-    table = Table("Reliability", ["method", *COLUMNS], rows, COLUMNS)
+    counts = sorted({own.attrs["num_seeds"] for own in pairs.values()})
+    table = Table("Reliability", ["method", *COLUMNS], rows, {**COLUMNS, **_by_chance(counts)})
     return Section("summary", "In short", (SEEDS, *_next_steps(pairs, maps)), tables=[table])
+
+
+def _by_chance(counts: list[int]) -> dict[str, str]:
+    """Return what the column of signs means, with what it would be of noise alone."""
+    chance = [f"{statistics.expected_sign_agreement(n):.0%} with {n} seeds" for n in counts]
+    return {"same sign": f"{COLUMNS['same sign']}; by chance {', '.join(chance)}"}
 
 
 def _numbers(pairs: xr.Dataset) -> list[Cell]:
@@ -100,7 +107,7 @@ def _advice(name: str, pairs: xr.Dataset, reliability: float) -> str:
     """Return what to do with a method none of whose pairs passes."""
     seeds = (
         f"{style.label(name)} has {pairs.attrs['num_seeds']} seeds; a pair of the median effect "
-        f"needs {_seeds(pairs)} for a power of .8 at level .05."
+        f"needs at least {_seeds(pairs)} for a power of .8 at level .05."
     )
     if reliability >= RELIABLE:
         return (

@@ -260,7 +260,7 @@ async function showPair(found) {
     picture("train", train, 72), element("div", {}, element("h3", { id: "pair-title", tabindex: -1 },
       `Training ${kind} ${numbered(description.train.index[train])} for test ${kind} ${numbered(description.test.index[test])}`),
     element("p", {}, `${labelsOfPair(train, test)}A row for each run, `
-      + "a dot for each of its scores (later ones darker), a line at their mean; below, the mean with its 95 % interval.")),
+      + "a dot for each of its scores (later ones darker), a line at their mean; below, the mean" + (methods.some(({ seeds }) => seeds.length > 1) ? " with its 95 % interval." : "."))),
     picture("test", test, 72)].filter(Boolean)), fields(train, test),
   element("div", { class: "panels" }, ...panels));
 }
