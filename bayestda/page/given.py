@@ -86,8 +86,8 @@ def label_names(classes: Sequence[str] | None) -> Callable[[Any], str]:
         place = int(label) if isinstance(label, (int, np.integer)) else -1
         if not 0 <= place < len(classes):
             raise UserError(
-                f"classes has {len(classes)} names, but there is the label {label!r}: give a name "
-                "for each label 0, 1, ..., or leave classes out"
+                f"classes has {len(classes)} names, but there is the label {str(label)!r}: give a "
+                "name for each label 0, 1, ..., or leave classes out"
             )
         return str(classes[place])
 

@@ -4,7 +4,9 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from browser import chromium, emulate, requested
 from planted_arrays import planted_images, planted_probabilities, planted_scores
 from scipy import stats
@@ -499,3 +501,51 @@ def test_sentences_are_found_by_a_whole_label_and_by_words(driver, report, tmp_p
         expected = [f"test-{place}" for place in places]
         script = "return [...document.querySelectorAll('#tests [role=option]')].map((e) => e.id)"
         assert driver.execute_script(script) == expected, words
+
+
+def test_a_page_of_names_alone_can_be_explored(driver, tmp_path):
+    plain = {
+        name: own.drop_vars(["train_label", "test_label"]).assign_coords(
+            train=[f"{n}.png" for n in range(20)]
+        )
+        for name, own in planted_scores(['my "own"', "other's"]).items()
+    }
+    opened = open_page(driver, tmp_path, report_of(plain))
+    assert opened.text("#query h3") == "Test example no.\N{NO-BREAK SPACE}7000"
+    assert all(re.fullmatch(r"\d+\.png", name) for name in opened.texts(".card .what"))
+    opened.one("#find-train").send_keys("17.PNG")
+    opened.until(lambda: opened.passing() == 1)
+    opened.visit("#explore?test=7003&method=other%27s&train=5.png")
+    opened.until(lambda: "5.png" in opened.text("#pair-title"))
+    assert opened.count("#pair .panel") == 2
+    opened.click("button[type=reset]")
+    opened.until(lambda: opened.passing() == 20)
+    assert opened.one("input[name=method]").is_selected()
+    assert driver.get_log("browser") == []
+
+
+def test_a_page_of_rows_shows_them_side_by_side(driver, tmp_path):
+    table = pd.DataFrame({"age": range(20), "town": ["Rome", "Oslo"] * 10})
+    scores = planted_scores(["loo"])
+    opened = open_page(driver, tmp_path, report_of(scores, (table, table[:12])))
+    opened.click(".card")
+    opened.until(lambda: opened.count("#pair .fields tr") == 3)
+    assert opened.texts("#query .row-fields dt") == ["age", "town"]
+    assert not opened.one("input[name=view]").is_displayed()  # there is one method
+    assert driver.get_log("browser") == []
+
+
+def test_training_examples_that_have_no_room_are_counted(driver, tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 3000, 12))
+    scores = xr.DataArray(values, dims=("seed", "train", "test"), name="mine")
+    report = report_of(scores, (planted_images(3000, (20, 20), 3), None))
+    path = rendering.write(tmp_path / "page.html", report, max_mb=0.5)
+    driver.get(path.as_uri())
+    person = Person(driver)
+    person.until(lambda: driver.execute_script("return document.documentElement.dataset.ready"))
+    shown, left = map(
+        int, re.findall(r"of (\d+) training.*\((\d+) more", person.text("#passed"))[0]
+    )
+    assert shown + left == 3000 and left > 0
+    assert driver.get_log("browser") == []
