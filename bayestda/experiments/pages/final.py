@@ -1,8 +1,8 @@
-"""The page of final-model-only attribution: rows, sentences or images of a task.
+"""Read the page of final-model-only attribution: rows, sentences or images of a task.
 
-Training examples are those that were left out of further training. Runs that are independent of
-each other are final models, where there are several (orders of the data are averaged first), else
-orders of the data of the one final model that is there.
+Training examples are those that were left out of further training. If there are several final
+models, they are the independent runs, and orders of the data are averaged first. Of one final
+model the orders of the data are the runs.
 """
 
 import re
@@ -53,16 +53,16 @@ def is_final(name: str) -> bool:
 
 
 def with_results() -> list[str]:
-    """Names that have further training, sorted."""
+    """Return the names that have further training, sorted."""
     folders = (paths.root() / "results").glob(f"{PREFIX}*/further")
     return sorted(folder.parent.name for folder in folders)
 
 
 def report_of(name: str) -> Report:
-    """Everything that is known about the final models of a task.
+    """Return everything that is known about the final models of a task.
 
     Raises:
-        UserError: there are no results of that name, or they do not belong together.
+        UserError: There are no results of that name, or they do not belong together.
     """
     models = models_of(name)
     further, gold, unfinished = _further(models)
@@ -92,10 +92,10 @@ def report_of(name: str) -> Report:
 def _further(
     models: FinalModels,
 ) -> tuple[dict[str, xr.Dataset], dict[str, Method], list[str]]:
-    """Further training of every kind that is whole, its scores, and what to say of the others.
+    """Return further training of every kind that is whole, its scores, and what to say of others.
 
     Raises:
-        UserError: there is none, or two of them are not of the same final models.
+        UserError: There is none, or two of them are not of the same final models.
     """
 
     def read(variant: str) -> tuple[xr.Dataset, Method]:
@@ -115,10 +115,10 @@ def _further(
 
 
 def models_of(name: str) -> FinalModels:
-    """The final models of a folder's name, by the flags that its results were made with.
+    """Return the final models of a folder's name, by the flags that its results were made with.
 
     Raises:
-        UserError: it has no further training.
+        UserError: It has no further training.
     """
     if not re.fullmatch(rf"{PREFIX}[\w.-]{{1,100}}", name):
         raise UserError(f"{name!r} is no experiment: names are fimo_<task>, as fimo_energy")
@@ -136,7 +136,7 @@ def models_of(name: str) -> FinalModels:
 
 
 def _gold(variant: str, further: xr.Dataset) -> Method:
-    """Further training of one kind: by how much the loss is higher without the example."""
+    """Return the scores of one kind of further training: how much higher the loss is without."""
     scores = _finite(adjusted(further, "full").isel(step=-1, drop=True), variant)
     note = (
         "By how much the test loss is higher if the example is left out, after "
@@ -153,10 +153,10 @@ def _epochs(further: xr.Dataset) -> str:
 
 
 def _finite(scores: xr.DataArray, name: str) -> xr.DataArray:
-    """The scores.
+    """Return the scores.
 
     Raises:
-        UserError: one of them is not a finite number.
+        UserError: One of them is not a finite number.
     """
     if not np.isfinite(scores.values).all():
         raise UserError(
@@ -167,10 +167,10 @@ def _finite(scores: xr.DataArray, name: str) -> xr.DataArray:
 
 
 def by_run(scores: xr.DataArray) -> tuple[xr.DataArray, str, str]:
-    """Scores of final models and orders, as those of independent runs.
+    """Return scores of final models and orders as those of independent runs.
 
     Args:
-        scores: dims (train_seed, seed, left_out, test).
+        scores: Scores of dims (train_seed, seed, left_out, test).
 
     Returns:
         Scores of dims (seed, checkpoint, train, test); what a seed is; what a checkpoint is.
@@ -184,10 +184,10 @@ def by_run(scores: xr.DataArray) -> tuple[xr.DataArray, str, str]:
 
 
 def _approximation(models: FinalModels, name: str, further: xr.Dataset) -> Method:
-    """Scores of a method, at one damping, or at the last epoch.
+    """Return the scores of a method at one damping, or at the last epoch.
 
     Raises:
-        UserError: a final model has none, or they are not all finite.
+        UserError: A final model has none, or they are not all finite.
     """
     scores, at = read_approximation(models, name, further), ""
     if "damping" in scores.dims:
@@ -203,7 +203,7 @@ def _approximation(models: FinalModels, name: str, further: xr.Dataset) -> Metho
 
 
 def _named(name: str) -> tuple[str, str]:
-    """A method in words, without how its damping is chosen elsewhere, and its colour in figures."""
+    """Return a method in words, without how its damping is chosen, and its colour in figures."""
     label, colour, _ = fimo.LINES.get(name, (fimo.OTHERS.get(name, name), OTHER, ""))
     return label.removesuffix(", best λ"), themed(colour)
 

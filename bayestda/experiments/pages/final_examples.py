@@ -1,4 +1,4 @@
-"""Examples of final-model-only attribution, and what final models say, in readable units."""
+"""Read examples of final-model-only attribution, and what final models say, in words."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from bayestda.page.model import Examples, Pictures, Predictions, Rows, Texts
 
 
 def examples(models: FinalModels, further: xr.Dataset) -> tuple[Examples, Examples]:
-    """Left-out training examples, and test examples, of further training."""
+    """Return left-out training examples, and test examples, of further training."""
     numbers = further["left_out"].values, further["test"].values
     if models.rows in tables.TABLES:
         train, test = (_rows(models.rows, own) for own in numbers)
@@ -35,7 +35,7 @@ def examples(models: FinalModels, further: xr.Dataset) -> tuple[Examples, Exampl
 
 
 def _rows(task: str, numbers: np.ndarray) -> Examples:
-    """Rows of the file, without the target, whose value is the label."""
+    """Return rows of the file without the target, whose value is the label."""
     table, rows = tables.TABLES[task], tables.read_rows(task).loc[numbers]
     target, features = rows[table.target], rows.drop(columns=[table.target, *table.dropped])
     if table.regression:
@@ -58,7 +58,7 @@ def _images(path: Path, numbers: np.ndarray) -> Examples:
 
 
 def predictions(models: FinalModels, further: xr.Dataset, test: Examples) -> Predictions | None:
-    """What the final models say, in readable units; None: one of them has none stored."""
+    """Return what the final models say, in readable units; None: one of them has none stored."""
     made_by = f"python {models.script('train')} {models.flags}"
     runs = models.finals([int(seed) for seed in further["train_seed"].values])
     files = [paths.predictions(models.name, run.name) for run in runs]
@@ -81,7 +81,7 @@ def predictions(models: FinalModels, further: xr.Dataset, test: Examples) -> Pre
 
 
 def _numbers(task: str, output_SM: np.ndarray) -> Predictions:
-    """Predictions of a regression, in the units of the file."""
+    """Return predictions of a regression in the units of the file."""
     table, rows = tables.TABLES[task], tables.read_rows(task)
     train, _ = tables.split_rows(len(rows), table.num_test, table.num_train)
     mean, std = tables.moments(rows[table.target].to_numpy(float)[train])

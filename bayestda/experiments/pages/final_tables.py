@@ -1,4 +1,4 @@
-"""Tables of final-model-only attribution, and the figures of them."""
+"""Read the tables of final-model-only attribution, and draw their figures."""
 
 from collections.abc import Iterator
 
@@ -16,12 +16,12 @@ from bayestda.page.model import Drawing, Section
 
 
 def made_by(models: FinalModels, table: str) -> str:
-    """The command that makes a table of a task."""
+    """Return the command that makes a table of a task."""
     return f"python analysis/fimo_{table}.py {models.flags}"
 
 
 def sections(models: FinalModels) -> tuple[list[Section], list[str]]:
-    """Figures of agreement, all tables that can be read, and what to say of the others."""
+    """Return figures of agreement, all tables that can be read, and what to say of the others."""
     drawn: list[Drawing] = []
 
     def read(name: str) -> pd.DataFrame:

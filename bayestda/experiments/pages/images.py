@@ -1,6 +1,6 @@
-"""The page of an image experiment: its scores, predictions, tables and figures.
+"""Read the page of an image experiment: its scores, predictions, tables and figures.
 
-Tables are those of the scripts under ``analysis/``; what has not been made yet is said, with the
+The scripts under ``analysis/`` make the tables. The page lists what has not been made yet, with the
 command that makes it.
 """
 
@@ -30,10 +30,10 @@ from bayestda.plots import style
 
 
 def report_of(experiment: Experiment) -> Report:
-    """Everything that is known about an experiment.
+    """Return everything that is known about an experiment.
 
     Raises:
-        UserError: no method has two runs that can be read, or results do not belong together.
+        UserError: No method has two runs that can be read, or results do not belong together.
     """
     datasets, absent = _scores(experiment)
     first, class_names = next(iter(datasets.values())), _class_names(experiment)
@@ -59,7 +59,7 @@ def report_of(experiment: Experiment) -> Report:
 
 
 def _scores(experiment: Experiment) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Scores of all methods that can be read, and what to say about the others."""
+    """Return scores of all methods that can be read, and what to say about the others."""
     there, absent = _methods(experiment)
 
     def read(name: str) -> xr.Dataset:
@@ -73,7 +73,7 @@ def _scores(experiment: Experiment) -> tuple[dict[str, xr.Dataset], list[str]]:
 
 
 def _methods(experiment: Experiment) -> tuple[list[str], list[str]]:
-    """Methods with two runs or more, and what to say about the others."""
+    """Return methods with two runs or more, and what to say about the others."""
     found = methods(experiment)
     counts = {name: len(runs(experiment, name)) for name in found}
     there = [name for name in found if counts[name] > 1]
@@ -105,10 +105,10 @@ def _method(name: str, dataset: xr.Dataset) -> Method:
 
 
 def examples(experiment: Experiment, split: str, scores: xr.Dataset) -> Examples:
-    """The images of one split that scores are about.
+    """Return the images of one split that scores are about.
 
     Raises:
-        UserError: their labels are not those that the scores were made with.
+        UserError: Their labels are not those that the scores were made with.
     """
     path = paths.images(experiment.task, split)
     images = read_images(path, scores[split].values)
@@ -131,7 +131,7 @@ def _class_names(experiment: Experiment) -> list[str]:
 def _predictions(
     experiment: Experiment, tests: xr.DataArray
 ) -> tuple[Predictions | None, list[str]]:
-    """Predictions of two runs or more, or None, and what to say instead."""
+    """Return predictions of two runs or more, or None, and what to say instead."""
     command = results.Command(experiment, "predictions")
     if len(runs(experiment, "predictions")) < 2:
         return None, [f"Predictions of two runs: {command}"]
@@ -146,11 +146,11 @@ def _predictions(
 
 
 def predictions_of(experiment: Experiment, tests: xr.DataArray) -> Predictions:
-    """Mean probabilities over all runs and checkpoints.
+    """Return mean probabilities over all runs and checkpoints.
 
     Raises:
-        UserError: less than two runs have predictions, or one cannot be read.
-        KeyError: they are of other test images.
+        UserError: Less than two runs have predictions, or one cannot be read.
+        KeyError: They are of other test images.
     """
     found = independent_predictions(experiment).sel(test=tests.values)
     logits = found["test_logit"].transpose("seed", "checkpoint", "test", "output").astype(float)

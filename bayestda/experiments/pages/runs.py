@@ -1,4 +1,4 @@
-"""Runs that have results, and tables that are of other runs."""
+"""Find runs that have results, and tables that are of other runs."""
 
 import re
 from collections.abc import Iterator
@@ -14,11 +14,12 @@ OF_ALL_RUNS = ("variance",)  # tables that take more of a crossed design than a 
 
 
 def runs(experiment: Experiment, method: str, independent: bool = True) -> set[str]:
-    """Names of the runs that have scores of a method, or ``predictions``.
+    """Return names of the runs that have scores of a method, or ``predictions``.
 
     Args:
-        experiment, method: of which.
-        independent: of the crossed design only those of the grid's diagonal, which are a sample
+        experiment: The experiment.
+        method: Name of the method.
+        independent: Whether of the crossed design only the grid's diagonal, a sample, is taken
             (:func:`bayestda.experiments.analysis.independent_scores`).
     """
     if method == "predictions":
@@ -32,10 +33,10 @@ def runs(experiment: Experiment, method: str, independent: bool = True) -> set[s
 
 
 def of_other_runs(experiment: Experiment, name: str, table: pd.DataFrame) -> str:
-    """How many runs a table is of, and how many there are now; "" where these are the same.
+    """Say of how many runs a table is, and how many there are now; "" if they are the same.
 
     Raises:
-        KeyError: the table does not say of how many runs it is.
+        KeyError: The table does not say of how many runs it is.
     """
     for methods, count in _counts(name, table):
         there = [runs(experiment, method, name not in OF_ALL_RUNS) for method in methods]
@@ -46,7 +47,7 @@ def of_other_runs(experiment: Experiment, name: str, table: pd.DataFrame) -> str
 
 
 def summary_of_other_runs(experiment: Experiment, method: str) -> str:
-    """The same of summary.md, whose head says of how many runs the first method is."""
+    """Say the same of summary.md, whose head has the number of runs of the first method."""
     path = paths.results(experiment.name) / "summary.md"
     head = path.read_text(errors="replace") if path.exists() else ""
     count, now = re.search(r": (\d+) seeds x", head), len(runs(experiment, method))
@@ -58,7 +59,7 @@ def _differing(count: int, now: int) -> str:
 
 
 def _counts(name: str, table: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Methods, and how many runs some row about them is of."""
+    """Yield methods, and the number of runs of each row about them."""
     columns = [column for column in METHOD_COLUMNS if column in table]
     for *named, count in table[[*columns, "n_seeds"]].drop_duplicates().itertuples(index=False):
         found = tuple(method for method in named if isinstance(method, str))

@@ -1,4 +1,4 @@
-// Drawings of single pairs.
+// Draw single pairs.
 
 const SIGN = (mean) => (mean < 0 ? "harm" : "help");
 

@@ -1,5 +1,5 @@
 "use strict";
-// Numbers of the page: bayestda/page/encoding.py writes what is read here.
+// Read the numbers of the page, which bayestda/page/encoding.py writes.
 
 const UNKNOWN_2 = 65535, UNKNOWN_1 = 255;
 const description = JSON.parse(document.getElementById("description").textContent);
@@ -12,7 +12,7 @@ async function unpacked(name) {
   return new Response(stream).arrayBuffer();
 }
 
-/** A function that takes arrays from a buffer, one after the other. */
+/** Return a function that takes arrays from a buffer, one after the other. */
 function reader(buffer) {
   let place = 0;
   return (Type, length) => {
@@ -27,7 +27,7 @@ const once = (make) => {
   return (name) => made.get(name) ?? made.set(name, make(name)).get(name);
 };
 
-/** A function from (test, train) to {mean, half, q, agreement}; what is not known is null. */
+/** Return a function from (test, train) to {mean, half, q, agreement}; what is not known is null. */
 const pairsOf = once(async (method) => {
   const take = reader(await unpacked(`pairs-${method}`)), size = NUM_TEST * NUM_TRAIN;
   const meanUnit = take(Float32Array, NUM_TEST), halfUnit = take(Float32Array, NUM_TEST);
@@ -46,7 +46,7 @@ const pairsOf = once(async (method) => {
 
 const kept = once(async () => new Uint32Array(await unpacked("kept")));
 
-/** A function from (test, train, mean) to scores by seed and checkpoint, or null: not in the page. */
+/** Return a function from (test, train, mean) to scores by seed and checkpoint, or null: not in the page. */
 const samplesOf = once(async (name) => {
   const method = description.methods.find((one) => one.name === name);
   const [numSeeds, numCheckpoints] = [method.seeds.length, method.checkpoints.length];
