@@ -16,7 +16,7 @@ from bayestda.plots import style
 from bayestda.statistics.alignment import checked_runs
 
 SPLITS = ("train", "test")
-SHARED = ("method", "sign", "measurement")  # attributes of scores that are no settings
+NO_SETTINGS = ("method", "sign", "coordinates")  # attributes of scores, beside version_<package>
 
 
 def scores_by_method(scores: Any) -> dict[str, xr.DataArray]:
@@ -64,13 +64,21 @@ def _like_first(name: str, scores: Any, first: xr.DataArray) -> xr.DataArray:
 
 def method(name: str, scores: xr.DataArray) -> Method:
     """Return a method with its colour, its name in words and its settings."""
-    settings = [f"{key} = {value}" for key, value in scores.attrs.items() if key not in SHARED]
+    settings = [f"{key} = {value}" for key, value in _settings(scores)]
     note = " ".join(filter(None, [NOTES.get(name, ""), f"{', '.join(settings)}." * bool(settings)]))
     has_epochs = scores["checkpoint"].values.tolist() != ["all"]
     return Method(
         style.label(name), themed(style.colour(name)), note, scores,
         checkpoint="checkpoint" if has_epochs else "score",
     )  # fmt: skip
+
+
+def _settings(scores: xr.DataArray) -> list[tuple[str, Any]]:
+    return [
+        (str(key), value)
+        for key, value in scores.attrs.items()
+        if key not in NO_SETTINGS and not str(key).startswith("version_")
+    ]
 
 
 def label_names(classes: Sequence[str] | None) -> Callable[[Any], str]:
@@ -160,6 +168,8 @@ def _as_table_or_array(given: Any, what: str) -> Any:
             is_text = all(isinstance(one, str) for one in given)
             given = given if is_text else [np.asarray(one) for one in given]
         return np.asarray(given)
+    except TypeError as error:  # of a tensor: NumPy has no bfloat16
+        raise UserError(f"{what} cannot be read ({error}): convert it with .float()") from error
     except ValueError as error:
         raise UserError(
             f"{what} are of different shapes: give images of one size, strings, or a DataFrame"

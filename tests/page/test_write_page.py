@@ -157,6 +157,12 @@ def test_of_large_images_and_many_the_page_has_what_fits(path):
     assert path.stat().st_size < 1.2e6 + len(paragraphs(path.read_text()))
 
 
+def test_settings_are_told_and_versions_of_packages_are_not(path):
+    scores = LOO.rename("influence").assign_attrs(damping="0.1", version_torch="2", sign="x")
+    (method,) = written(path, scores)[1].description["methods"]
+    assert method["note"].endswith("gradient. damping = 0.1.") and "2" not in method["note"]
+
+
 def test_methods_may_have_their_examples_in_another_order(path):
     scores = planted_scores()
     shuffled = scores | {"influence": scores["influence"].isel(train=slice(None, None, -1))}
@@ -176,6 +182,7 @@ BAD = [
     (LOO, {"train_examples": IMAGES[0] / 99}, "hold numbers from 0 to .* undo their normal"),
     (LOO, {"train_examples": np.zeros((20, 8, 8, 5))}, "no images with 1 or 3 channels"),
     (LOO, {"train_examples": [np.zeros((3, n + 1)) for n in range(20)]}, "different shapes"),
+    (LOO, {"train_examples": torch.ones(20, 3, dtype=torch.bfloat16)}, "with .float"),
     (LOO, {"train_examples": [{}] * 20}, "of shape .* cannot be shown: give images"),
     (LOO, {"train_examples": IMAGES[0], "test_examples": ["a"] * 12}, "images and .* texts"),
     (LOO, {"train_examples": np.zeros((20, 2)), "test_examples": np.zeros((12, 3))}, "columns"),
