@@ -35,7 +35,7 @@ test-slurm: .venv/installed-slurm
 test-report: .venv/installed
 	@command -v chromium chromedriver > /dev/null \
 		|| { echo "error: the browser tests need: apt-get install chromium chromium-driver"; exit 2; }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/experiments/report/test_report_browser.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/page/test_page_browser.py
 
 check: .venv/installed
 	$(BIN)/ruff check .

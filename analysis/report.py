@@ -1,15 +1,15 @@
-"""A page to look at: everything about an experiment in one HTML file that needs no network.
+"""Write a page to look at: everything about an experiment in one HTML file without network.
 
     python analysis/report.py [--experiment NAME ...] [--max_mb 9]
 
 Reads   results/<experiment>/, data/<task>/
 Writes  results/<experiment>/report.html
 
-NAME is that of an image experiment, cnn2_mnist3_10pc, or of final-model-only attribution,
+NAME is an image experiment, such as cnn2_mnist3_10pc, or final-model-only attribution, such as
 fimo_energy. Tables and methods that have not been made yet, or cannot be read, are left out, and
-the page says how to make them; so it does of tables that are of other runs than the scores. Where
+the page says how to make them. It also names tables that are of other runs than the scores. If
 scores would take more than --max_mb megabytes, single scores are kept for the most extreme training
-examples only, then test examples are left out; the page says so.
+examples only. Then test examples are left out. The page says so.
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -20,9 +20,10 @@ from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.analysis import report
 from bayestda.experiments.grid import Experiment
-from bayestda.experiments.report import final, images, page
+from bayestda.experiments.pages import final, images
 from bayestda.experiments.results import experiments_with_scores
 from bayestda.experiments.terminal import guarded
+from bayestda.page import rendering
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all with results")
     parser.add_argument(
-        "--max_mb", type=float, default=page.MAX_MB,
+        "--max_mb", type=float, default=rendering.MAX_MB,
         help="room for examples and scores, in 10^6 bytes; default: %(default)g",
     )  # fmt: skip
     flags = parser.parse_args()
@@ -38,10 +39,10 @@ def main() -> None:
 
 
 def written(names: list[str] | None, max_mb: float) -> Iterator[Path]:
-    """The pages, as they are written.
+    """Write the pages, and yield each when it is written.
 
     Raises:
-        UserError: there is no room, or after all others for those that have no results.
+        UserError: There is no room, or, after all others, some experiments have no results.
     """
     if not max_mb > 0:
         raise UserError(f"--max_mb {max_mb:g} leaves no room: give some megabytes, for example 9")
@@ -53,7 +54,7 @@ def written(names: list[str] | None, max_mb: float) -> Iterator[Path]:
                 if final.is_final(name)
                 else images.report_of(Experiment.parse(name))
             )
-            yield page.write(paths.results(name) / "report.html", found, max_mb)
+            yield rendering.write(paths.results(name) / "report.html", found, max_mb)
         except UserError as error:
             errors.append(str(error))
     if errors:
@@ -61,10 +62,10 @@ def written(names: list[str] | None, max_mb: float) -> Iterator[Path]:
 
 
 def with_results() -> list[str]:
-    """Names of all experiments that a page can be made of.
+    """Return the names of all experiments that a page can be made of.
 
     Raises:
-        UserError: there are none.
+        UserError: There are none.
     """
     found = [experiment.name for experiment in experiments_with_scores()] + final.with_results()
     if not found:

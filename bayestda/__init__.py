@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Objective,
         Regression,
     )
+    from bayestda.page.from_scores import write_page
     from bayestda.plots.overview import show
     from bayestda.retraining.additional_step import additional_step
     from bayestda.retraining.further_training import fully_adjusted, further_train, mean_adjusted
@@ -78,6 +79,7 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "replay": "retraining.replay",
     "show": "plots.overview",
     "train_posterior": "training.posterior",
+    "write_page": "page.from_scores",
 }
 __all__ = ["__version__", *sorted(_HOME)]
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a clock, a table as markdown and CSV, a flag's type."""
+"""Measure seconds, and write tables as markdown and CSV, for all benchmarks."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ from bayestda.files import atomic
 
 
 def seconds(work: Callable[[], object], device: str = "cpu", repeats: int = 1) -> float:
-    """Median wall time of ``work`` in seconds; on a GPU until its last kernel has ended."""
+    """Return the median wall time of ``work`` in seconds; on a GPU until its last kernel ended."""
     on_gpu = torch.device(device).type == "cuda"
     times = []
     for _ in range(repeats):
@@ -27,7 +27,7 @@ def seconds(work: Callable[[], object], device: str = "cpu", repeats: int = 1) -
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table in markdown, numbers to three digits."""
+    """Return the table in markdown, numbers to three digits."""
     cells = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     lines = [list(table.columns), ["---"] * len(table.columns), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -37,12 +37,12 @@ def publish(table: pd.DataFrame, notes: list[str], output: Path | None) -> None:
     """Print the table as markdown, the notes, and the table as CSV; also to files.
 
     Args:
-        table: the results.
-        notes: a paragraph each.
-        output: path without ending for ``.md`` and ``.csv``, or None.
+        table: Results.
+        notes: Paragraphs.
+        output: Path without ending for ``.md`` and ``.csv``, or None.
 
     Raises:
-        UserError: the files cannot be written.
+        UserError: The files cannot be written.
     """
     text = "\n\n".join([markdown(table), *notes]) + "\n"
     csv = table.to_csv(index=False, float_format="%.6g")

@@ -10,7 +10,7 @@ import bayestda as tda
 PACKAGE = Path(tda.__file__).parent
 FLOORS = (  # bottom up, as docs/extending.md draws them; each imports those before it
     "errors", "files", "model", "training", "gradients", "curvature", "methods", "retraining",
-    "scores", "statistics", "distributional", "plots", "experiments",
+    "scores", "statistics", "distributional", "plots", "page", "experiments",
 )  # fmt: skip
 
 

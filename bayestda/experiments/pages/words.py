@@ -1,0 +1,115 @@
+"""Hold the words of the papers' pages: methods, columns, classes and features, each once."""
+
+from bayestda.page import words
+
+METHOD_NOTES = {
+    "loo": "Leave-one-out: by how much the test loss rises if the example is left out and the "
+    "model is trained again, from the start.",
+    "loo_published": "Leave-one-out as released: by how much the test loss rises if each "
+    "checkpoint is trained on, for as many epochs again, without the example.",
+    "ats": "Adding to the training set: by how much one more step on the example lowers the test "
+    "loss.",
+    "ats_sgd": "Adding to the training set: by how much one more step of gradient descent, instead "
+    "of Adam, on the example lowers the test loss.",
+    "influence": "Damped influence function: the test gradient times the inverse Gauss-Newton "
+    "matrix (plus λ) times the example's gradient.",
+    "influence_lissa": "Influence by LiSSA, as released: the test gradient times what a recursion "
+    "makes of the inverse of the Hessian, not of the Gauss-Newton matrix, times the example's "
+    "gradient.",
+    "grad_dot": "Grad-Dot: the inner product of the test gradient and the example's gradient.",
+    "grad_cos": "Grad-Cos: the cosine of the test gradient and the example's gradient.",
+}
+
+CLASSES = {
+    "cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+                "truck"],
+    "sst2": ["unfavourable", "favourable"],
+    "adult": ["up to 50K", "over 50K"],
+    "folktables": ["up to 50K", "over 50K"],
+    "heloc": ["Bad", "Good"],
+}  # fmt: skip
+
+FEATURES = {  # the columns of files whose own names say little (UCI 242)
+    "energy": {
+        "X1": "relative compactness", "X2": "surface area, m²", "X3": "wall area, m²",
+        "X4": "roof area, m²", "X5": "height, m", "X6": "orientation",
+        "X7": "glazing area, share", "X8": "glazing distribution", "Y1": "heating load, kWh/m²",
+    },
+    "concrete": {
+        "cement": "cement, kg/m³", "slag": "slag, kg/m³", "fly_ash": "fly ash, kg/m³",
+        "water": "water, kg/m³", "superplasticizer": "superplasticizer, kg/m³",
+        "coarse_aggregate": "coarse aggregate, kg/m³", "fine_aggregate": "fine aggregate, kg/m³",
+        "age_days": "age, days", "strength_mpa": "strength, MPa",
+    },
+}  # fmt: skip
+UNITS = {"energy": "kWh/m²", "concrete": "MPa"}
+
+VARIANCE = (
+    "One score of one run and one checkpoint varies. Part of it all checkpoints of a run share "
+    "(seed), part all runs share at an epoch (epoch), and the rest is of run and epoch alone (seed "
+    "× epoch). Averaging over runs helps against the first and the last, averaging over "
+    "checkpoints against the second and the last."
+)
+VARIANCE_CROSSED = (
+    "One score of one run and one checkpoint varies. Part of it all checkpoints of a run share: "
+    "that of its initialisation, of its order of the data, and of the two together (interaction). "
+    "Part all runs share at an epoch (epoch), and the rest is of run and epoch alone (run × "
+    "epoch). Averaging over initialisations helps against all but the order's part and the "
+    "epoch's, over orders against all but the initialisation's and the epoch's, over checkpoints "
+    "against the epoch's and the last."
+)
+
+TABLES = {  # of an image experiment: what each holds
+    "p_values": "Tests over seeds, for 1 to 5 checkpoints",
+    "correlations": "Correlations between methods",
+    "reliability": "Reliability, and agreement with LOO",
+    "variance": "Components of variance",
+    "accuracy": "Accuracy of the models",
+    "damping": "Influence functions by damping",
+}
+FINAL_TABLES = {  # of final-model-only attribution
+    "agreement": "Agreement of methods with further training",
+    "damping": "Best damping by horizon",
+    "gold": "Signal and noise of further training",
+    "seeds": "Agreement by the number of orders",
+    "examples": "Most helpful and harmful rows of five test rows",
+    "scratch": "Agreement with training from scratch",
+    "ranking": "Filters of the horizon and the best method of the paper",
+}
+
+COLUMNS = {
+    **{name: words.COLUMNS[name] for name in ("mean p", "p < .05", "q < .05")},
+    "same sign": f"{words.COLUMNS['same sign']}; with ten seeds 62 % by chance",
+    "Pearson with LOO": "correlation of mean scores with mean LOO over all pairs; positive = the "
+    "same examples are found helpful",
+    "Spearman with LOO": "the same for ranks",
+    "split-half": "correlation between the mean scores of two halves of the seeds",
+    "within labels": "Pearson with LOO of scores less their mean over all pairs with the same two "
+    "labels: what the labels alone do not tell",
+}
+
+LONG_COLUMNS = {
+    "n_seeds": "runs that are a sample",
+    "n_pairs": "train-test pairs",
+    "num_checkpoints": "last checkpoints of each run that are averaged first",
+    "low": "lower end of the 95 % interval",
+    "high": "upper end of the 95 % interval",
+    "scope": "all_pairs; per_test: over training examples, mean over test examples; within_labels: "
+    "scores less their mean over pairs with the same labels",
+    "expected_mean_p": "what it would be if no pair had an effect, as all columns expected_...",
+    "published_p": "the released code's statistic, which is no p-value",
+    "median_seeds_needed": "seeds for a power of .8 at level .05",
+    "quantity": "split_half: mean maps of two halves of the seeds; reliability: of the mean over "
+    "all seeds; ceiling: largest correlation that anything free of noise can have with it; "
+    "same_seed, cross_seed: single runs of equal and of different seeds",
+    "component": "seed: all that a seed sets; epoch: common to all runs; seed_x_epoch: the rest. "
+    "Of crossed runs: init (initialisation), order (of the data), their interaction, epoch, and "
+    "run_x_epoch: the rest. all_pairs_published: the paper's variance, over all pairs of a "
+    "retrained and a base model, which is none of these",
+    "share": "of the sum of the components; of all_pairs_published: as a multiple of that sum",
+    "variance": "mean over pairs",
+    "adjustment": "full: less the loss after training with all data; mean: less that of the mean "
+    "left-out run; centred: methods also centred",
+    "choice": "best: the best damping, chosen by looking",
+    "se_test": "standard error over test points",
+}
