@@ -17,7 +17,7 @@ import numpy as np
 
 from bayestda.experiments import paths
 from bayestda.experiments.analysis import main
-from bayestda.experiments.data.subsets import Images, read_images
+from bayestda.experiments.data.images import Images, read_images
 from bayestda.experiments.figures import exemplars, gallery, names, read_tables
 from bayestda.experiments.grid import Experiment
 from bayestda.plots import style

@@ -8,7 +8,6 @@ hub's schema), ``label`` and ``index`` (the image's number in its original split
 import hashlib
 import io
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,11 +190,13 @@ def prepare_command(task: str) -> str:
 
     A subset that was drawn before is drawn again with the sizes that it has.
     """
-    name = re.fullmatch(rf"({'|'.join(tasks.TASKS)})(?:s(\d+))?", task)
-    if not name:
+    found = tasks.parse(task)
+    if not found:
         return "python data/prepare.py --help"
-    subset = f" --new_subset {name[2]}{_drawn_sizes(task)}" if name[2] else ""
-    return f"python data/prepare.py --task {name[1]} --source hub{subset}"
+    entry, seed = found
+    subset = f" --new_subset {seed}{_drawn_sizes(task)}" if seed else ""
+    source = "hub" if entry.hub else "FOLDER"
+    return f"python data/prepare.py --task {entry.name} --source {source}{subset}"
 
 
 def _drawn_sizes(task: str) -> str:

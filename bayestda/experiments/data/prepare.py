@@ -14,8 +14,6 @@ from bayestda.experiments.data.images import decode, fingerprint, read_index_lis
 from bayestda.files import atomic
 
 _CHECKSUMS = Path("data") / "checksums.json"
-_FULL_MNIST_TEST = "full_mnist_analysis_test"
-_WHOLE = ("mnist", "cifar10full")  # tasks that are all of a data set
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +46,11 @@ def rebuild(task: str, source: str) -> Path:
         split: _accepted(f"{task} {split}", part.record, recorded.get(task, {}).get(split))
         for split, part in parts.items()
     }
-    if task in _WHOLE:
-        (size,) = tasks.task(task).num_per_class
+    entry = tasks.TASKS[task]
+    if entry.whole:
+        (size,) = entry.num_per_class
         lists[f"train_subset_{size}pc"] = parts["train"].table["index"].to_numpy()
-        lists["test_subset"] = lists.get(_FULL_MNIST_TEST, parts["test"].table["index"].to_numpy())
+        lists["test_subset"] = lists.get(entry.test_list, parts["test"].table["index"].to_numpy())
     folder = paths.root() / "data" / task
     _write(folder, lists, parts, record)
     _write_json(paths.root() / _CHECKSUMS, {**recorded, task: record})
@@ -76,11 +75,14 @@ def new_subset(
     Raises:
         UserError: too few images of a class; the folder holds a subset of other settings.
     """
-    if task == "cifar10full":
-        raise UserError("subsets of CIFAR-10 are drawn by --task cifar10: leave out 'full'")
-    sizes = sorted(set(sizes or tasks.task(task).num_per_class))
-    num_classes = len(tasks.task(task).classes)
-    test_size = test_size or len(_paper_test_list(task)) // num_classes
+    entry = tasks.TASKS[task]
+    if entry.drawn_as:
+        raise UserError(
+            f"subsets of these images are drawn from task {entry.drawn_as}: "
+            f"replace --task {task} by --task {entry.drawn_as}"
+        )
+    sizes = sorted(set(sizes or entry.num_per_class))
+    test_size = test_size or len(_paper_test_list(task)) // len(entry.classes)
     train_sizes = {f"train_subset_{size}pc": size for size in sizes}
     train, train_lists = _drawn(task, source, "train", train_sizes, [seed, 0])
     test, test_lists = _drawn(task, source, "test", {"test_subset": test_size}, [seed, 1])
@@ -127,14 +129,12 @@ def _paper_part(task: str, source: str, split: str, lists: dict[str, np.ndarray]
 
 def _paper_lists(task: str) -> dict[str, np.ndarray]:
     """The index lists that come with the project, by file name without suffix."""
-    pattern = "full_mnist_analysis_*.txt" if task == "mnist" else "t*_subset*.txt"
-    files = sorted((paths.REPOSITORY / "data" / task).glob(pattern))
+    files = sorted((paths.REPOSITORY / "data" / task).glob(tasks.TASKS[task].lists))
     return {file.stem: read_index_list(file) for file in files}
 
 
 def _paper_test_list(task: str) -> np.ndarray:
-    name = _FULL_MNIST_TEST if task == "mnist" else "test_subset"
-    return read_index_list(paths.REPOSITORY / "data" / task / f"{name}.txt")
+    return read_index_list(paths.REPOSITORY / "data" / task / f"{tasks.TASKS[task].test_list}.txt")
 
 
 def _accepted(name: str, found: dict, recorded: dict | None) -> dict:

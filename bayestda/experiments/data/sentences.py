@@ -18,10 +18,11 @@ from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.data.subsets import first_shuffled
 from bayestda.files import atomic
-from bayestda.model.examples import Data
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from bayestda.model.examples import Data
 
 SIZES = {"train": 67349, "validation": 872}  # rows of GLUE's files
 HUB = "nyu-mll/glue"
@@ -42,8 +43,8 @@ class Sentences:
         hash: fingerprint of sentences, labels, and tokens.
     """
 
-    train: Data
-    test: Data
+    train: "Data"
+    test: "Data"
     hash: str
 
 
@@ -61,6 +62,8 @@ def load(
         UserError: a file is missing or damaged, or holds fewer sentences.
     """
     import torch
+
+    from bayestda.model.examples import Data
 
     digest, splits = hashlib.sha256(), {}
     counts = {"train": num_train, "validation": num_test}

@@ -10,18 +10,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from bayestda.errors import UserError
-from bayestda.experiments import paths
+from bayestda.experiments import paths, tasks
 from bayestda.experiments.data.images import read_table, with_columns
 from bayestda.files import atomic
 
 SPLITS = ("train", "test")
-HUB = {
-    "mnist3": "ylecun/mnist",
-    "mnist": "ylecun/mnist",
-    "cifar10": "uoft-cs/cifar10",
-    "cifar10full": "uoft-cs/cifar10",
-}
-TORCHVISION = {"mnist3": "MNIST", "mnist": "MNIST", "cifar10": "CIFAR10", "cifar10full": "CIFAR10"}
 _ELSEWHERE = "or name a folder with train.parquet and test.parquet by --source"
 
 
@@ -36,10 +29,13 @@ def read(source: str, task: str, split: str) -> pa.Table:
     Raises:
         UserError: the source cannot be reached or read.
     """
-    if source == "hub":
-        return with_columns(_hub(HUB[task], split), f"the hub's data set {HUB[task]}")
-    if source == "torchvision":
-        return with_columns(_torchvision(TORCHVISION[task], split), "torchvision's data set")
+    entry = tasks.TASKS[task]
+    if source == "hub" and entry.hub:
+        return with_columns(_hub(entry.hub, split), f"the hub's data set {entry.hub}")
+    if source == "torchvision" and entry.torchvision:
+        return with_columns(_torchvision(entry.torchvision, split), "torchvision's data set")
+    if source in ("hub", "torchvision"):
+        raise UserError(f"task {task} has no data set there (--source {source}): {_ELSEWHERE[3:]}")
     return _folder(source, split)
 
 

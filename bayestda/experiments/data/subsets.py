@@ -22,19 +22,13 @@ from bayestda.experiments.data.images import (
 )
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.tasks import Task
-from bayestda.model.examples import Data
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Data", "Images", "Split", "load", "read_images", "read_index_list"]
+    from bayestda.model.examples import Data
 
-SHAPES = {
-    "mnist3": (28, 28),
-    "mnist": (28, 28),
-    "cifar10": (32, 32, 3),
-    "cifar10full": (32, 32, 3),
-}
+__all__ = ["Images", "Split", "load", "read_images", "read_index_list"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +41,8 @@ class Split:
         exact: whether all pixels are the original ones; False: they went through JPEG.
     """
 
-    train: Data
-    test: Data
+    train: "Data"
+    test: "Data"
     hash: str
     exact: bool
 
@@ -149,9 +143,9 @@ def _subset(experiment: Experiment, split: str) -> Images:
 
 
 def _check(images: Images, task: Task, where: str) -> None:
-    shape = images.pixels.shape[1:]
-    if shape != SHAPES[task.name]:
-        raise UserError(f"{where} has images of shape {shape}, {task.name} has {SHAPES[task.name]}")
+    shape = (*images.pixels.shape[1:], 1)[:3]  # grey images have no dimension of channels
+    if shape != task.shape:
+        raise UserError(f"{where} has images of shape {shape}, {task.name} has {task.shape}")
     foreign = np.setdiff1d(images.label, task.classes)
     if len(foreign):
         raise UserError(
@@ -174,8 +168,10 @@ def _no_such_size(experiment: Experiment) -> str:
     )
 
 
-def _tensors(images: Images, split: str, device: str, inputs: Inputs) -> Data:
+def _tensors(images: Images, split: str, device: str, inputs: Inputs) -> "Data":
     import torch
+
+    from bayestda.model.examples import Data
 
     x, crops = inputs(images.pixels, split)
     return Data(x, torch.tensor(images.label, device=device), images.index, crops)

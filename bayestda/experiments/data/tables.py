@@ -18,11 +18,12 @@ import pandas as pd
 from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.data.recoding import clean_folktables, clean_heloc, filled
-from bayestda.model.examples import Data
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from bayestda.model.examples import Data
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Split:
         hash: fingerprint of both.
     """
 
-    train: Data
-    test: Data
+    train: "Data"
+    test: "Data"
     hash: str
 
     def first(self, num_train: int | None, num_test: int | None) -> "Split":
@@ -111,6 +112,8 @@ def load(
     Raises:
         UserError: no such task; its file is missing, or not that of the task.
     """
+    from bayestda.model.examples import Data
+
     table, rows = _table(task), read_rows(task)
     train, test = split_rows(len(rows), table.num_test, table.num_train)
     x = rows.drop(columns=[table.target, *table.dropped]).to_numpy(float)
@@ -118,7 +121,7 @@ def load(
     y = rows[table.target].to_numpy(float)
     y = standardised(y, train) if table.regression else y
 
-    def data(chosen: np.ndarray) -> Data:
+    def data(chosen: np.ndarray) -> "Data":
         inputs, targets = _tensors(x[chosen], y[chosen], table.regression, device, dtype)
         return Data(inputs, targets, rows.index.to_numpy()[chosen])
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayestda.experiments.data.subsets import Images
+from bayestda.experiments.data.images import Images
 from bayestda.experiments.figures.gallery import Row, Tile
 from bayestda.plots.pairs import least_reliable, most_reliable
 from bayestda.plots.style import label, measurement, probability

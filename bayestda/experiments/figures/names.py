@@ -1,6 +1,6 @@
 """What all figures share: one colour and one name per method, layout, and how they are saved."""
 
-from bayestda.experiments import grid
+from bayestda.experiments import grid, tasks
 from bayestda.experiments.grid import METHODS, VIT, Experiment, vit_name
 
 MODELS = {
@@ -9,7 +9,6 @@ MODELS = {
     vit_name(VIT): "ViT-B/16+LoRA",
     "vit_small": "small ViT+LoRA",
 }
-TASKS = {"mnist3": "MNIST3", "cifar10": "CIFAR10", "mnist": "MNIST"}
 RANDOMNESS = {
     "init": "DE-Init",
     "batch": "DE-Batch",
@@ -37,6 +36,6 @@ def ordered(methods: list[str]) -> list[str]:
 def title(experiment: Experiment) -> str:
     """An experiment in words: ``CNN2 · MNIST3 · 10 per class · DE-Init``."""
     model = MODELS.get(experiment.model, experiment.model)
-    task = TASKS.get(experiment.task, experiment.task)
+    task = tasks.title(experiment.task)
     randomness = RANDOMNESS[experiment.randomness]
     return f"{model} · {task} · {experiment.num_per_class} per class · {randomness}"

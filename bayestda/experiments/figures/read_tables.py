@@ -8,9 +8,9 @@ import pandas as pd
 import xarray as xr
 
 from bayestda.errors import UserError
-from bayestda.experiments import grid, paths, results
+from bayestda.experiments import grid, paths, results, tasks
 from bayestda.experiments.analysis import independent_scores
-from bayestda.experiments.figures.names import MODELS, RANDOMNESS, TASKS
+from bayestda.experiments.figures.names import MODELS, RANDOMNESS
 from bayestda.experiments.grid import Experiment
 
 _COLUMNS = {name: ("scope", "value") for name in ("reliability", "correlations")}
@@ -99,7 +99,7 @@ def p_value_table(found: list[Experiment]) -> pd.DataFrame:
         [
             read_table(experiment, "p_values").assign(
                 model=MODELS.get(experiment.model, experiment.model),
-                task=TASKS.get(experiment.task, experiment.task),
+                task=tasks.title(experiment.task),
                 randomness=RANDOMNESS[experiment.randomness],
                 num_train=experiment.num_train,
             )

@@ -20,7 +20,7 @@ from bayestda.experiments.networks.torchvision_operators import import_torchvisi
 from bayestda.experiments.networks.vit import ViT, named_weights
 from bayestda.model.parameters import private_copy
 
-NUM_CLASSES = 10
+NUM_CLASSES = 10  # of the paper's tasks; MNIST3 has ten outputs as well
 TARGETS = ("q_proj", "v_proj", "query", "value")  # names in newer transformers, and in older ones
 SETTINGS = {  # what, beside the weights, scores depend on
     "model": (
@@ -35,7 +35,7 @@ SETTINGS = {  # what, beside the weights, scores depend on
 _BATCH = 64  # images prepared at a time; changes only the speed
 
 
-def lora_vit(source: str, seed: int) -> ViT:
+def lora_vit(source: str, seed: int, num_outputs: int = NUM_CLASSES) -> ViT:
     """A pretrained ViT with fresh adapters and a fresh head, which alone are trainable.
 
     Args:
@@ -48,13 +48,13 @@ def lora_vit(source: str, seed: int) -> ViT:
     pretrained = _pretrained(source)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return adapted(pretrained)
+        return adapted(pretrained, num_outputs)
 
 
-def adapted(pretrained: Any) -> ViT:
-    """LoRA on query and value of every block and a new ten-way head; the rest is shared, frozen."""
+def adapted(pretrained: Any, num_outputs: int = NUM_CLASSES) -> ViT:
+    """LoRA on query and value of every block and a new head; the rest is shared, frozen."""
     model = with_adapters(private_copy(pretrained.requires_grad_(False)))
-    model.classifier = nn.Linear(model.config.hidden_size, NUM_CLASSES)
+    model.classifier = nn.Linear(model.config.hidden_size, num_outputs)
     nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
     nn.init.zeros_(model.classifier.bias)
     return ViT(model)

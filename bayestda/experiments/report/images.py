@@ -30,7 +30,7 @@ from bayestda.experiments.report.model import (
 from bayestda.experiments.report.readable import as_written, readable
 from bayestda.experiments.report.runs import runs, summary_of_other_runs
 from bayestda.experiments.report.sections import Piece, pieces, sections
-from bayestda.experiments.report.words import CLASSES, METHOD_NOTES, TABLES
+from bayestda.experiments.report.words import METHOD_NOTES, TABLES
 from bayestda.experiments.tasks import task
 from bayestda.plots import style
 
@@ -129,8 +129,7 @@ def examples(experiment: Experiment, split: str, scores: xr.Dataset) -> Examples
 
 
 def _class_names(experiment: Experiment) -> list[str]:
-    name = task(experiment.task).name.removesuffix("full")
-    return CLASSES.get(name, [str(digit) for digit in range(10)])
+    return task(experiment.task).output_names
 
 
 def _predictions(

@@ -1,5 +1,7 @@
 """Words of the page: what methods, columns, classes and features are, each once."""
 
+from bayestda.experiments.tasks import TASKS
+
 METHOD_NOTES = {
     "loo": "Leave-one-out: by how much the test loss rises if the example is left out and the "
     "model is trained again, from the start.",
@@ -19,8 +21,7 @@ METHOD_NOTES = {
 }
 
 CLASSES = {
-    "cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
-                "truck"],
+    "cifar10": TASKS["cifar10"].output_names,
     "sst2": ["unfavourable", "favourable"],
     "adult": ["up to 50K", "over 50K"],
     "folktables": ["up to 50K", "over 50K"],
