@@ -35,6 +35,8 @@ from bayestda.experiments.grid import METHODS, PAPER_GRID, RANDOMNESS, VARIANTS,
 from bayestda.experiments.final_models import TRAIN_SEEDS, FinalModels
 from bayestda.experiments.jobs import MEMORY_MB, OWN_MB, RUNTIME_MINUTES, StageWork, shares
 from bayestda.experiments.data.tables import TABLES as TABLES_OF_ROWS
+from bayestda.experiments.figures.catalogue import FIGURES
+from bayestda.experiments.outputs import FINAL_TABLES, REDUCED_TABLES, TABLES
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
 EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS]
@@ -48,19 +50,8 @@ GROUND_TRUTH = {  # and what is too costly for all of them
     Experiment("cnn2", "cifar10", 10): "",
 }
 
-TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy", "damping")
-FIGURES = {  # script: the table that it draws
-    "figure_05_08_17_correlations": "correlations",
-    "figure_variance": "variance",
-    "figure_reliability": "reliability",
-    "figure_score_distributions": "p_values",
-    "gallery": "p_values",
-}
-COMPARISONS = (  # figures of all experiments that exist
-    "figure_03_07_p_value_histograms",
-    "figure_04_p_value_by_size",
-    "figure_06_p_value_by_checkpoints",
-)
+DRAWN = {name: figure for name, figure in FIGURES.items() if not figure.comparing}
+COMPARISONS = [name for name, figure in FIGURES.items() if figure.comparing]
 DISTRIBUTIONAL = {  # what is read: a table or an experiment's images
     "regression_1d": None,
     "convergence": "concrete",
@@ -80,10 +71,7 @@ FURTHER = {  # work: variant, own flags, final models, orders of the data
     "sgd_delete": ("sgd_delete", "--leave_out delete", TRAIN_SEEDS[:1], [0, 1]),
     "scratch": ("scratch", "--start scratch", TRAIN_SEEDS[:1], [0]),
 }
-FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
-                "fimo_examples": "examples", "fimo_scratch": "scratch",
-                "fimo_ranking": "ranking"}  # fmt: skip
-REDUCED_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold"}
+FROM_STAGES = [table for table in FINAL_TABLES if table != "damping"]
 PYTHON = config.get("python", sys.executable)
 
 
@@ -113,7 +101,8 @@ wildcard_constraints:
     first=r"\d+",
     last=r"\d+",
     table="|".join(TABLES),
-    figure="|".join(FIGURES),
+    figure="|".join(DRAWN),
+    comparison="|".join(COMPARISONS),
 
 
 def stage(experiment, name, own=""):
@@ -294,7 +283,7 @@ def share_files(work, ids):
 
 def drawn(experiment):
     """Markers of an experiment's figures; their names follow the paper's numbers."""
-    return [paths.drawn(experiment.name, figure) for figure in FIGURES]
+    return [paths.drawn(experiment.name, figure) for figure in DRAWN]
 
 
 rule reproduce:
@@ -476,11 +465,11 @@ for distributional, read in DISTRIBUTIONAL.items():
 
 rule figure:
     input:
-        lambda wildcards: paths.table(wildcards.experiment, FIGURES[wildcards.figure]),
+        lambda wildcards: paths.table(wildcards.experiment, DRAWN[wildcards.figure].table),
     output:
         touch(paths.drawn("{experiment}", "{figure}")),
     shell:
-        "{PYTHON} analysis/{wildcards.figure}.py --experiment {wildcards.experiment}"
+        "{PYTHON} analysis/figures.py --figure {wildcards.figure} --experiment {wildcards.experiment}"
 
 
 for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.items():
@@ -488,28 +477,31 @@ for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.item
     rule:
         name: f"comparisons_{group}"
         input:
-            [paths.table(experiment.name, "p_values") for experiment in members],
+            lambda wildcards, members=members: [
+                paths.table(experiment.name, FIGURES[wildcards.comparison].table)
+                for experiment in members
+            ],
         output:
             touch(paths.drawn(None, f"{{comparison}}.{group}")),
         shell:
-            "{PYTHON} analysis/{wildcards.comparison}.py"
+            "{PYTHON} analysis/figures.py --figure {wildcards.comparison}"
 
 
 for models in (*FINAL, *REDUCED):
 
-    tables = FINAL_TABLES if models in FINAL else REDUCED_TABLES
+    tables = FROM_STAGES if models in FINAL else REDUCED_TABLES
 
-    for script, table in tables.items():
+    for table in tables:
 
         rule:
-            name: f"{script}_{models.task}"
+            name: f"fimo_{table}_{models.task}"
             input:
                 [final_runs(models, kind) for kind in kinds(models)],
                 [approximated(models, run.name) for run in models.finals()],
             output:
                 paths.table(models.name, table),
             params:
-                command=f"analysis/{script}.py {models.flags}",
+                command=f"analysis/fimo_{table}.py {models.flags}",
             shell:
                 "{PYTHON} {params.command}"
 
@@ -518,7 +510,7 @@ for models in (*FINAL, *REDUCED):
         rule:
             name: models.name
             input:
-                [paths.table(models.name, table) for table in tables.values()],
+                [paths.table(models.name, table) for table in tables],
 
 
 for models in FINAL:
@@ -526,7 +518,7 @@ for models in FINAL:
     rule:
         name: models.name
         input:
-            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+            [paths.table(models.name, table) for table in FINAL_TABLES],
 
     rule:
         name: f"fimo_damping_{models.task}"
@@ -542,7 +534,7 @@ for models in FINAL:
     rule:
         name: f"report_{models.name}"
         input:
-            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+            [paths.table(models.name, table) for table in FINAL_TABLES],
         output:
             paths.results(models.name) / "report.html",
         params:

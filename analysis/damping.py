@@ -20,12 +20,11 @@ import xarray as xr
 from bayestda import statistics
 from bayestda.experiments import paths
 from bayestda.experiments.analysis import comparable_scores, main, write_table
-from bayestda.experiments.figures import damping, names
+from bayestda.experiments.figures import names
+from bayestda.experiments.figures.damping import LINES, damping_curve
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.results import read_scores
 from bayestda.plots import style
-
-QUANTITIES = ("correlation", "cross_half", "same_seed", "cross_seed")
 
 
 def analyse(experiment: Experiment) -> list[Path]:
@@ -43,7 +42,7 @@ def analyse(experiment: Experiment) -> list[Path]:
         [agreement(damping, scores, reference) for damping, scores in by_damping.items()]
         + [chosen_on_other_half(by_damping, reference)]
     )
-    figure = damping.damping_curve(table, names.title(experiment))
+    figure = damping_curve(table, names.title(experiment))
     return [
         write_table(experiment, "damping", table),
         style.save(paths.figure(experiment.name, "damping"), figure),
@@ -53,7 +52,7 @@ def analyse(experiment: Experiment) -> list[Path]:
 def agreement(damping: float, scores: xr.DataArray, reference: xr.DataArray) -> pd.DataFrame:
     """Agreement of one damping's scores with LOO."""
     table = statistics.agreement(scores, reference)
-    table = table[table["quantity"].isin(QUANTITIES)]
+    table = table[table["quantity"].isin(LINES)]
     return table.assign(damping=damping, n_seeds=reference.sizes["seed"])
 
 

@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -33,14 +35,7 @@ def main(
     """
 
     def analyse_each(experiments: list[Experiment], **flags: object) -> Iterator[Path]:
-        errors = []
-        for experiment in experiments:
-            try:
-                yield from analyse(experiment, **flags)
-            except UserError as error:
-                errors.append(str(error))
-        if errors:
-            raise UserError("\nerror: ".join(errors))
+        return each(partial(analyse, **flags), experiments)
 
     main_all(doc, analyse_each, add_flags)
 
@@ -75,6 +70,26 @@ def main_all(
     flags = vars(parser.parse_args())
     names = flags.pop("experiment")
     guarded(lambda: report(analyse(_experiments(names), **flags)))
+
+
+def each(analyse: Callable[[Any], Iterable[Path]], subjects: Iterable[Any]) -> Iterator[Path]:
+    """Yield the files that are written for each subject; one's error does not stop the others.
+
+    Args:
+        analyse: Function from an experiment (or final models, or a name) to the files written.
+        subjects: What to analyse, in turn.
+
+    Raises:
+        UserError: At the end, with all errors of the subjects, one a line.
+    """
+    errors = []
+    for subject in subjects:
+        try:
+            yield from analyse(subject)
+        except UserError as error:
+            errors.append(str(error))
+    if errors:
+        raise UserError("\nerror: ".join(errors))
 
 
 def report(written: Iterable[Path]) -> None:
@@ -200,8 +215,16 @@ def methods(experiment: Experiment) -> list[str]:
     return sorted(found, key=lambda method: (place.get(method, len(order)), method))
 
 
-def write_table(experiment: Experiment, name: str, table: pd.DataFrame) -> Path:
-    """Write a CSV table of an experiment, whole, and return its path."""
+class Named(Protocol):
+    """What a table is of: an experiment or final models."""
+
+    @property
+    def name(self) -> str:
+        """Folder below ``results/``."""
+
+
+def write_table(experiment: Named, name: str, table: pd.DataFrame) -> Path:
+    """Write a CSV table of an experiment or of final models, whole, and return its path."""
     return results.write_csv(paths.table(experiment.name, name), table)
 
 

@@ -47,7 +47,9 @@ def pieces(experiment: Experiment) -> tuple[dict[str, Piece], list[str]]:
         with as_written(paths.table(experiment.name, name), command):
             differing = of_other_runs(experiment, name, table)
             older = f"Table {name} {differing}: {command}" if differing else ""
-            return Piece(table, older, **PARTS[name](experiment, table))
+            own = PARTS[name](experiment, table) if name in PARTS else {}
+            drawn = [*drawings.of_table(experiment, name), *own.pop("drawings", ())]
+            return Piece(table, older, drawings=drawn, **own)
 
     return readable(there, read)
 
@@ -65,8 +67,6 @@ def _accuracy(_: Experiment, table: pd.DataFrame) -> dict:
 PARTS: dict[str, Callable[[Experiment, pd.DataFrame], dict]] = {
     "p_values": lambda _, table: {"tables": [tables.p_values(table)]},
     "correlations": _correlations,
-    "reliability": lambda _, table: {"drawings": [drawings.reliability(table)]},
-    "variance": lambda experiment, table: {"drawings": [drawings.variance(experiment, table)]},
     "accuracy": _accuracy,
     "damping": lambda _, table: {"drawings": [drawings.damping(table)]},
 }

@@ -10,11 +10,11 @@ import seaborn as sns
 import xarray as xr
 
 from bayestda import statistics
-from bayestda.experiments import paths
+from bayestda.experiments import metrics, paths
 from bayestda.experiments.figures import names
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.report.model import Cell, Table
-from bayestda.experiments.report.words import COLUMNS, LONG_COLUMNS
+from bayestda.experiments.report.words import LONG_COLUMNS
 from bayestda.plots import style
 
 HEAT = sns.diverging_palette(40, 245, s=85, l=55, as_cmap=True)  # orange: harms, blue: helps
@@ -36,7 +36,9 @@ def summary(experiment: Experiment) -> list[Table]:
         [Cell(style.label(name)), *(_with_interval(text) for text in others)]
         for name, *others in body
     ]
-    return [Table("Reliability and agreement", header, cells, COLUMNS, source=path.name)]
+    return [
+        Table("Reliability and agreement", header, cells, metrics.summary_notes(), source=path.name)
+    ]
 
 
 def _with_interval(text: str) -> Cell:
@@ -143,7 +145,8 @@ def whole(title: str, table: pd.DataFrame, source: str) -> Table:
     ]
     columns = [str(column) for column in table.columns]
     more = f", first {MAX_ROWS} of {len(table):,} rows" if len(table) > MAX_ROWS else ""
-    explained = {name: text for name, text in LONG_COLUMNS.items() if name in columns}
+    notes = LONG_COLUMNS | metrics.column_notes()
+    explained = {name: text for name, text in notes.items() if name in columns}
     return Table(title + more, columns, rows, explained, folded=True, source=source)
 
 
