@@ -33,14 +33,34 @@ def read(source: str, task: str, split: str) -> pa.Table:
     if source == "hub" and entry.hub:
         return with_columns(_hub(entry.hub, split), f"the hub's data set {entry.hub}")
     if source == "torchvision" and entry.torchvision:
-        return with_columns(_torchvision(entry.torchvision, split), "torchvision's data set")
+        return _torchvision(entry.torchvision, split)
     if source in ("hub", "torchvision"):
         raise UserError(f"task {task} has no data set there (--source {source}): {_ELSEWHERE[3:]}")
     return _folder(source, split)
 
 
+def from_arrays(pixels: np.ndarray, labels: np.ndarray) -> pa.Table:
+    """Encode images as PNG, which keeps every pixel.
+
+    Args:
+        pixels: uint8 [N H W], or [N H W 3] in colour.
+        labels: Whole numbers [N].
+
+    Returns:
+        Columns bytes, label and index, which counts from 0.
+    """
+    encoded = [{"bytes": _png(image)} for image in pixels]
+    return with_columns(pa.table({"image": encoded, "label": labels}), "the arrays")
+
+
 def write(path: Path, table: pa.Table, exact: bool) -> None:
-    """Write an image file, the images' bytes as they are; the hub's reader decodes it, too."""
+    """Write an image file, the images' bytes as they are; the hub's reader decodes it as well.
+
+    Args:
+        path: Destination.
+        table: Columns bytes, label and index.
+        exact: Whether the pixels are the original ones and not those of a JPEG copy.
+    """
     whole_number = {"_type": "Value", "dtype": "int64"}
     features = {"image": {"_type": "Image"}, "label": whole_number, "index": whole_number}
     image = pa.StructArray.from_arrays(
@@ -100,8 +120,7 @@ def _torchvision(name: str, split: str) -> pa.Table:
             "delete that folder, mend the connection and try again, take --source hub, "
             + _ELSEWHERE
         ) from error
-    encoded = [{"bytes": _png(image)} for image in np.asarray(dataset.data)]
-    return pa.table({"image": encoded, "label": np.asarray(dataset.targets)})
+    return from_arrays(np.asarray(dataset.data), np.asarray(dataset.targets))
 
 
 def _one_line(error: Exception) -> str:

@@ -88,7 +88,7 @@ def sections(
         _agreement(read),
         _variance(experiment, read),
         _by_label(scores, classes),
-        Section("numbers", "All numbers", NUMBERS,
+        Section("numbers", "All numbers", NUMBERS, _elsewhere(read),
                 tables=tables.folded({name: own.table for name, own in read.items()}, TABLES)),
     ]  # fmt: skip
     return [section for section in shown if section.drawings or section.tables]
@@ -110,7 +110,9 @@ def _tests(scores: Scores, read: Mapping[str, Piece]) -> Section:
     )
     drawn = [drawings.p_values(name, statistics.student_t(values)["p"])
              for name, values in scores.items()]  # fmt: skip
-    shown = [table for piece in _of(read, "p_values") for table in piece.tables]
+    found = _of(read, "p_values")
+    drawn += [drawing for piece in found for drawing in piece.drawings]
+    shown = [table for piece in found for table in piece.tables]
     return Section("effects", "Is there an effect?", text, drawn, shown)
 
 
@@ -128,6 +130,14 @@ def _agreement(read: Mapping[str, Piece]) -> Section:
 
 def _of(read: Mapping[str, Piece], *names: str) -> list[Piece]:
     return [read[name] for name in names if name in read]
+
+
+def _elsewhere(read: Mapping[str, Piece]) -> list[Drawing]:
+    """Return drawings of tables that have no section of their own."""
+    own = ("p_values", "correlations", "reliability", "damping", "variance")
+    return [
+        drawing for name, piece in read.items() if name not in own for drawing in piece.drawings
+    ]
 
 
 def _variance(experiment: Experiment, read: Mapping[str, Piece]) -> Section:
