@@ -5,10 +5,11 @@
 Reads   results/<experiment>/scores/{influence,loo}/
 Writes  results/<experiment>/damping.csv, results/<experiment>/figures/damping.png
 
-A row per damping and quantity of agreement with LOO (as in analysis/reliability.py), signed so
-that positive means agreement. ``best_of_other_half`` counts the splits of the seeds in two halves
-in which this damping is the best on one half, and gives the mean correlation on the other half:
-a damping that is chosen by looking must be judged on seeds that were not looked at.
+There is a row per damping and quantity of agreement with LOO (as in analysis/reliability.py),
+signed so that positive means agreement. A damping that is chosen by looking must be judged on seeds
+that were not looked at. Therefore ``best_of_other_half`` splits the seeds into two halves. It
+counts the splits in which this damping is the best on one half, and gives the mean correlation on
+the other half.
 Takes 7 s for 10 seeds and 30 x 900 pairs.
 """
 
@@ -50,7 +51,7 @@ def analyse(experiment: Experiment) -> list[Path]:
 
 
 def agreement(damping: float, scores: xr.DataArray, reference: xr.DataArray) -> pd.DataFrame:
-    """Agreement of one damping's scores with LOO."""
+    """Compute the agreement of one damping's scores with LOO."""
     table = statistics.agreement(scores, reference)
     table = table[table["quantity"].isin(LINES)]
     return table.assign(damping=damping, n_seeds=reference.sizes["seed"])
@@ -59,7 +60,7 @@ def agreement(damping: float, scores: xr.DataArray, reference: xr.DataArray) -> 
 def chosen_on_other_half(
     by_damping: dict[float, xr.DataArray], reference: xr.DataArray
 ) -> pd.DataFrame:
-    """How often each damping is best on half of the seeds, and what it is worth on the other."""
+    """Count how often each damping is best on half of the seeds; give its value on the other."""
     splits = statistics.chosen_on_other_half(by_damping, reference).groupby("chosen")["value"]
     table = splits.agg(value="mean", n_splits="size").reindex(list(by_damping))
     table["n_splits"] = table["n_splits"].fillna(0).astype(int)

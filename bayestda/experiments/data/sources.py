@@ -1,4 +1,4 @@
-"""Where images come from: the hub, torchvision, or a local folder; and how they are stored."""
+"""Sources of images (the hub, torchvision, a local folder), and the format of stored images."""
 
 import io
 import json
@@ -19,15 +19,15 @@ _ELSEWHERE = "or name a folder with train.parquet and test.parquet by --source"
 
 
 def read(source: str, task: str, split: str) -> pa.Table:
-    """One split, still encoded, with the columns bytes, label and index.
+    """Read one split, still encoded, with the columns bytes, label and index.
 
     Args:
         source: ``hub``, ``torchvision``, or a folder.
-        task: mnist3, mnist or cifar10.
-        split: train or test.
+        task: Name of a task.
+        split: Name of the split, train or test.
 
     Raises:
-        UserError: the source cannot be reached or read.
+        UserError: The source cannot be reached or read.
     """
     entry = tasks.TASKS[task]
     if source == "hub" and entry.hub:
@@ -43,7 +43,7 @@ def from_arrays(pixels: np.ndarray, labels: np.ndarray) -> pa.Table:
     """Encode images as PNG, which keeps every pixel.
 
     Args:
-        pixels: uint8 [N H W], or [N H W 3] in colour.
+        pixels: Uint8 [N H W], or [N H W 3] in colour.
         labels: Whole numbers [N].
 
     Returns:
@@ -77,7 +77,7 @@ def write(path: Path, table: pa.Table, exact: bool) -> None:
 
 
 def _folder(source: str, split: str) -> pa.Table:
-    """A folder's ``train.parquet``, or shards named as on the hub (``train-00000-of-00002``)."""
+    """Read ``train.parquet`` of a folder, or shards as on the hub (``train-00000-of-00002``)."""
     folder = paths.local_folder(source)
     if folder is None:
         raise UserError(f"there is no folder {source}: --source is hub, torchvision or a folder")
@@ -102,7 +102,7 @@ def _hub(name: str, split: str) -> pa.Table:
 
 
 def _torchvision(name: str, split: str) -> pa.Table:
-    """torchvision's data set, its pixels encoded as PNG (lossless)."""
+    """Read torchvision's data set, and encode its pixels as PNG (lossless)."""
     cache = paths.root() / "data" / "cache"
     try:
         from bayestda.experiments.networks.torchvision_operators import (

@@ -1,4 +1,4 @@
-"""What all figures share: one colour and one name per method, layout, and how they are saved."""
+"""Names of models, kinds of randomness and experiments in figures, and the order of methods."""
 
 from bayestda.experiments import grid, tasks
 from bayestda.experiments.grid import METHODS, VIT, Experiment, vit_name
@@ -18,23 +18,23 @@ RANDOMNESS = {
 
 
 def base_method(method: str) -> str:
-    """The method of a variant's name: ``loo`` of ``loo_published``; of a stranger's, itself."""
+    """Return the method of a variant (``loo`` of ``loo_published``), or else the name itself."""
     return grid.base_method(method) or method
 
 
 def is_variant(method: str) -> bool:
-    """Whether a method is a variant, drawn in its base method's colour with dashes."""
+    """Tell whether a method is a variant, drawn in its base method's colour with dashes."""
     return method not in METHODS
 
 
 def ordered(methods: list[str]) -> list[str]:
-    """Methods in the paper's order, each followed by its variants."""
+    """Sort methods in the paper's order, each followed by its variants."""
     known = {method: rank for rank, method in enumerate(METHODS)}
     return sorted(set(methods), key=lambda name: (known.get(base_method(name), len(known)), name))
 
 
 def title(experiment: Experiment) -> str:
-    """An experiment in words: ``CNN2 · MNIST3 · 10 per class · DE-Init``."""
+    """Return an experiment in words: ``CNN2 · MNIST3 · 10 per class · DE-Init``."""
     model = MODELS.get(experiment.model, experiment.model)
     task = tasks.title(experiment.task)
     randomness = RANDOMNESS[experiment.randomness]
