@@ -76,7 +76,7 @@ PYTHON = config.get("python", sys.executable)
 
 
 def all_cores():
-    """Those of one machine; a cluster has no such number."""
+    """Return the number of cores of one machine; a cluster has no such number."""
     try:
         return workflow.cores
     except WorkflowError:
@@ -106,12 +106,12 @@ wildcard_constraints:
 
 
 def stage(experiment, name, own=""):
-    """The command of a stage script, without the path of Python."""
+    """Return the command of a stage script, without the path of Python."""
     return " ".join([experiment.script(name), *own.split(), experiment.flags])
 
 
 def of_runs(experiment, files):
-    """Files of all runs of an experiment."""
+    """Return the files of all runs of an experiment."""
     return [file for run in experiment.runs() for file in files(run.name)]
 
 
@@ -120,7 +120,7 @@ def predictions(experiment):
 
 
 def checkpoints(experiment):
-    """Of an experiment or of final models: files of a run, by its name."""
+    """Return a function from a run's name to its files, of an experiment or of final models."""
     kept = experiment.recipe.kept_epochs
     return lambda run: [paths.checkpoint(experiment, run, epoch) for epoch in kept]
 
@@ -130,7 +130,7 @@ def scores(experiment, *methods):
 
 
 def images(experiment):
-    """What the data of an experiment are read from; the stage itself compares the pixels."""
+    """Return the files of an experiment's data; the stage itself compares the pixels."""
     task, size = experiment.task, experiment.num_per_class
     return [
         paths.SEEDS,
@@ -140,7 +140,7 @@ def images(experiment):
 
 
 def work_of(experiment, name, makes, script, own="", **more):
-    """A stage of an experiment's runs."""
+    """Return the work of a stage for an experiment's runs."""
     runs = [run.name for run in experiment.runs()]
     return StageWork(
         name=name,
@@ -153,7 +153,7 @@ def work_of(experiment, name, makes, script, own="", **more):
 
 
 def stages(experiment):
-    """What is computed for the runs of an experiment."""
+    """Yield the work of all stages of an experiment."""
     name = experiment.name
 
     def makes(*methods):
@@ -182,7 +182,7 @@ def stages(experiment):
 
 
 def final_stages(models):
-    """What is computed for the final models of a task."""
+    """Yield the work of all stages of a task's final models."""
 
     def of_model(name, script, makes, **more):
         return StageWork(
@@ -217,7 +217,7 @@ def final_stages(models):
 
 
 def final_data(models):
-    """What the data of a task are read from."""
+    """Return the files of a task's data."""
     if models.rows in TABLES_OF_ROWS:
         return [paths.rows(models.rows, TABLES_OF_ROWS[models.rows].suffix)]
     if models.pretrained:
@@ -226,20 +226,20 @@ def final_data(models):
 
 
 def distributional_data(read):
-    """What the data of a distributional experiment are read from."""
+    """Return the files of a distributional experiment's data."""
     if isinstance(read, Experiment):
         return [file for file in images(read) if file != paths.SEEDS]
     return [paths.rows(read, TABLES_OF_ROWS[read].suffix)] if read else []
 
 
 def approximated(models, run):
-    """One of the files that approximations of a final model write."""
+    """Return one of the files that approximations of a final model write."""
     method = "proposition_1" if models in FINAL else "grad_cos"
     return paths.approximation(models.name, method, run)
 
 
 def kinds(models):
-    """Further training of a task."""
+    """Return the kinds of further training of a task."""
     if models in FINAL:
         return FURTHER
     first = models.protocol.optimizer(None)
@@ -252,7 +252,7 @@ def further_runs(models, kind):
 
 
 def final_runs(models, kind):
-    """Files of one kind of further training."""
+    """Return the files of one kind of further training."""
     runs = further_runs(models, kind)
     return [paths.further(models.name, kinds(models)[kind][0], run.name) for run in runs]
 
@@ -266,7 +266,7 @@ def further_command(models, kind):
 
 
 def resources_of(work):
-    """What a job asks for; more when it is tried again."""
+    """Return what a job asks for; it asks for more when it is tried again."""
     return {
         "mem_mb": lambda wildcards, attempt: MEMORY_MB * attempt,
         "memory_gb": lambda wildcards, attempt: (MEMORY_MB * attempt - OWN_MB) // 1000,
@@ -276,13 +276,13 @@ def resources_of(work):
 
 
 def share_files(work, ids):
-    """Markers of the shares of a run."""
+    """Return the markers of the shares of a run."""
     (scores,) = work.makes(work.pattern) if ids else (None,)
     return [paths.share(scores, first, last) for first, last in ids]
 
 
 def drawn(experiment):
-    """Markers of an experiment's figures; their names follow the paper's numbers."""
+    """Return the markers of an experiment's figures, whose files have the paper's numbers."""
     return [paths.drawn(experiment.name, figure) for figure in DRAWN]
 
 
