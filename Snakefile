@@ -35,6 +35,8 @@ from bayestda.experiments.grid import METHODS, PAPER_GRID, RANDOMNESS, VARIANTS,
 from bayestda.experiments.final_models import TRAIN_SEEDS, FinalModels
 from bayestda.experiments.jobs import MEMORY_MB, OWN_MB, RUNTIME_MINUTES, StageWork, shares
 from bayestda.experiments.data.tables import TABLES as TABLES_OF_ROWS
+from bayestda.experiments.figures.catalogue import FIGURES
+from bayestda.experiments.outputs import FINAL_TABLES, REDUCED_TABLES, TABLES
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
 EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS]
@@ -48,19 +50,8 @@ GROUND_TRUTH = {  # and what is too costly for all of them
     Experiment("cnn2", "cifar10", 10): "",
 }
 
-TABLES = ("p_values", "variance", "reliability", "correlations", "accuracy", "damping")
-FIGURES = {  # script: the table that it draws
-    "figure_05_08_17_correlations": "correlations",
-    "figure_variance": "variance",
-    "figure_reliability": "reliability",
-    "figure_score_distributions": "p_values",
-    "gallery": "p_values",
-}
-COMPARISONS = (  # figures of all experiments that exist
-    "figure_03_07_p_value_histograms",
-    "figure_04_p_value_by_size",
-    "figure_06_p_value_by_checkpoints",
-)
+DRAWN = {name: figure for name, figure in FIGURES.items() if not figure.comparing}
+COMPARISONS = [name for name, figure in FIGURES.items() if figure.comparing]
 DISTRIBUTIONAL = {  # what is read: a table or an experiment's images
     "regression_1d": None,
     "convergence": "concrete",
@@ -80,15 +71,12 @@ FURTHER = {  # work: variant, own flags, final models, orders of the data
     "sgd_delete": ("sgd_delete", "--leave_out delete", TRAIN_SEEDS[:1], [0, 1]),
     "scratch": ("scratch", "--start scratch", TRAIN_SEEDS[:1], [0]),
 }
-FINAL_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold", "fimo_seeds": "seeds",
-                "fimo_examples": "examples", "fimo_scratch": "scratch",
-                "fimo_ranking": "ranking"}  # fmt: skip
-REDUCED_TABLES = {"fimo_agreement": "agreement", "fimo_gold": "gold"}
+FROM_STAGES = [table for table in FINAL_TABLES if table != "damping"]
 PYTHON = config.get("python", sys.executable)
 
 
 def all_cores():
-    """Those of one machine; a cluster has no such number."""
+    """Return the number of cores of one machine; a cluster has no such number."""
     try:
         return workflow.cores
     except WorkflowError:
@@ -113,16 +101,17 @@ wildcard_constraints:
     first=r"\d+",
     last=r"\d+",
     table="|".join(TABLES),
-    figure="|".join(FIGURES),
+    figure="|".join(DRAWN),
+    comparison="|".join(COMPARISONS),
 
 
 def stage(experiment, name, own=""):
-    """The command of a stage script, without the path of Python."""
+    """Return the command of a stage script, without the path of Python."""
     return " ".join([experiment.script(name), *own.split(), experiment.flags])
 
 
 def of_runs(experiment, files):
-    """Files of all runs of an experiment."""
+    """Return the files of all runs of an experiment."""
     return [file for run in experiment.runs() for file in files(run.name)]
 
 
@@ -131,7 +120,7 @@ def predictions(experiment):
 
 
 def checkpoints(experiment):
-    """Of an experiment or of final models: files of a run, by its name."""
+    """Return a function from a run's name to its files, of an experiment or of final models."""
     kept = experiment.recipe.kept_epochs
     return lambda run: [paths.checkpoint(experiment, run, epoch) for epoch in kept]
 
@@ -141,7 +130,7 @@ def scores(experiment, *methods):
 
 
 def images(experiment):
-    """What the data of an experiment are read from; the stage itself compares the pixels."""
+    """Return the files of an experiment's data; the stage itself compares the pixels."""
     task, size = experiment.task, experiment.num_per_class
     return [
         paths.SEEDS,
@@ -151,7 +140,7 @@ def images(experiment):
 
 
 def work_of(experiment, name, makes, script, own="", **more):
-    """A stage of an experiment's runs."""
+    """Return the work of a stage for an experiment's runs."""
     runs = [run.name for run in experiment.runs()]
     return StageWork(
         name=name,
@@ -164,7 +153,7 @@ def work_of(experiment, name, makes, script, own="", **more):
 
 
 def stages(experiment):
-    """What is computed for the runs of an experiment."""
+    """Yield the work of all stages of an experiment."""
     name = experiment.name
 
     def makes(*methods):
@@ -193,7 +182,7 @@ def stages(experiment):
 
 
 def final_stages(models):
-    """What is computed for the final models of a task."""
+    """Yield the work of all stages of a task's final models."""
 
     def of_model(name, script, makes, **more):
         return StageWork(
@@ -228,7 +217,7 @@ def final_stages(models):
 
 
 def final_data(models):
-    """What the data of a task are read from."""
+    """Return the files of a task's data."""
     if models.rows in TABLES_OF_ROWS:
         return [paths.rows(models.rows, TABLES_OF_ROWS[models.rows].suffix)]
     if models.pretrained:
@@ -237,20 +226,20 @@ def final_data(models):
 
 
 def distributional_data(read):
-    """What the data of a distributional experiment are read from."""
+    """Return the files of a distributional experiment's data."""
     if isinstance(read, Experiment):
         return [file for file in images(read) if file != paths.SEEDS]
     return [paths.rows(read, TABLES_OF_ROWS[read].suffix)] if read else []
 
 
 def approximated(models, run):
-    """One of the files that approximations of a final model write."""
+    """Return one of the files that approximations of a final model write."""
     method = "proposition_1" if models in FINAL else "grad_cos"
     return paths.approximation(models.name, method, run)
 
 
 def kinds(models):
-    """Further training of a task."""
+    """Return the kinds of further training of a task."""
     if models in FINAL:
         return FURTHER
     first = models.protocol.optimizer(None)
@@ -263,7 +252,7 @@ def further_runs(models, kind):
 
 
 def final_runs(models, kind):
-    """Files of one kind of further training."""
+    """Return the files of one kind of further training."""
     runs = further_runs(models, kind)
     return [paths.further(models.name, kinds(models)[kind][0], run.name) for run in runs]
 
@@ -277,7 +266,7 @@ def further_command(models, kind):
 
 
 def resources_of(work):
-    """What a job asks for; more when it is tried again."""
+    """Return what a job asks for; it asks for more when it is tried again."""
     return {
         "mem_mb": lambda wildcards, attempt: MEMORY_MB * attempt,
         "memory_gb": lambda wildcards, attempt: (MEMORY_MB * attempt - OWN_MB) // 1000,
@@ -287,14 +276,14 @@ def resources_of(work):
 
 
 def share_files(work, ids):
-    """Markers of the shares of a run."""
+    """Return the markers of the shares of a run."""
     (scores,) = work.makes(work.pattern) if ids else (None,)
     return [paths.share(scores, first, last) for first, last in ids]
 
 
 def drawn(experiment):
-    """Markers of an experiment's figures; their names follow the paper's numbers."""
-    return [paths.drawn(experiment.name, figure) for figure in FIGURES]
+    """Return the markers of an experiment's figures, whose files have the paper's numbers."""
+    return [paths.drawn(experiment.name, figure) for figure in DRAWN]
 
 
 rule reproduce:
@@ -476,11 +465,11 @@ for distributional, read in DISTRIBUTIONAL.items():
 
 rule figure:
     input:
-        lambda wildcards: paths.table(wildcards.experiment, FIGURES[wildcards.figure]),
+        lambda wildcards: paths.table(wildcards.experiment, DRAWN[wildcards.figure].table),
     output:
         touch(paths.drawn("{experiment}", "{figure}")),
     shell:
-        "{PYTHON} analysis/{wildcards.figure}.py --experiment {wildcards.experiment}"
+        "{PYTHON} analysis/figures.py --figure {wildcards.figure} --experiment {wildcards.experiment}"
 
 
 for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.items():
@@ -488,28 +477,31 @@ for group, members in {"small": [SMALL], "small_vit": [SMALL_VIT], **GRIDS}.item
     rule:
         name: f"comparisons_{group}"
         input:
-            [paths.table(experiment.name, "p_values") for experiment in members],
+            lambda wildcards, members=members: [
+                paths.table(experiment.name, FIGURES[wildcards.comparison].table)
+                for experiment in members
+            ],
         output:
             touch(paths.drawn(None, f"{{comparison}}.{group}")),
         shell:
-            "{PYTHON} analysis/{wildcards.comparison}.py"
+            "{PYTHON} analysis/figures.py --figure {wildcards.comparison}"
 
 
 for models in (*FINAL, *REDUCED):
 
-    tables = FINAL_TABLES if models in FINAL else REDUCED_TABLES
+    tables = FROM_STAGES if models in FINAL else REDUCED_TABLES
 
-    for script, table in tables.items():
+    for table in tables:
 
         rule:
-            name: f"{script}_{models.task}"
+            name: f"fimo_{table}_{models.task}"
             input:
                 [final_runs(models, kind) for kind in kinds(models)],
                 [approximated(models, run.name) for run in models.finals()],
             output:
                 paths.table(models.name, table),
             params:
-                command=f"analysis/{script}.py {models.flags}",
+                command=f"analysis/fimo_{table}.py {models.flags}",
             shell:
                 "{PYTHON} {params.command}"
 
@@ -518,7 +510,7 @@ for models in (*FINAL, *REDUCED):
         rule:
             name: models.name
             input:
-                [paths.table(models.name, table) for table in tables.values()],
+                [paths.table(models.name, table) for table in tables],
 
 
 for models in FINAL:
@@ -526,7 +518,7 @@ for models in FINAL:
     rule:
         name: models.name
         input:
-            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+            [paths.table(models.name, table) for table in FINAL_TABLES],
 
     rule:
         name: f"fimo_damping_{models.task}"
@@ -542,7 +534,7 @@ for models in FINAL:
     rule:
         name: f"report_{models.name}"
         input:
-            [paths.table(models.name, table) for table in (*FINAL_TABLES.values(), "damping")],
+            [paths.table(models.name, table) for table in FINAL_TABLES],
         output:
             paths.results(models.name) / "report.html",
         params:

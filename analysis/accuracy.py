@@ -5,8 +5,8 @@
 Reads   results/<experiment>/predictions/
 Writes  results/<experiment>/accuracy.csv
 
-The mean over seeds of each run's accuracy (itself the mean over its checkpoints), with Student's
-95 % interval over seeds, which is not cut off at 0 or 1.
+A row is the mean over seeds of each run's accuracy, which is itself the mean over the run's
+checkpoints. The interval is Student's 95 % interval over seeds. It is not cut off at 0 or 1.
 Takes 2 s.
 """
 

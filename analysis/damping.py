@@ -5,10 +5,11 @@
 Reads   results/<experiment>/scores/{influence,loo}/
 Writes  results/<experiment>/damping.csv, results/<experiment>/figures/damping.png
 
-A row per damping and quantity of agreement with LOO (as in analysis/reliability.py), signed so
-that positive means agreement. ``best_of_other_half`` counts the splits of the seeds in two halves
-in which this damping is the best on one half, and gives the mean correlation on the other half:
-a damping that is chosen by looking must be judged on seeds that were not looked at.
+There is a row per damping and quantity of agreement with LOO (as in analysis/reliability.py),
+signed so that positive means agreement. A damping that is chosen by looking must be judged on seeds
+that were not looked at. Therefore ``best_of_other_half`` splits the seeds into two halves. It
+counts the splits in which this damping is the best on one half, and gives the mean correlation on
+the other half.
 Takes 7 s for 10 seeds and 30 x 900 pairs.
 """
 
@@ -20,12 +21,11 @@ import xarray as xr
 from bayestda import statistics
 from bayestda.experiments import paths
 from bayestda.experiments.analysis import comparable_scores, main, write_table
-from bayestda.experiments.figures import damping, names
+from bayestda.experiments.figures import names
+from bayestda.experiments.figures.damping import LINES, damping_curve
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.results import read_scores
 from bayestda.plots import style
-
-QUANTITIES = ("correlation", "cross_half", "same_seed", "cross_seed")
 
 
 def analyse(experiment: Experiment) -> list[Path]:
@@ -43,7 +43,7 @@ def analyse(experiment: Experiment) -> list[Path]:
         [agreement(damping, scores, reference) for damping, scores in by_damping.items()]
         + [chosen_on_other_half(by_damping, reference)]
     )
-    figure = damping.damping_curve(table, names.title(experiment))
+    figure = damping_curve(table, names.title(experiment))
     return [
         write_table(experiment, "damping", table),
         style.save(paths.figure(experiment.name, "damping"), figure),
@@ -51,16 +51,16 @@ def analyse(experiment: Experiment) -> list[Path]:
 
 
 def agreement(damping: float, scores: xr.DataArray, reference: xr.DataArray) -> pd.DataFrame:
-    """Agreement of one damping's scores with LOO."""
+    """Compute the agreement of one damping's scores with LOO."""
     table = statistics.agreement(scores, reference)
-    table = table[table["quantity"].isin(QUANTITIES)]
+    table = table[table["quantity"].isin(LINES)]
     return table.assign(damping=damping, n_seeds=reference.sizes["seed"])
 
 
 def chosen_on_other_half(
     by_damping: dict[float, xr.DataArray], reference: xr.DataArray
 ) -> pd.DataFrame:
-    """How often each damping is best on half of the seeds, and what it is worth on the other."""
+    """Count how often each damping is best on half of the seeds; give its value on the other."""
     splits = statistics.chosen_on_other_half(by_damping, reference).groupby("chosen")["value"]
     table = splits.agg(value="mean", n_splits="size").reindex(list(by_damping))
     table["n_splits"] = table["n_splits"].fillna(0).astype(int)

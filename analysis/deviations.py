@@ -9,11 +9,12 @@ Reads   results/<experiment>/scores/: the five methods, and the published varian
 Writes  results/<experiment>/deviations.csv
 Takes 6 s.
 
-Rows: Pearson correlation between the mean scores of two variants over all pairs, and between
-single runs of the same seed, in the scores' own signs, with 95 % jackknife intervals over seeds;
-mean p of a variant under Student's t and under the published statistic; the share of the sum of
-squares of LOO scores that is common to all training examples of a test image (``common_share``:
-what training on for another run does, whichever example is left out).
+There are three kinds of rows:
+- Pearson correlations between the mean scores of two variants over all pairs, and between single
+  runs of the same seed, with 95 % jackknife intervals over seeds;
+- the mean p of a variant under Student's t and under the published statistic;
+- the share of the sum of squares of LOO scores that is common to all training examples of a test
+  image (``common_share``). Training on for another run causes it, whichever example is left out.
 """
 
 from pathlib import Path
@@ -54,14 +55,14 @@ def analyse(experiment: Experiment) -> list[Path]:
 
 
 def compared(runs: dict[str, xr.DataArray], a: str, b: str) -> pd.DataFrame:
-    """Correlations between two variants."""
+    """Compute the correlations between two variants."""
     table = statistics.agreement(runs[a], runs[b])
     table = table[table["quantity"].isin(("correlation", "same_seed"))]
     return table.assign(a=a, b=b)[["a", "b", "quantity", "value", "low", "high"]]
 
 
 def tested(method: str, scores: xr.DataArray) -> pd.DataFrame:
-    """Mean p-values of one variant, and what they would be if no pair had an effect."""
+    """Compute the mean p-values of one variant, and what they would be if no pair had an effect."""
     num_seeds = scores.sizes["seed"]
     values = {
         "mean_p": float(statistics.student_t(scores)["p"].mean()),
@@ -73,7 +74,7 @@ def tested(method: str, scores: xr.DataArray) -> pd.DataFrame:
 
 
 def common_share(method: str, scores: xr.DataArray) -> pd.DataFrame:
-    """Share of the sum of squares that does not depend on the training example."""
+    """Compute the share of the sum of squares that does not depend on the training example."""
     common = scores.mean("train").broadcast_like(scores)
     share = float((common**2).sum() / (scores**2).sum())
     return pd.DataFrame({"a": [method], "quantity": ["common_share"], "value": [share]})

@@ -1,13 +1,14 @@
-"""Does pruning by run-averaged scores leave a better network than by a single run's, or at random?
+"""Is a network better after pruning by run-averaged scores than by a single run's, or at random?
 
     python analysis/distributional_cifar10_pruning.py
 
 Reads   results/distributional_cifar10_pruning/samples.nc  from tda_distributional_scripts/
 Writes  results/distributional_cifar10_pruning/pruning.csv, .../figures/cifar10_pruning.png
 
-A row per measure, rule and share removed: ``mean``, ``low``, ``high`` of the change
-from the same runs with all images, and with the prefix ``random_`` from those that are pruned at
-random; 95 % intervals of Student's over runs. ``whole``: with all images.
+There is a row per measure, rule and share removed. ``mean``, ``low`` and ``high`` are of the change
+from the same runs with all images. With the prefix ``random_`` they are of the change from runs
+that are pruned at random. The 95 % intervals are Student's, over runs. ``whole`` is the measure
+with all images.
 """
 
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def analyse() -> Iterator[Path]:
 
 
 def rows(samples: xr.Dataset, measure: str, rule: str) -> pd.DataFrame:
-    """A row per share that is removed by one rule."""
+    """Return a row per share that is removed by one rule."""
     own, by_rule = samples[measure].sel(rule=rule, drop=True), samples[measure]
     bases = {"": samples[f"whole_{measure}"], "random_": by_rule.sel(rule="random", drop=True)}
     columns = {}

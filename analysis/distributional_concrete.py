@@ -6,10 +6,11 @@ Reads   results/distributional_concrete/samples.nc  from tda_distributional_scri
 Writes  results/distributional_concrete/errors.csv, lds.csv, curves.csv,
         .../figures/concrete.png, concrete_lds.png
 
-errors: a row per method, removal and query. lds: a row per method and difference; against
-retraining with the same seeds (common random numbers) and with others (independent). The columns
-are those of ``tda.validate``. curves: of ``tda.lds_by_runs``, against independent runs. TRAK has
-one score for the ensemble and no unit: it ranks means and, by its size, W₂, and nothing else.
+errors.csv has a row per method, removal and query. lds.csv has a row per method and difference.
+Both are against retraining with the same seeds (common random numbers) and with others
+(independent), with the columns of ``tda.validate``. curves.csv is of ``tda.lds_by_runs``, against
+independent runs. TRAK has one score for the ensemble, without a unit. It ranks means and, by its
+size, W₂, and nothing else.
 """
 
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def analyse() -> Iterator[Path]:
 
 
 def validated(samples: xr.Dataset) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Every method's predictions against both retrainings: errors and scores."""
+    """Validate every method's predictions against both retrainings: errors and scores."""
     for method in samples["method"].values:
         each = predicted(samples, samples["shift"].sel({"method": method}, drop=True))
         for numbers, truth in (("common", samples["retrained"]), ("independent", other(samples))):
@@ -60,7 +61,7 @@ def validated(samples: xr.Dataset) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]
 
 
 def by_runs(samples: xr.Dataset) -> Iterator[pd.DataFrame]:
-    """Scores by the number of runs that predict, for every method."""
+    """Compute scores by the number of runs that predict, for every method."""
     total = samples.sizes["seed"]
     runs = counts_up_to(total)
     for method in samples["method"].values:
@@ -71,7 +72,7 @@ def by_runs(samples: xr.Dataset) -> Iterator[pd.DataFrame]:
 
 
 def of_ensembles(samples: xr.Dataset) -> Iterator[pd.DataFrame]:
-    """TRAK's ensembles, whose scores count as a shift that is equal in all runs."""
+    """Compute scores of TRAK's ensembles, which count as a shift that is equal in all runs."""
     total = samples.sizes["seed"]
     for size, scores in samples["trak"].groupby("size"):
         shifts = scores.squeeze("size", drop=True).expand_dims(seed=samples["seed"].values)
@@ -82,7 +83,7 @@ def of_ensembles(samples: xr.Dataset) -> Iterator[pd.DataFrame]:
 
 
 def predicted(samples: xr.Dataset, shifts: xr.DataArray) -> xr.DataArray:
-    """The sample without each group, dims (seed, checkpoint, group, test)."""
+    """Return the sample without each group, dims (seed, checkpoint, group, test)."""
     shifts = shifts.assign_coords(group=np.arange(shifts.sizes["group"]))
     measured = samples["measured"]
     each = [tda.predict_removal(measured, shifts, [group]) for group in shifts["group"].values]
@@ -91,14 +92,14 @@ def predicted(samples: xr.Dataset, shifts: xr.DataArray) -> xr.DataArray:
 
 
 def other(samples: xr.Dataset) -> xr.DataArray:
-    """Retrained runs of seeds of their own, and what these measure without a removal."""
+    """Return retrained runs of seeds of their own, and what these measure without a removal."""
     own = {"other_seed": "seed"}
     before = samples["other_measured"].rename(own)
     return samples["independent"].rename(own).assign_coords(before=before)
 
 
 def differences(samples: xr.Dataset) -> tuple:
-    """What is ranked; the tail is that above the nine tenths of the runs before removal."""
+    """Return what is ranked; the tail is that above the nine tenths of the runs before removal."""
     c = samples["measured"].isel(checkpoint=-1).quantile(TAIL, "seed").values
     return ("mean", "variance", "wasserstein", tda.tail(c))
 

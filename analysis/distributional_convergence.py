@@ -5,9 +5,10 @@
 Reads   results/distributional_convergence/samples.nc  from tda_distributional_scripts/
 Writes  results/distributional_convergence/agreement.csv, .../figures/convergence.png
 
-A row per learning rate, epoch and method: Pearson's correlation with the unrolled shifts over
-examples and queries and the slope of the unrolled ones on the method's, by run; their means with
-Student's intervals over runs. Takes 3 s.
+There is a row per learning rate, epoch and method. Pearson's correlation with the unrolled shifts
+is over examples and queries of a run, as is the slope of the unrolled shifts on the method's. The
+table has their means over runs, with Student's intervals.
+Takes 3 s.
 """
 
 from collections.abc import Iterator
@@ -39,14 +40,14 @@ def analyse() -> Iterator[Path]:
 
 
 def agreement(unrolled: xr.DataArray, others: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Correlation and slope by run, dims (rate, method, seed, checkpoint)."""
+    """Compute correlation and slope by run, dims (rate, method, seed, checkpoint)."""
     pairs = ("train", "test")
     slope = (unrolled * others).sum(pairs) / (others**2).sum(pairs)
     return {"correlation": xr.corr(unrolled, others, dim=pairs), "slope": slope}
 
 
 def summary(values: xr.DataArray) -> pd.DataFrame:
-    """Means over runs with intervals, a row each."""
+    """Return means over runs with intervals, a row each."""
     table = t_interval(values).to_dataframe().reset_index()
     return table.rename(columns={"checkpoint": "epoch"}).assign(n_seeds=values.sizes["seed"])
 

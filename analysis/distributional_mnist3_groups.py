@@ -5,8 +5,9 @@
 Reads   results/distributional_mnist3_groups/samples.nc  from tda_distributional_scripts/
 Writes  results/distributional_mnist3_groups/errors.csv, groups.csv, .../figures/mnist3_groups.png
 
-errors: the columns of ``tda.validate`` by group and query. groups: their means by group, and of
-queries of its own classes alone (``own``), with 95 % intervals of the mean changes over runs.
+errors.csv has the columns of ``tda.validate`` by group and query. groups.csv has their means by
+group, and by group over queries of its own classes alone (``own``), with 95 % intervals of the mean
+changes over runs.
 """
 
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def analyse() -> Iterator[Path]:
 
 
 def intervals(samples: xr.Dataset, errors: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """Student's intervals over runs of both mean changes of each row."""
+    """Compute Student's intervals over runs of both mean changes of each row."""
     moved = {"change": samples["retrained"] - samples["measured"], "predicted": samples["shift"]}
     ends = []
     for row in means.itertuples():
@@ -60,7 +61,7 @@ def intervals(samples: xr.Dataset, errors: pd.DataFrame, means: pd.DataFrame) ->
 
 
 def of_own_class(samples: xr.Dataset, errors: pd.DataFrame) -> list[bool]:
-    """Whether a query is of a class of which the group removes images."""
+    """Tell whether a query is of a class of which the group removes images."""
     removed = {
         name: set(np.unique(samples["train_label"].values[members]).tolist())
         for name, members in zip(samples["group"].values, samples["members"].values, strict=True)

@@ -6,14 +6,16 @@ Reads   results/distributional_mnist3_spread/samples.nc  from tda_distributional
 Writes  results/distributional_mnist3_spread/pairs.csv, tests.csv, rates.csv, agreement.csv,
         .../figures/mnist3_spread.png
 
-pairs: a row per chosen pair of a removed image and a query, and per control at the same query, by
-source (screened, filtered: by the horizon filter, retrained: in runs of other seeds) and
-difference: the change with its 95 % interval over runs; of the mean in standard deviations of the
-margin, of the variance as a share of it, of the lower tail as it is. tests: of the retrained runs
-(``tda.confirm_removals``), in the direction that the screening found; p_holm is over the chosen
-pairs. rates: how many chosen and control pairs have p < .05, and Fisher's exact test. agreement:
-Spearman's correlation with the retrained change over all queries of the retrained images, with a
-95 % jackknife interval over images.
+pairs.csv has a row per chosen pair of a removed image and a query, and per control at the same
+query. The row gives a change with its 95 % interval over runs, by source and difference. Sources
+are screened, filtered (by the horizon filter) and retrained (in runs of other seeds). Changes of
+the mean are in standard deviations of the margin, those of the variance are shares of it, and those
+of the lower tail are as they are.
+
+tests.csv has the tests of the retrained runs (``tda.confirm_removals``), in the direction that the
+screening found; p_holm is over the chosen pairs. rates.csv counts the chosen and control pairs with
+p < .05, and has Fisher's exact test. agreement.csv has Spearman's correlation with the retrained
+change over all queries of the retrained images, with a 95 % jackknife interval over images.
 """
 
 from collections.abc import Iterator
@@ -53,7 +55,7 @@ def analyse() -> Iterator[Path]:
 
 
 def sources(samples: xr.Dataset) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
-    """Margins before, and what removals change in them, of the images that were retrained."""
+    """Return margins before removals and their changes, of the images that were retrained."""
     own = samples[["before", "retrained"]].rename(other_seed="seed", removed="train")
     own = own.drop_vars("control")
     removed = own["train"].values
@@ -67,7 +69,7 @@ def sources(samples: xr.Dataset) -> dict[str, tuple[xr.DataArray, xr.DataArray]]
 
 
 def changes(samples: xr.Dataset, measured: xr.DataArray, shifts: xr.DataArray) -> pd.DataFrame:
-    """All differences by removal and query, in their units."""
+    """Compute all differences by removal and query, in their units."""
     below = tda.tail(samples["threshold"].values)
     wanted = {"mean": "mean", "variance": "variance", "tail": below}
     unit = {"mean": measured.std("seed", ddof=1), "variance": measured.var("seed", ddof=1),
@@ -82,7 +84,7 @@ def changes(samples: xr.Dataset, measured: xr.DataArray, shifts: xr.DataArray) -
 
 
 def all_pairs(samples: xr.Dataset) -> pd.DataFrame:
-    """Chosen pairs, each followed by the controls at its query."""
+    """Return the chosen pairs, each followed by the controls at its query."""
     controls, rows = samples["removed"].values[samples["control"].values], []
     for pair in range(samples.sizes["pair"]):
         at = samples.isel(pair=pair)
@@ -95,14 +97,14 @@ def all_pairs(samples: xr.Dataset) -> pd.DataFrame:
 
 
 def directed(pairs: pd.DataFrame, screened: pd.DataFrame) -> pd.DataFrame:
-    """The pairs with what the screening found, and its sign."""
+    """Return the pairs with what the screening found, and its sign."""
     found = screened.rename(columns={"value": "screened"}).drop(columns=["low", "high"])
     joined = pairs.merge(found, on=["train", "test", "difference"], how="left")
     return joined.assign(direction=np.where(joined["screened"] < 0, -1.0, 1.0))
 
 
 def tested(samples: xr.Dataset, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Tests in the retrained runs; Holm's correction among the chosen pairs."""
+    """Test the pairs in the retrained runs, with Holm's correction among the chosen pairs."""
     measured, shifts = sources(samples)["retrained"]
     c = dict(zip(samples["test"].values.tolist(), samples["threshold"].values, strict=True))
     tables = [
@@ -114,7 +116,7 @@ def tested(samples: xr.Dataset, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def rates(tests: pd.DataFrame) -> pd.DataFrame:
-    """Pairs that pass both tests, uncorrected, by role."""
+    """Count pairs that pass both tests, uncorrected, by role."""
     passed = tests.assign(passed=tests["p"] < LEVEL).groupby("role")["passed"].agg(["sum", "size"])
     counts = np.column_stack([passed["sum"], passed["size"] - passed["sum"]])
     p = stats.fisher_exact(counts, alternative="greater").pvalue  # chosen come first
@@ -122,7 +124,7 @@ def rates(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(changed: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """How well screening and prediction rank what retraining in other runs changes."""
+    """Compute how well screening and prediction rank what retraining in other runs changes."""
     index, rows = ["difference", "train", "test"], []
     truth = changed["retrained"].set_index(index)["value"]
     for source in ("screened", "filtered"):

@@ -5,8 +5,9 @@
 Reads   results/distributional_regression_1d/samples.nc  from tda_distributional_scripts/
 Writes  results/distributional_regression_1d/examples.csv, .../figures/regression_1d.png
 
-A row per example: change of the mean, the standard deviation, and W₂ by its removal, predicted from
-unrolled shifts and by retraining, with 95 % intervals over runs and ranks.
+There is a row per example. It has the change of the mean, of the standard deviation, and W₂ by the
+example's removal, predicted from unrolled shifts and by retraining. The 95 % intervals are over
+runs. Ranks are over examples.
 Takes 10 s.
 """
 
@@ -41,13 +42,13 @@ def analyse() -> Iterator[Path]:
 
 
 def changed(samples: xr.Dataset) -> xr.DataArray:
-    """What retraining changes in each run."""
+    """Compute what retraining changes in each run."""
     dims = samples["shift"].dims
     return (samples["retrained"] - samples["measured"]).transpose(*dims)
 
 
 def examples(measured: xr.DataArray, shifts: xr.DataArray, difference: str) -> pd.DataFrame:
-    """A row per example: value, interval and rank of one difference."""
+    """Return a row per example: value, interval and rank of one difference."""
     found = tda.distributional_influence(measured, shifts, difference)
     table = found.isel(checkpoint=0, test=0, drop=True).to_dataframe().reset_index()
     rank = table["value"].abs().rank(ascending=False).astype(int)

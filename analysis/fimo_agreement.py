@@ -1,4 +1,4 @@
-"""Who approximates further training, after how much of it?
+"""Which methods approximate further training, after how much of it?
 
     python analysis/fimo_agreement.py [--task NAME ...]
 
@@ -7,7 +7,7 @@ Writes  results/fimo_<task>/agreement.csv and figures/agreement_<variant>_<adjus
 
 A row per kind of further training, adjustment, metric, method, damping and epoch. Adjustments of
 gold scores: ``full`` (equation 17 of Wei et al. 2025), ``mean`` (equation 13), and ``centred``, in
-which the method's scores are centred, too. Rows with ``choice`` = best have the damping that is
+which the method's scores are centred as well. Rows with ``choice`` = best have the damping that is
 best at that epoch, chosen by looking.
 """
 
@@ -46,7 +46,7 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 
 
 def compared(models: FinalModels, variant: str) -> pd.DataFrame:
-    """Rows of one kind of further training."""
+    """Compute the rows of one kind of further training."""
     further = read_further(models, variant)
     epochs = further["epoch"].to_series()
     found: list[dict] = []
@@ -66,7 +66,7 @@ def compared(models: FinalModels, variant: str) -> pd.DataFrame:
 
 
 def agreement_rows(agreement, named: dict) -> Iterator[dict]:
-    """All dampings, and the best one of each step."""
+    """Yield rows of all dampings, and of the best one at each step."""
     if "damping" in agreement.dims:
         yield from gold_agreement.rows(agreement, choice="all", **named)
         best = gold_agreement.best_damping(agreement)

@@ -34,11 +34,11 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 
 
 def of_test(gold: xr.DataArray, rows: pd.DataFrame) -> pd.DataFrame:
-    """A test row and the training rows that help and harm it most.
+    """Return a test row and the training rows that help and harm it most.
 
     Args:
-        gold: dims (left_out).
-        rows: of the file, by row number.
+        gold: Gold scores of a test row, dims (left_out).
+        rows: Rows of the file, by row number.
     """
     order = np.argsort(gold.values)
     helpful, harmful = order[::-1][:EXAMPLES], order[:EXAMPLES]

@@ -5,11 +5,11 @@
 Reads   results/fimo_<task>/further/
 Writes  results/fimo_<task>/gold.csv, figures/gold_noise.png, figures/gold_sorted.png
 
-A row per variant of further training, adjustment and epoch: ``signal`` is the root mean square
-(about 0) of scores over left-out examples and test points that is not noise, ``noise`` the
-standard deviation of a pair over orders of the data, ``seeds_needed`` how many orders a mean of
-reliability .9 needs, ``order_agreement`` the mean cosine between two orders' scores; medians (the
-last a mean) over the final models that have the most orders.
+There is a row per variant of further training, adjustment and epoch. ``signal`` is the root mean
+square (about 0) of scores over left-out examples and test points, without their noise. ``noise`` is
+the standard deviation of a pair over orders of the data. ``seeds_needed`` is the number of orders
+that a mean of reliability .9 needs. ``order_agreement`` is the mean cosine between two orders'
+scores. They are medians, the last one a mean, over the final models that have the most orders.
 """
 
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 
 
 def rows(models: FinalModels, variant: str) -> pd.DataFrame:
-    """Noise and signal of one variant; none where there is only one order of the data."""
+    """Compute noise and signal of one variant; none where there is only one order of the data."""
     further = read_further(models, variant, most_orders=True)
     if further.sizes["seed"] < 2:
         return pd.DataFrame()

@@ -1,13 +1,14 @@
-"""Who finds the mislabelled examples?
+"""Which methods find the mislabelled examples?
 
     python analysis/fimo_mislabel.py [--task NAME ...]
 
 Reads   results/fimo_<task>/mislabelled/    from tda_fimo_scripts/mislabel.py
 Writes  results/fimo_<task>/mislabel.csv, figures/mislabel.png
 
-A row per method, damping and epoch: the area under the curve with which the harm that an example
-does on average to test points tells flipped labels from right ones, a mean over trials with a 95 %
-interval. ``choice`` = best marks each method's largest mean, chosen by looking.
+There is a row per method, damping and epoch. Examples are ranked by the harm that they do to test
+points on average. The value is the area under the curve with which this tells flipped labels from
+right ones: a mean over trials with a 95 % interval. ``choice`` = best marks each method's largest
+mean, chosen by looking.
 """
 
 from collections.abc import Iterator
@@ -42,10 +43,10 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 
 
 def read(models: FinalModels) -> xr.Dataset:
-    """All trials along a dim ``seed``.
+    """Read all trials along a dim ``seed``.
 
     Raises:
-        UserError: there are none, or they do not belong together.
+        UserError: There are none, or they do not belong together.
     """
     made_by = command(models)
     files = sorted(paths.mislabelled(models.name, "x").parent.glob("[!.]*.nc"))
@@ -60,12 +61,12 @@ def read(models: FinalModels) -> xr.Dataset:
 
 
 def command(models: FinalModels) -> str:
-    """That makes the trials."""
+    """Return the command that makes the trials."""
     return f"python {models.script('mislabel')} {models.flags}"
 
 
 def areas(trials: xr.Dataset) -> pd.DataFrame:
-    """A row for each method in each setting."""
+    """Return a row for each method in each setting."""
     harm = -trials["score"].transpose("seed", "row", "left_out")
     area = xr.DataArray(
         area_under_curve(harm.values, trials["flipped"].values), dims=("seed", "row")
@@ -77,7 +78,7 @@ def areas(trials: xr.Dataset) -> pd.DataFrame:
 
 
 def has_results(models: FinalModels) -> bool:
-    """Whether there is a trial."""
+    """Tell whether there is a trial."""
     return any(paths.mislabelled(models.name, "x").parent.glob("[!.]*.nc"))
 
 

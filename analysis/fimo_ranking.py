@@ -5,10 +5,10 @@
 Reads   results/fimo_<task>/further/sgd/, results/fimo_<task>/approximations/
 Writes  results/fimo_<task>/ranking.csv, figures/ranking.png
 
-A row per epoch of further training (SGD, full adjustment) and filter of its horizon: the cosine's
-difference to that of the best method of the paper at that epoch, with the best of its dampings,
-both chosen by looking. Intervals: 95 % jackknife over test points and final models, of the paired
-difference.
+There is a row per epoch of further training (SGD, full adjustment) and filter of its horizon. It
+gives the difference between the filter's cosine and that of the paper's best method at that epoch,
+with the best of its dampings. Method and damping are chosen by looking. Intervals are 95 %
+jackknife intervals of the paired difference, over test points and final models.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 
 
 def rows(models: FinalModels) -> Iterator[dict]:
-    """A row for each filter and step."""
+    """Yield a row for each filter and step."""
     further = read_further(models)
     gold = adjusted(further, "full").mean("seed")
     agreements = {
@@ -67,7 +67,7 @@ def rows(models: FinalModels) -> Iterator[dict]:
 
 
 def compared(own: xr.DataArray, other: xr.DataArray) -> dict:
-    """Both cosines, and their difference with its interval."""
+    """Return both cosines, and their difference with its interval."""
     difference = summary(own.drop_vars("damping", errors="ignore") - other)
     values = {"own": float(own.mean()), "other": float(other.mean())}
     damping = {"damping": float(other["damping"])} if "damping" in other.coords else {}
@@ -76,7 +76,7 @@ def compared(own: xr.DataArray, other: xr.DataArray) -> dict:
 
 
 def has_results(models: FinalModels) -> bool:
-    """Whether there is further training with SGD."""
+    """Tell whether there is further training with SGD."""
     return "sgd" in variants(models)
 
 

@@ -5,9 +5,10 @@
 Reads   results/fimo_<task>/further/{sgd,scratch}/, results/fimo_<task>/approximations/
 Writes  results/fimo_<task>/scratch.csv, figures/scratch.png
 
-A network trained from the final model's initial parameters, in orders of its own, with and without
-each example (full adjustment), and its agreement with further training and with each method,
-against the epochs of further training. Methods with a damping have the best one, chosen by looking.
+A network is trained from the final model's initial parameters, in orders of its own, with and
+without each example (full adjustment). The table has its agreement with further training and with
+each method, against the epochs of further training. Methods with a damping have the best one,
+chosen by looking.
 """
 
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 
 
 def rows(models: FinalModels, scratch: xr.Dataset) -> Iterator[dict]:
-    """A row for further training and each method, and each epoch."""
+    """Yield a row for further training and each method, and each epoch."""
     retrained = adjusted(scratch, "full").mean("seed").isel(step=-1, drop=True)
     further = read_further(models)
     check_same_models(scratch, further)
@@ -63,12 +64,12 @@ def rows(models: FinalModels, scratch: xr.Dataset) -> Iterator[dict]:
 
 
 def command_of(models: FinalModels) -> str:
-    """That trains from scratch."""
+    """Return the command that trains from scratch."""
     return command(models, "scratch")
 
 
 def has_results(models: FinalModels) -> bool:
-    """Whether something was trained again from scratch."""
+    """Tell whether something was trained again from scratch."""
     return "scratch" in variants(models)
 
 

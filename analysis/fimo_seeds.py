@@ -5,12 +5,12 @@
 Reads   results/fimo_<task>/further/, results/fimo_<task>/approximations/
 Writes  results/fimo_<task>/seeds.csv, figures/seeds_<variant>_<adjustment>.png
 
-Maximum over epochs of each method's cosine with a gold standard that is the mean of 1, 2, 5, ...
-orders of the data, in disjoint groups. Groups share final models and test points, so that their
-spread alone would be too small an error: ``low`` and ``high`` are a jackknife interval over
-orders, test points and final models together, at the epoch and damping of the largest mean. A
-method's damping is the best one. A factor with less than three levels is left out of the interval.
-Only the final models that have the most orders are used.
+A row is the maximum over epochs of a method's cosine with a gold standard, which is the mean of 1,
+2, 5, ... orders of the data. The orders are in disjoint groups. Groups share final models and test
+points, so their spread alone would be too small an error. Therefore ``low`` and ``high`` are a
+jackknife interval over orders, test points and final models together, at the epoch and damping of
+the largest mean. A factor with less than three levels is left out of the interval. Only the final
+models that have the most orders are used.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def analyse(models: FinalModels) -> Iterator[Path]:
 
 
 def rows(models: FinalModels, variant: str, adjustment: str) -> Iterator[dict]:
-    """A row for each method and size of a group."""
+    """Yield a row for each method and size of a group."""
     further = read_further(models, variant, most_orders=True)
     gold = adjusted(further, adjustment)
     for method in methods(models):
@@ -73,11 +73,11 @@ def rows(models: FinalModels, variant: str, adjustment: str) -> Iterator[dict]:
 
 
 def grouped(gold: xr.DataArray, size: int) -> xr.DataArray:
-    """Means over disjoint groups of orders, dim ``group``; orders that are left over are not used.
+    """Average over disjoint groups of orders, dim ``group``; left-over orders are not used.
 
     Args:
-        gold: dims (seed, ...).
-        size: orders in a group.
+        gold: Gold scores, dims (seed, ...).
+        size: Number of orders in a group.
     """
     count = gold.sizes["seed"] // size
     groups = [gold.isel(seed=slice(g * size, (g + 1) * size)).mean("seed") for g in range(count)]
@@ -85,7 +85,7 @@ def grouped(gold: xr.DataArray, size: int) -> xr.DataArray:
 
 
 def maximum(agreement: xr.DataArray) -> dict:
-    """The largest mean over epochs and dampings, its place, and its interval.
+    """Return the largest mean over epochs and dampings, its place, and its interval.
 
     As in :mod:`bayestda.statistics.gold_agreement`, a damping that is not defined for all final
     models is not chosen if there are others, and test points without a cosine for all are left out.

@@ -7,16 +7,19 @@ Reads   results/<experiment>/scores/{loo,ats}/    from loo.py, ats.py
 Writes  results/<experiment>/ground_truth.csv, ground_truth_held_out.csv,
         ground_truth_differences.csv, figures/ground_truth.png
 
-A row per estimator, metric and scope, with the columns of :func:`tda.evaluate`: the correlation of
-mean scores over seeds with mean LOO (pearson and spearman; all_pairs, per_test, within_labels:
-scores less their mean over all pairs with the same two labels), and the linear datamodelling score
-(lds), each with 95 % intervals over seeds and over test points and the ceiling that the truth's
-own noise sets. ``cross_half_corrected`` never looks at the seeds that it is judged on. Points of
-the curves over damping λ and horizon τ = 1/λ have a ``damping``; ``matched_damping`` is 1/τ of the
-training (:mod:`bayestda.training.horizon`), mean over seeds and checkpoints. Held out: Pearson's
-correlation, over all pairs, of mean scores and mean LOO of one half of the seeds, where damping or
-horizon (``influence``, ``flow``) is chosen on the other; mean over all splits, beside the ceiling
-of half of the seeds. The differences are paired (:func:`tda.compare`), with Holm's correction.
+ground_truth.csv has a row per estimator, metric and scope, with the columns of `tda.evaluate`.
+Metrics are the correlation of mean scores over seeds with mean LOO (pearson, spearman) and the
+linear datamodelling score (lds). Scopes are all_pairs, per_test and within_labels (scores less
+their mean over all pairs with the same two labels). Each has 95 % intervals over seeds and over
+test points, and the ceiling that the truth's own noise sets. ``cross_half_corrected`` never looks
+at the seeds that it is judged on. Points of the curves over damping λ and horizon τ = 1/λ have a
+``damping``; ``matched_damping`` is 1/τ of the training (bayestda/training/horizon.py), mean over
+seeds and checkpoints.
+
+Held out: Pearson's correlation, over all pairs, of mean scores and mean LOO of one half of the
+seeds. Damping or horizon (``influence``, ``flow``) is chosen on the other half. The value is a mean
+over all splits, beside the ceiling of half of the seeds. The differences are paired
+(`tda.compare`), with Holm's correction.
 Takes 3 minutes on one busy core for 10 seeds, 38 estimators and 30 x 900 pairs.
 """
 
@@ -77,10 +80,10 @@ def analyse(experiment: Experiment) -> list[Path]:
 
 
 def estimators(experiment: Experiment, retrained: xr.Dataset) -> xr.Dataset:
-    """Scores and losses of the runs that were retrained.
+    """Read scores and losses of the runs that were retrained.
 
     Raises:
-        UserError: a run's file is missing or damaged, or of another training than LOO.
+        UserError: A run's file is missing or damaged, or of another training than LOO.
     """
     command = results.Command(experiment, "estimators")
     shared, truth = (*experiment.settings(), *ORIGIN), results.settings_of(retrained)
@@ -102,7 +105,7 @@ def estimators(experiment: Experiment, retrained: xr.Dataset) -> xr.Dataset:
 
 
 def held_out(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.DataFrame:
-    """A row per estimator, judged on halves of the seeds that did not choose its damping."""
+    """Judge each estimator on halves of the seeds that did not choose its damping."""
     families: dict[str, dict[float | None, xr.DataArray]] = {}
     for name, own in scores.items():
         kind, damping = curve_point(name)
@@ -128,7 +131,7 @@ def held_out(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.DataFr
 
 
 def within_labels(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.DataFrame:
-    """The correlation with LOO of what labels alone do not tell."""
+    """Correlate with LOO what labels alone do not tell."""
     rest = {name: statistics.within_labels(own) for name, own in scores.items()}
     table = tda.evaluate(rest, statistics.within_labels(loo))
     chosen = table[(table["metric"] == "pearson") & (table["scope"] == "all_pairs")]
@@ -136,7 +139,7 @@ def within_labels(scores: Mapping[str, xr.DataArray], loo: xr.DataArray) -> pd.D
 
 
 def with_curves(table: pd.DataFrame, horizon: float) -> pd.DataFrame:
-    """The table with what each row is a point of."""
+    """Add to each row the curve that it is a point of."""
     points = [curve_point(name) for name in table["method"]]
     return table.assign(
         curve=[kind for kind, _ in points],
@@ -146,7 +149,7 @@ def with_curves(table: pd.DataFrame, horizon: float) -> pd.DataFrame:
 
 
 def curve_point(name: str) -> tuple[str, float | None]:
-    """The estimator's kind, and λ (of a flow 1/τ) if it is a point of a curve."""
+    """Return the estimator's kind, and λ (of a flow 1/τ) if it is a point of a curve."""
     kind, _, value = name.partition(" ")
     if not re.fullmatch(r"[\d.e+-]+", value):
         return kind, None

@@ -4,24 +4,27 @@
 
 Reads   results/<experiment>/{p_values,reliability,correlations,accuracy}.csv
 Writes  results/<experiment>/summary.md
+
+The columns are the metrics that have a summary in bayestda/experiments/metrics.py.
 Takes 2 s.
 """
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from bayestda.errors import UserError
-from bayestda.experiments import paths
+from bayestda.experiments import metrics, paths
 from bayestda.experiments.analysis import main
 from bayestda.experiments.figures.read_tables import read_table
 from bayestda.experiments.grid import METHODS, Experiment
+from bayestda.experiments.metrics import Column, Metric
+from bayestda.experiments.sample import Estimate
 from bayestda.files import atomic
 
-HEADER = (
-    "method", "mean p", "p < .05", "q < .05", "same sign",
-    "Pearson with LOO", "Spearman with LOO", "split-half", "within labels",
-)  # fmt: skip
+Read = Callable[[str], pd.DataFrame]
 
 
 def analyse(experiment: Experiment) -> list[Path]:
@@ -29,6 +32,8 @@ def analyse(experiment: Experiment) -> list[Path]:
     folder = paths.results(experiment.name)
     try:
         text = summary(experiment)
+    except UserError:
+        raise
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(
             f"a table in {folder} is not as it was written ({error!r}): delete its *.csv and run "
@@ -41,17 +46,23 @@ def analyse(experiment: Experiment) -> list[Path]:
 
 
 def summary(experiment: Experiment) -> str:
-    """The table in markdown, and what it is about."""
-    tests = read_table(experiment, "p_values")
-    tests = tests[tests["num_checkpoints"] == tests["num_checkpoints"].max()]
-    tests = tests[tests["method"].isin(METHODS)]
-    rows = [row(experiment, test) for _, test in tests.iterrows()]
-    return "\n".join([introduction(experiment, tests.iloc[0]), "", *markdown(rows)]) + "\n"
+    """Return the table in markdown, and what it is about."""
+    read = cache(lambda name: read_table(experiment, name))
+    tests = most_checkpoints(read("p_values"))
+    names = tests.loc[tests["method"].isin(METHODS), "method"]
+    columns = list(metrics.in_summary())
+    header = ("method", *(column.heading for _, column in columns))
+    rows = [
+        (name, *(cell(metric, column, read, name) for metric, column in columns)) for name in names
+    ]
+    return "\n".join([introduction(experiment, read), "", *markdown(header, rows)]) + "\n"
 
 
-def introduction(experiment: Experiment, test: pd.Series) -> str:
-    """What the table is about: models, accuracy, and how to read the columns."""
-    accuracy = read_table(experiment, "accuracy").set_index("split")
+def introduction(experiment: Experiment, read: Read) -> str:
+    """Say what the table is about: models, accuracy, and how to read the columns."""
+    tests = most_checkpoints(read("p_values"))
+    test = tests[tests["method"].isin(METHODS)].iloc[0]
+    accuracy = read("accuracy").set_index("split")
     test_accuracy, train_accuracy = (
         interval(accuracy.loc[split, ["accuracy", "low", "high"]].clip(0, 1))
         for split in ("test", "train")
@@ -66,52 +77,47 @@ def introduction(experiment: Experiment, test: pd.Series) -> str:
     )
 
 
-def row(experiment: Experiment, test: pd.Series) -> tuple[str, ...]:
-    """One method's cells."""
-    method = test["method"]
-    return (
-        method,
-        interval(test[["mean_p", "mean_p_low", "mean_p_high"]].clip(0, 1)),
-        f"{test['share_p_below_05']:.0%}",
-        f"{test['share_q_below_05']:.0%}",
-        f"{test['sign_agreement']:.0%}",
-        *(with_loo(experiment, method, kind) for kind in ("pearson", "spearman")),
-        from_reliability(experiment, method, "split_half", "all_pairs"),
-        from_reliability(experiment, method, "correlation", "within_labels"),
-    )
+def cell(metric: Metric, column: Column, read: Read, method: str) -> str:
+    """Write a metric of one method: an estimate with its interval, or a share without one."""
+    table = read(metric.table)
+    if metric.table == "p_values":
+        row = most_checkpoints(table).set_index("method").loc[method]
+        if f"{metric.name}_low" not in row:
+            return f"{row[metric.name]:.0%}"
+        found = Estimate(*(row[f"{metric.name}{end}"] for end in ("", "_low", "_high")))
+    else:
+        rows = chosen(table, metric, column, method)
+        if rows.empty:
+            return ""
+        found = Estimate(*rows.iloc[0][["value", "low", "high"]])
+    return interval(pd.Series(found).clip(*column.limits))
 
 
-def from_reliability(experiment: Experiment, method: str, quantity: str, scope: str) -> str:
-    """A quantity of a method, alone or with LOO."""
-    table = read_table(experiment, "reliability")
-    found = table[
-        (table["method"] == method) & (table["quantity"] == quantity) & (table["scope"] == scope)
-    ]
-    return "" if found.empty else interval(found.iloc[0][["value", "low", "high"]])
+def chosen(table: pd.DataFrame, metric: Metric, column: Column, method: str) -> pd.DataFrame:
+    """Select the rows of a metric in correlations.csv or reliability.csv; none or one."""
+    if metric.table == "correlations":
+        wanted = {"method_a": "loo", "method_b": method, **metric.rows}
+    else:
+        wanted = {"method": method, "quantity": metric.name}
+    for name, value in (wanted | {"scope": column.scope}).items():
+        table = table[table[name] == value]
+    return table
 
 
-def with_loo(experiment: Experiment, method: str, kind: str) -> str:
-    """Correlation of a method's mean scores with those of LOO."""
-    table = read_table(experiment, "correlations")
-    found = table[
-        (table["method_a"] == "loo")
-        & (table["method_b"] == method)
-        & (table["statistic"] == "mean")
-        & (table["kind"] == kind)
-        & (table["scope"] == "all_pairs")
-    ]
-    return "" if found.empty else interval(found.iloc[0][["value", "low", "high"]])
+def most_checkpoints(tests: pd.DataFrame) -> pd.DataFrame:
+    """Select the tests that average the most checkpoints."""
+    return tests[tests["num_checkpoints"] == tests["num_checkpoints"].max()]
 
 
 def interval(values) -> str:
-    """``estimate (low to high)``."""
+    """Write ``estimate (low to high)``."""
     estimate, low, high = (f"{value:.2f}".replace("0.", ".") for value in values)
     return f"{estimate} ({low} to {high})"
 
 
-def markdown(rows: list[tuple[str, ...]]) -> list[str]:
-    """Lines of a markdown table."""
-    lines = [HEADER, tuple("---" for _ in HEADER), *rows]
+def markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """Write the lines of a markdown table."""
+    lines = [header, tuple("---" for _ in header), *rows]
     return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 

@@ -1,20 +1,22 @@
-"""Where the variance of each score comes from.
+"""How much of each score's variance comes from seeds, epochs, and the rest.
 
     python analysis/variance.py [--experiment NAME ...]
 
 Reads   results/<experiment>/scores/<method>/
 Writes  results/<experiment>/variance.csv
 
-Components of the variance of one score (one run, one checkpoint), summed over train-test pairs,
-as shares of their sum with 95 % jackknife intervals. Runs that differ by seed: ``seed`` (whatever
-a seed sets in this experiment: see its randomness), ``epoch`` (common to all runs) and
-``seed_x_epoch`` (between checkpoints of a run, and not common). Crossed runs: ``init``, ``order``,
-``interaction``, ``epoch`` and ``run_x_epoch``; with one run per cell the interaction is whatever
-else differs between runs. Checkpoints of a run are correlated, so the components describe the
-kept epochs: ``seed`` is the variance that all of them share. With one checkpoint there are no
-components of epochs. Unbiased estimates can be negative and are left so. For LOO,
-``all_pairs_published`` is the paper's variance over all pairs of a retrained and a base model,
-as a multiple of the sum above.
+The components of the variance of one score (one run, one checkpoint) are summed over train-test
+pairs. They are given as shares of their sum, with 95 % jackknife intervals.
+
+Runs that differ by seed have ``seed`` (whatever a seed sets in this experiment: see its
+randomness), ``epoch`` (common to all runs) and ``seed_x_epoch`` (the rest, between checkpoints of a
+run). Crossed runs have ``init``, ``order``, ``interaction``, ``epoch`` and ``run_x_epoch``. With
+one run per cell the interaction is whatever else differs between runs.
+
+Checkpoints of a run are correlated, so the components describe the kept epochs: ``seed`` is the
+variance that all of them share. With one checkpoint there are no components of epochs. Unbiased
+estimates can be negative and are left so. For LOO, ``all_pairs_published`` is the paper's variance
+over all pairs of a retrained and a base model, as a multiple of the sum above.
 Takes 7 s for 10 seeds, 30 x 900 pairs and eight methods.
 """
 
@@ -47,7 +49,7 @@ def analyse(experiment: Experiment) -> list[Path]:
 
 
 def by_seed(_: Experiment, dataset: xr.Dataset) -> pd.DataFrame:
-    """Seeds, epochs, and what differs between checkpoints of a run alone."""
+    """Compute the shares of seeds, epochs, and what differs between checkpoints of a run alone."""
     table = statistics.seed_shares(dataset["score"])
     if "test_loss" not in dataset:
         return table
@@ -56,7 +58,7 @@ def by_seed(_: Experiment, dataset: xr.Dataset) -> pd.DataFrame:
 
 
 def crossed(experiment: Experiment, dataset: xr.Dataset) -> pd.DataFrame:
-    """Initialisations, orders, their interaction, and epochs."""
+    """Compute the shares of initialisations, orders, their interaction, and epochs."""
     try:
         return statistics.crossed_shares(statistics.to_grid(dataset["score"]))
     except ValueError as error:

@@ -13,6 +13,7 @@ import bayestda as tda
 from bayestda.experiments.data import subsets
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.networks.cnn import cnn2
+from bayestda.experiments.tasks import task
 
 CLASSES = 10
 SEED = 42
@@ -64,7 +65,7 @@ def mnist3_cnn2() -> Case:
 
 
 BUILDERS: dict[str, Callable[[], Case]] = {"digits MLP": digits_mlp, "MNIST3 CNN2": mnist3_cnn2}
-_EMPTY = {"digits MLP": lambda: _mlp(), "MNIST3 CNN2": lambda: cnn2("mnist3")}
+_EMPTY = {"digits MLP": lambda: _mlp(), "MNIST3 CNN2": lambda: cnn2(task("mnist3"))}
 
 
 def write(case: Case, path: Path) -> None:

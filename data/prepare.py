@@ -15,7 +15,7 @@ Writes  data/<task>/{train,test}.parquet and data/checksums.json; with --new_sub
         <task>s<SEED> in data/<task>s<SEED>/: images, index lists, subset.json. If TDA_ROOT is
         set, all below that folder. Of heloc and folktables: data/<task>/rows.csv, checked. Of
         sst2: data/sst2/{train,validation}.parquet, checked and sorted.
-Takes   1 s (mnist: 3 s) from a local folder on 2 CPU cores; from elsewhere the download, too
+Takes   1 s (mnist: 3 s) from a local folder on 2 CPU cores; from elsewhere plus the download
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def made(args: argparse.Namespace) -> Path:
-    """The folder that was asked for."""
+    """Make the data that are asked for, and return their folder."""
     if args.task == "heloc":
         return prepare_tables.adopt(args.task, Path(args.source))
     if args.task == "folktables":
@@ -48,7 +48,7 @@ def made(args: argparse.Namespace) -> Path:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Flags of the command line; a wrong one ends the program with exit status 2."""
+    """Parse the command line; a wrong one ends the program with exit status 2."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -24,6 +24,7 @@ from bayestda.experiments.data import subsets
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.networks import cnn2
 from bayestda.experiments.stages.distributional import run_script
+from bayestda.experiments.tasks import task
 from bayestda.model.examples import Data
 from bayestda.training import loop
 
@@ -63,7 +64,7 @@ def make(num_runs: int) -> xr.Dataset:
 
 def build() -> torch.nn.Module:
     """A CNN2 for CIFAR-10."""
-    return cnn2(EXPERIMENT.task)
+    return cnn2(task(EXPERIMENT.task))
 
 
 def removed(scores_SN: np.ndarray, run: int) -> np.ndarray:

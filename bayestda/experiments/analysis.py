@@ -1,8 +1,10 @@
-"""What every script under ``analysis/`` shares: flags, errors, and which runs are a sample."""
+"""Shared parts of the scripts under ``analysis/``: flags, errors, and the choice of runs."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,28 +22,22 @@ def main(
     analyse: Callable[..., Iterable[Path]],
     add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
-    """Run ``analyse`` for each experiment that the command line asks for, print what it wrote.
+    """Run ``analyse`` for each experiment that the command line asks for, and print what it wrote.
 
     An experiment that cannot be analysed does not keep the others from it.
 
     Args:
-        doc: the script's docstring, shown by ``--help``.
-        analyse: from an experiment (and the script's own flags, by name) to the files written.
-        add_flags: adds the script's own flags.
+        doc: The script's docstring, shown by ``--help``.
+        analyse: Function from an experiment (and the script's own flags, by name) to the files
+            written.
+        add_flags: Function that adds the script's own flags.
 
     Raises:
         SystemExit: 2 after a line on stderr for an error of the user, 130 when interrupted.
     """
 
     def analyse_each(experiments: list[Experiment], **flags: object) -> Iterator[Path]:
-        errors = []
-        for experiment in experiments:
-            try:
-                yield from analyse(experiment, **flags)
-            except UserError as error:
-                errors.append(str(error))
-        if errors:
-            raise UserError("\nerror: ".join(errors))
+        return each(partial(analyse, **flags), experiments)
 
     main_all(doc, analyse_each, add_flags)
 
@@ -54,13 +50,13 @@ def main_all(
     """Run ``analyse`` once, for all experiments that the command line asks for.
 
     Args:
-        doc: the script's docstring, shown by ``--help``.
-        analyse: from the experiments (and the script's own flags, by name) to the files written,
+        doc: The script's docstring, shown by ``--help``.
+        analyse: Function from experiments (and the script's own flags, by name) to files written,
             which are printed one by one.
-        add_flags: adds the script's own flags.
+        add_flags: Function that adds the script's own flags.
 
     Raises:
-        SystemExit: as :func:`main`.
+        SystemExit: As :func:`main`.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,6 +74,26 @@ def main_all(
     guarded(lambda: report(analyse(_experiments(names), **flags)))
 
 
+def each(analyse: Callable[[Any], Iterable[Path]], subjects: Iterable[Any]) -> Iterator[Path]:
+    """Yield the files that are written for each subject; one's error does not stop the others.
+
+    Args:
+        analyse: Function from an experiment (or final models, or a name) to the files written.
+        subjects: What to analyse, in turn.
+
+    Raises:
+        UserError: At the end, with all errors of the subjects, one a line.
+    """
+    errors = []
+    for subject in subjects:
+        try:
+            yield from analyse(subject)
+        except UserError as error:
+            errors.append(str(error))
+    if errors:
+        raise UserError("\nerror: ".join(errors))
+
+
 def report(written: Iterable[Path]) -> None:
     """Print the files, one by one as they are written."""
     for path in written:
@@ -85,22 +101,22 @@ def report(written: Iterable[Path]) -> None:
 
 
 def independent_scores(experiment: Experiment, method: str) -> xr.Dataset:
-    """Scores of the runs that are a sample of independent ones: what a test over seeds needs.
+    """Read the scores of runs that are independent of each other, as a test over seeds needs.
 
-    All runs, but of the crossed design only those whose initialisation and order are of one seed
-    (the grid's diagonal): any others share an initialisation or an order with some run.
+    These are all runs, except in the crossed design. There they are the runs whose initialisation
+    and order are of one seed (the grid's diagonal). Any others share one of the two with a run.
 
     Raises:
-        UserError: less than two such runs have scores, or a score is not a finite number.
+        UserError: Less than two such runs have scores, or a score is not a finite number.
     """
     return _independent(experiment, finite_scores(experiment, method), method)
 
 
 def comparable_scores(experiment: Experiment, names: Iterable[str]) -> dict[str, xr.Dataset]:
-    """Independent scores of several methods that are about the same models and images.
+    """Read independent scores of several methods that are about the same models and images.
 
     Raises:
-        UserError: a method has none, or was computed with other data, another training or other
+        UserError: A method has none, or was computed with other data, another training or other
             checkpoints.
     """
     datasets = {name: independent_scores(experiment, name) for name in names}
@@ -112,11 +128,11 @@ def check_comparable(experiment: Experiment, datasets: Mapping[str, xr.Dataset])
     """Refuse scores of several methods that are not about the same models and images.
 
     Args:
-        experiment: whose.
-        datasets: of :func:`independent_scores`, by method.
+        experiment: Owner of the scores.
+        datasets: Scores of :func:`independent_scores`, by method.
 
     Raises:
-        UserError: a method was computed with other data, another training or other checkpoints.
+        UserError: A method was computed with other data, another training or other checkpoints.
     """
     shared = (*experiment.settings(), *ORIGIN)
     found = {
@@ -136,15 +152,15 @@ def check_comparable(experiment: Experiment, datasets: Mapping[str, xr.Dataset])
 
 
 def check_same_checkpoints(experiment: Experiment, datasets: Mapping[str, xr.Dataset]) -> None:
-    """Refuse scores of one run that are of other checkpoints; retraining is of none.
+    """Refuse scores of one run that are of different checkpoints; retraining is of none.
 
     Args:
-        experiment: whose.
-        datasets: by method; their attribute ``posteriors`` as in
+        experiment: Owner of the scores.
+        datasets: Scores by method; their attribute ``posteriors`` as in
         :func:`bayestda.experiments.results.read_scores`.
 
     Raises:
-        UserError: they are.
+        UserError: They are.
     """
     known: dict[str, tuple[str, str]] = {}
     for name, dataset in datasets.items():
@@ -159,19 +175,19 @@ def check_same_checkpoints(experiment: Experiment, datasets: Mapping[str, xr.Dat
 
 
 def independent_predictions(experiment: Experiment) -> xr.Dataset:
-    """Predictions of the runs that :func:`independent_scores` takes.
+    """Read the predictions of the runs that :func:`independent_scores` takes.
 
     Raises:
-        UserError: less than two such runs have predictions.
+        UserError: Less than two such runs have predictions.
     """
     return _independent(experiment, results.read_predictions(experiment), "predictions")
 
 
 def finite_scores(experiment: Experiment, method: str) -> xr.Dataset:
-    """All runs' scores.
+    """Read all runs' scores.
 
     Raises:
-        UserError: less than two runs have scores, or a score is not a finite number.
+        UserError: Less than two runs have scores, or a score is not a finite number.
     """
     dataset = results.read_scores(experiment, method)
     finite = xr.apply_ufunc(np.isfinite, dataset["score"]).all(("checkpoint", "train", "test"))
@@ -185,10 +201,10 @@ def finite_scores(experiment: Experiment, method: str) -> xr.Dataset:
 
 
 def methods(experiment: Experiment) -> list[str]:
-    """Methods and variants that have scores, in the paper's order.
+    """Return methods and variants that have scores, in the paper's order.
 
     Raises:
-        UserError: none has.
+        UserError: None has.
     """
     found = results.methods_with_scores(experiment.name)
     if not found:
@@ -199,8 +215,16 @@ def methods(experiment: Experiment) -> list[str]:
     return sorted(found, key=place_of)
 
 
-def write_table(experiment: Experiment, name: str, table: pd.DataFrame) -> Path:
-    """Write a CSV table of an experiment, whole, and return its path."""
+class Named(Protocol):
+    """What a table is of: an experiment or final models."""
+
+    @property
+    def name(self) -> str:
+        """Folder below ``results/``."""
+
+
+def write_table(experiment: Named, name: str, table: pd.DataFrame) -> Path:
+    """Write a CSV table of an experiment or of final models, whole, and return its path."""
     return results.write_csv(paths.table(experiment.name, name), table)
 
 

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from bayestda.errors import UserError
-from bayestda.experiments import paths
-from bayestda.experiments.data import prepare, sources
+from bayestda.experiments import paths, tasks
+from bayestda.experiments.data import prepare
 
 
 def test_every_pin_is_locked_with_a_hash_and_no_address():
@@ -24,7 +24,8 @@ def test_every_pin_is_locked_with_a_hash_and_no_address():
 def test_images_of_every_task_and_model_have_checksums():
     """What a source gives is compared with these before anything is written."""
     recorded = json.loads((paths.REPOSITORY / "data" / "checksums.json").read_text())
-    assert set(sources.HUB) == set(sources.TORCHVISION) == set(recorded)
+    assert set(tasks.TASKS) == set(recorded)
+    assert all(task.hub and task.torchvision for task in tasks.TASKS.values())
     for splits in recorded.values():
         for record in splits.values():
             assert re.fullmatch(r"[0-9a-f]{64}", record["sha256"])

@@ -57,9 +57,11 @@ DISTRIBUTIONAL = tuple(
 )  # fmt: skip
 ANALYSIS = (
     Command("scores", "", before=(planted_scores,)),
-    *(Command(name, f"analysis/{name}.py", ("--experiment", "cnn2_mnist3_10pc"))
-      for name in ("p_values", "variance", "reliability", "correlations", "accuracy",
-                   "figure_reliability", "figure_variance", "gallery", "summary")),
+    *(Command(name, f"analysis/{name}.py", ("--experiment", "cnn2_mnist3_10pc", *own))
+      for name, own in {
+          "p_values": (), "variance": (), "reliability": (), "correlations": (), "accuracy": (),
+          "figures": ("--figure", "reliability", "variance"), "gallery": (), "summary": (),
+      }.items()),
 )  # fmt: skip
 SYSTEMS = {
     "cnn": CNN, "vit": VIT, "fimo": FIMO, "distributional": DISTRIBUTIONAL, "analysis": ANALYSIS,

@@ -7,7 +7,7 @@ from commands import run
 from stages import SYSTEMS, command, each, reference, same
 
 READING = [("cnn", "grad_dot"), ("cnn", "loo"), ("vit", "influence"), ("fimo", "approximate"),
-           ("analysis", "p_values"), ("analysis", "figure_reliability"),
+           ("analysis", "p_values"), ("analysis", "figures"),
            ("analysis", "summary")]  # fmt: skip
 
 

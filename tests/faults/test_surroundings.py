@@ -79,7 +79,7 @@ def assert_same_results(done, whole, root, name):
 
 @pytest.mark.parametrize(
     ("system", "name"),
-    [("cnn", "train"), pytest.param("analysis", "figure_reliability", marks=heavy),
+    [("cnn", "train"), pytest.param("analysis", "figures", marks=heavy),
      pytest.param("cnn", "prepare", marks=heavy), pytest.param("vit", "finetune", marks=heavy)],
 )  # fmt: skip
 def test_without_a_home_folder_and_with_a_gigabyte_of_memory(system, name, tmp_path):

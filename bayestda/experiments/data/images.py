@@ -1,4 +1,4 @@
-"""Image files and index lists: reading, checking, decoding; no torch, so that figures start fast.
+"""Image files and index lists: how they are read, checked and decoded.
 
 An image file is a parquet file with the columns ``image`` (struct of ``bytes`` and ``path``, the
 hub's schema), ``label`` and ``index`` (the image's number in its original split); its metadata
@@ -8,7 +8,6 @@ hub's schema), ``label`` and ``index`` (the image's number in its original split
 import hashlib
 import io
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +35,10 @@ class Images:
     """Decoded images with their labels and original numbers.
 
     Attributes:
-        pixels: uint8 [N, H, W] or [N, H, W, 3].
-        label: int64 [N].
-        index: int64 [N], the numbers in the original split.
-        exact: whether these are the original pixels; False: they went through JPEG.
+        pixels: Array uint8 [N, H, W] or [N, H, W, 3].
+        label: Array int64 [N].
+        index: Array int64 [N] of the numbers in the original split.
+        exact: Whether these are the original pixels; False if they went through JPEG.
     """
 
     pixels: np.ndarray
@@ -52,11 +51,11 @@ def read_images(path: Path, numbers: np.ndarray | None = None) -> Images:
     """Decode an image file.
 
     Args:
-        path: an image file of a task (:func:`bayestda.experiments.paths.images`).
-        numbers: original numbers [N] of the images to decode, in this order; None: all.
+        path: An image file of a task (:func:`bayestda.experiments.paths.images`).
+        numbers: Original numbers [N] of the images to decode, in this order; None: all.
 
     Raises:
-        UserError: the file is missing or damaged, or lacks one of the numbers.
+        UserError: The file is missing or damaged, or lacks one of the numbers.
     """
     mend = f"run `{prepare_command(path.parent.name)}`"
     if not path.exists():
@@ -67,15 +66,15 @@ def read_images(path: Path, numbers: np.ndarray | None = None) -> Images:
 
 
 def read_table(files: list[Path], mend: str) -> pa.Table:
-    """The images of one file or several shards, still encoded: columns bytes, label, index.
+    """Read the images of one file or several shards, still encoded: columns bytes, label, index.
 
     Args:
-        files: parquet files with the columns ``image`` or ``img``, ``label`` and maybe ``index``;
+        files: Parquet files with the columns ``image`` or ``img``, ``label`` and maybe ``index``;
             without it images are numbered in the order in which they stand.
-        mend: what the person is to do about a damaged file.
+        mend: Advice about a damaged file, for the error's message.
 
     Raises:
-        UserError: a file is truncated, foreign, or lacks a column.
+        UserError: A file is truncated, foreign, or lacks a column.
     """
     name = " and ".join(map(str, files))
     try:
@@ -88,16 +87,16 @@ def read_table(files: list[Path], mend: str) -> pa.Table:
 
 
 def _whole(file: Path) -> pa.Table:
-    """One file's table, without pyarrow's data sets and threads, which take memory late."""
+    """Read one file's table without pyarrow's data sets and threads, which take memory late."""
     with pq.ParquetFile(file) as opened:
         return opened.read(use_threads=False)
 
 
 def with_columns(table: pa.Table, where: str) -> pa.Table:
-    """Bring a table to the columns bytes, label, index; metadata are kept.
+    """Bring a table to the columns bytes, label, index, and keep its metadata.
 
     Raises:
-        UserError: a column is missing or of another type; a number occurs twice.
+        UserError: A column is missing or of another type; a number occurs twice.
     """
     image = "image" if "image" in table.column_names else "img"
     if not {image, "label"} <= set(table.column_names):
@@ -118,10 +117,10 @@ def with_columns(table: pa.Table, where: str) -> pa.Table:
 
 
 def take(table: pa.Table, numbers: np.ndarray, where: str) -> pa.Table:
-    """The rows of a table with the given original numbers, in their order.
+    """Return the rows of a table with the given original numbers, in their order.
 
     Raises:
-        UserError: a number is not in the table.
+        UserError: A number is not in the table.
     """
     index = table["index"].to_numpy()
     absent = numbers[~np.isin(numbers, index)]
@@ -138,7 +137,7 @@ def decode(table: pa.Table, where: str) -> Images:
     """Decode all images of a table.
 
     Raises:
-        UserError: there are none, one is damaged, or they are not of one shape.
+        UserError: There are none, one is damaged, or they are not of one shape.
     """
     encoded = table["bytes"].to_pylist()
     try:
@@ -157,7 +156,7 @@ def decode(table: pa.Table, where: str) -> Images:
 
 
 def fingerprint(*subsets: Images, pixels: bool = True) -> str:
-    """SHA-256 (hexadecimal) of pixels, labels and numbers; or of labels and numbers alone."""
+    """Return the SHA-256 (hexadecimal) of pixels, labels and numbers, or without the pixels."""
     digest = hashlib.sha256()
     for images in subsets:
         digest.update(repr(images.pixels.shape if pixels else images.label.shape).encode())
@@ -167,10 +166,10 @@ def fingerprint(*subsets: Images, pixels: bool = True) -> str:
 
 
 def read_index_list(path: Path) -> np.ndarray:
-    """Image numbers of a text file, int64 [N], in its order.
+    """Read image numbers of a text file, int64 [N], in its order.
 
     Raises:
-        UserError: the file is missing, empty, has a line that is no number, or a number twice.
+        UserError: The file is missing, empty, has a line that is no number, or a number twice.
     """
     mend = f"restore it with `git checkout {path}` or run `{prepare_command(path.parent.name)}`"
     try:
@@ -187,19 +186,21 @@ def read_index_list(path: Path) -> np.ndarray:
 
 
 def prepare_command(task: str) -> str:
-    """The command that makes the data of a task; ``mnist3s7`` is a subset drawn with seed 7.
+    """Return the command that makes the data of a task; ``mnist3s7`` is a subset drawn with seed 7.
 
     A subset that was drawn before is drawn again with the sizes that it has.
     """
-    name = re.fullmatch(rf"({'|'.join(tasks.TASKS)})(?:s(\d+))?", task)
-    if not name:
+    found = tasks.parse(task)
+    if not found:
         return "python data/prepare.py --help"
-    subset = f" --new_subset {name[2]}{_drawn_sizes(task)}" if name[2] else ""
-    return f"python data/prepare.py --task {name[1]} --source hub{subset}"
+    entry, seed = found
+    subset = f" --new_subset {seed}{_drawn_sizes(task)}" if seed else ""
+    source = "hub" if entry.hub else "FOLDER"
+    return f"python data/prepare.py --task {entry.name} --source {source}{subset}"
 
 
 def _drawn_sizes(task: str) -> str:
-    """Flags of the sizes that a subset was drawn with, if that is known."""
+    """Return the flags of the sizes that a subset was drawn with, if that is known."""
     try:
         record = json.loads((paths.data(task) / "subset.json").read_text())
         sizes = " ".join(f"{size:d}" for size in record["num_per_class"])

@@ -1,4 +1,4 @@
-"""The data folders: the paper's subsets rebuilt from a source, and fresh subsets drawn."""
+"""Data folders: rebuild the paper's subsets from a source, and draw fresh ones."""
 
 import json
 from dataclasses import dataclass
@@ -14,8 +14,6 @@ from bayestda.experiments.data.images import decode, fingerprint, read_index_lis
 from bayestda.files import atomic
 
 _CHECKSUMS = Path("data") / "checksums.json"
-_FULL_MNIST_TEST = "full_mnist_analysis_test"
-_WHOLE = ("mnist", "cifar10full")  # tasks that are all of a data set
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +30,14 @@ def rebuild(task: str, source: str) -> Path:
     Pixels must be the recorded ones, except that original images may replace JPEG ones.
 
     Args:
-        task: mnist3, cifar10, or the whole of mnist or cifar10full.
+        task: Name of a task.
         source: ``hub``, ``torchvision``, or a folder.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: the source has other images than those recorded; nothing is written then.
+        UserError: The source has other images than those recorded; nothing is written then.
     """
     lists = _paper_lists(task)
     parts = {split: _paper_part(task, source, split, lists) for split in sources.SPLITS}
@@ -48,10 +46,11 @@ def rebuild(task: str, source: str) -> Path:
         split: _accepted(f"{task} {split}", part.record, recorded.get(task, {}).get(split))
         for split, part in parts.items()
     }
-    if task in _WHOLE:
-        (size,) = tasks.task(task).num_per_class
+    entry = tasks.TASKS[task]
+    if entry.whole:
+        (size,) = entry.num_per_class
         lists[f"train_subset_{size}pc"] = parts["train"].table["index"].to_numpy()
-        lists["test_subset"] = lists.get(_FULL_MNIST_TEST, parts["test"].table["index"].to_numpy())
+        lists["test_subset"] = lists.get(entry.test_list, parts["test"].table["index"].to_numpy())
     folder = paths.root() / "data" / task
     _write(folder, lists, parts, record)
     _write_json(paths.root() / _CHECKSUMS, {**recorded, task: record})
@@ -64,23 +63,26 @@ def new_subset(
     """Draw a fresh balanced, nested subset and write it as task ``<task>s<seed>``.
 
     Args:
-        task: mnist3, cifar10 or mnist.
+        task: Name of a task.
         source: ``hub``, ``torchvision``, or a folder; its train and test split are drawn from.
-        seed: of the draw.
-        sizes: training subset sizes per class; None: the paper's.
-        test_size: test images per class; None: as many as in the paper.
+        seed: Seed of the draw.
+        sizes: Training subset sizes per class; None: the paper's.
+        test_size: Test images per class; None: as many as in the paper.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: too few images of a class; the folder holds a subset of other settings.
+        UserError: Too few images of a class; the folder holds a subset of other settings.
     """
-    if task == "cifar10full":
-        raise UserError("subsets of CIFAR-10 are drawn by --task cifar10: leave out 'full'")
-    sizes = sorted(set(sizes or tasks.task(task).num_per_class))
-    num_classes = len(tasks.task(task).classes)
-    test_size = test_size or len(_paper_test_list(task)) // num_classes
+    entry = tasks.TASKS[task]
+    if entry.drawn_as:
+        raise UserError(
+            f"subsets of these images are drawn from task {entry.drawn_as}: "
+            f"replace --task {task} by --task {entry.drawn_as}"
+        )
+    sizes = sorted(set(sizes or entry.num_per_class))
+    test_size = test_size or len(_paper_test_list(task)) // len(entry.classes)
     train_sizes = {f"train_subset_{size}pc": size for size in sizes}
     train, train_lists = _drawn(task, source, "train", train_sizes, [seed, 0])
     test, test_lists = _drawn(task, source, "test", {"test_subset": test_size}, [seed, 1])
@@ -97,7 +99,7 @@ def new_subset(
 def _drawn(
     task: str, source: str, split: str, sizes: dict[str, int], seed: list[int]
 ) -> tuple[Part, dict[str, np.ndarray]]:
-    """Index lists of the given names and sizes per class, and the images that they name."""
+    """Draw index lists of the given names and sizes per class, and take their images."""
     table = sources.read(source, task, split)
     label, index = table["label"].to_numpy(), table["index"].to_numpy()
     classes = tasks.task(task).classes
@@ -126,19 +128,17 @@ def _paper_part(task: str, source: str, split: str, lists: dict[str, np.ndarray]
 
 
 def _paper_lists(task: str) -> dict[str, np.ndarray]:
-    """The index lists that come with the project, by file name without suffix."""
-    pattern = "full_mnist_analysis_*.txt" if task == "mnist" else "t*_subset*.txt"
-    files = sorted((paths.REPOSITORY / "data" / task).glob(pattern))
+    """Read the index lists that come with the project, by file name without suffix."""
+    files = sorted((paths.REPOSITORY / "data" / task).glob(tasks.TASKS[task].lists))
     return {file.stem: read_index_list(file) for file in files}
 
 
 def _paper_test_list(task: str) -> np.ndarray:
-    name = _FULL_MNIST_TEST if task == "mnist" else "test_subset"
-    return read_index_list(paths.REPOSITORY / "data" / task / f"{name}.txt")
+    return read_index_list(paths.REPOSITORY / "data" / task / f"{tasks.TASKS[task].test_list}.txt")
 
 
 def _accepted(name: str, found: dict, recorded: dict | None) -> dict:
-    """The record to keep; identical pixels keep theirs, whatever format they now come in."""
+    """Return the record to keep; identical pixels keep theirs, whatever format they now come in."""
     if recorded is None:
         return found
     if found["sha256"] == recorded["sha256"]:
@@ -156,7 +156,7 @@ def _accepted(name: str, found: dict, recorded: dict | None) -> dict:
 
 
 def _recorded() -> dict:
-    """Records of all tasks: those below TDA_ROOT, else those that come with the project."""
+    """Return the records of all tasks, below TDA_ROOT or else those of the project."""
     records: dict = {}
     for file in (paths.REPOSITORY / _CHECKSUMS, paths.root() / _CHECKSUMS):
         records |= _read_json(file) if file.exists() else {}
@@ -164,7 +164,7 @@ def _recorded() -> dict:
 
 
 def _claim(folder: Path, settings: dict) -> None:
-    """Say in the folder what it is for, or refuse if it is for something else."""
+    """Write what the folder is for, or refuse it if it is for something else."""
     file = folder / "subset.json"
     if file.exists():
         results.check_settings(folder, _read_json(file), settings)
@@ -204,17 +204,17 @@ def draw(
     one, and neither the order of the images nor other sizes change what is drawn.
 
     Args:
-        label: labels [N].
-        index: original numbers [N].
-        classes: the classes to draw from.
-        size: images of each class.
-        seed: entropy of the generator.
+        label: Labels [N].
+        index: Original numbers [N].
+        classes: The classes to draw from.
+        size: Number of images of each class.
+        seed: Entropy of the generator.
 
     Returns:
         Original numbers [len(classes) * size], class by class.
 
     Raises:
-        UserError: a class has fewer than ``size`` images.
+        UserError: A class has fewer than ``size`` images.
     """
     generator = np.random.default_rng(seed)
     return np.concatenate(

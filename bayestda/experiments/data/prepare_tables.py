@@ -1,4 +1,4 @@
-"""Rows that do not come with the project are taken over from a file or a package, checked."""
+"""Rows that do not come with the project: check them, and take them over."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ def adopt(task: str, source: Path) -> Path:
     """Take over a file of rows that does not come with the project.
 
     Args:
-        task: whose rows they are.
-        source: the CSV file; FICO's own, with Bad and Good in words, will do, too.
+        task: Task of the rows.
+        source: CSV file. FICO's own, with Bad and Good in words, will do as well.
 
     Returns:
         The task's folder, with the rows.
 
     Raises:
-        UserError: the file is missing or not that of the task; nothing is written then.
+        UserError: The file is missing or not that of the task; nothing is written then.
     """
     tables.read_rows(task, source)
     return _adopted(task, source.read_bytes())
@@ -32,14 +32,14 @@ def adopt_census(source: str) -> Path:
     """Take over the persons of Massachusetts in 2018 (40,114 of them as Folktables filters).
 
     Args:
-        source: the census bureau's CSV file, ``psam_p25.csv``; or ``folktables``: the package of
+        source: The census bureau's CSV file, ``psam_p25.csv``; or ``folktables``: the package of
             that name, which downloads it.
 
     Returns:
         The task's folder, with the columns that the task uses.
 
     Raises:
-        UserError: the package is missing, its download fails, or rows are not those of the task;
+        UserError: The package is missing, its download fails, or rows are not those of the task;
             nothing is written then.
     """
     file = Path(source)
@@ -49,10 +49,10 @@ def adopt_census(source: str) -> Path:
 
 
 def downloaded_census() -> pd.DataFrame:
-    """Persons as the package folktables downloads them.
+    """Download the persons as the package folktables gives them.
 
     Raises:
-        UserError: the package is missing, or its download fails.
+        UserError: The package is missing, or its download fails.
     """
     instead = f"or give the census bureau's own file: {tables.mend('folktables')}"
     try:

@@ -1,4 +1,4 @@
-"""Rows of tabular files as numbers: codes, and who is in."""
+"""Rows of tabular files as numbers: codes are replaced, and rows chosen."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ ACS_COLUMNS = (*ACS_INCOME, "PINCP", "PWGTP")  # what is kept of a census file
 
 
 def clean_heloc(rows: pd.DataFrame) -> pd.DataFrame:
-    """FICO's home equity lines (Wei et al. 2025, appendix): codes become numbers, 1 is Good.
+    """Recode FICO's home equity lines (Wei et al. 2025, appendix); 1 is Good.
 
     Rows that are −9 throughout are dropped; "never" is recoded beyond the longest time (and
     −7 of the last inquiry, "not within 7 days", to 0). What is left of −8 and −9 stays, for
@@ -28,7 +28,7 @@ def clean_heloc(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def clean_folktables(rows: pd.DataFrame) -> pd.DataFrame:
-    """Persons of a census file whose income is asked for (Ding et al. 2021, ACSIncome).
+    """Choose the persons of a census file that ACSIncome is about (Ding et al. 2021).
 
     Older than 16, with an income above 100 dollars, working hours, and a weight; the class is
     whether the income exceeds 50,000 dollars.
@@ -39,7 +39,7 @@ def clean_folktables(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def filled(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Negative values replaced by the mean of the training rows' non-negative ones, by column."""
+    """Replace negative values by the mean of the training rows' non-negative ones, by column."""
     missing = values < 0
     known = np.where(missing, np.nan, values)
     return np.where(missing, np.nanmean(known[train], axis=0), values)

@@ -18,10 +18,11 @@ from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.data.subsets import first_shuffled
 from bayestda.files import atomic
-from bayestda.model.examples import Data
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from bayestda.model.examples import Data
 
 SIZES = {"train": 67349, "validation": 872}  # rows of GLUE's files
 HUB = "nyu-mll/glue"
@@ -37,30 +38,32 @@ class Sentences:
     """Both splits as a text classifier takes them.
 
     Attributes:
-        train, test: tokens [N T], each split padded to its longest sentence; ``index`` are row
+        train, test: Tokens [N T], each split padded to its longest sentence; ``index`` are row
             numbers of the stored files, counted from 0. Test is GLUE's validation split.
-        hash: fingerprint of sentences, labels, and tokens.
+        hash: Fingerprint of sentences, labels, and tokens.
     """
 
-    train: Data
-    test: Data
+    train: "Data"
+    test: "Data"
     hash: str
 
 
 def load(
     tokens: Tokens, num_train: int | None = None, num_test: int | None = None, device: str = "cpu"
 ) -> Sentences:
-    """The first sentences of a fixed shuffle of each split, tokenised once.
+    """Tokenise the first sentences of a fixed shuffle of each split.
 
     Args:
-        tokens: makes the network's inputs.
-        num_train, num_test: sentences of each split; None: all.
-        device: where the tensors go.
+        tokens: Function that makes the network's inputs.
+        num_train, num_test: Numbers of sentences of each split; None: all.
+        device: Device of the tensors.
 
     Raises:
-        UserError: a file is missing or damaged, or holds fewer sentences.
+        UserError: A file is missing or damaged, or holds fewer sentences.
     """
     import torch
+
+    from bayestda.model.examples import Data
 
     digest, splits = hashlib.sha256(), {}
     counts = {"train": num_train, "validation": num_test}
@@ -80,10 +83,10 @@ def load(
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Columns sentence and label of a parquet file, in its order.
+    """Read the columns sentence and label of a parquet file, in its order.
 
     Raises:
-        UserError: it is damaged, or has other columns or labels.
+        UserError: It is damaged, or has other columns or labels.
     """
     try:
         rows = pd.read_parquet(path, columns=["sentence", "label"])
@@ -103,7 +106,7 @@ def adopt(source: str) -> Path:
         The task's folder.
 
     Raises:
-        UserError: the source cannot be read, or holds other sentences; nothing is written then.
+        UserError: The source cannot be read, or holds other sentences; nothing is written then.
     """
     found = {split: _from_source(source, split) for split in SIZES}
     for split, rows in found.items():

@@ -1,4 +1,4 @@
-"""Where images come from: the hub, torchvision, or a local folder; and how they are stored."""
+"""Sources of images (the hub, torchvision, a local folder), and the format of stored images."""
 
 import io
 import json
@@ -10,41 +10,57 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from bayestda.errors import UserError
-from bayestda.experiments import paths
+from bayestda.experiments import paths, tasks
 from bayestda.experiments.data.images import read_table, with_columns
 from bayestda.files import atomic
 
 SPLITS = ("train", "test")
-HUB = {
-    "mnist3": "ylecun/mnist",
-    "mnist": "ylecun/mnist",
-    "cifar10": "uoft-cs/cifar10",
-    "cifar10full": "uoft-cs/cifar10",
-}
-TORCHVISION = {"mnist3": "MNIST", "mnist": "MNIST", "cifar10": "CIFAR10", "cifar10full": "CIFAR10"}
 _ELSEWHERE = "or name a folder with train.parquet and test.parquet by --source"
 
 
 def read(source: str, task: str, split: str) -> pa.Table:
-    """One split, still encoded, with the columns bytes, label and index.
+    """Read one split, still encoded, with the columns bytes, label and index.
 
     Args:
         source: ``hub``, ``torchvision``, or a folder.
-        task: mnist3, mnist or cifar10.
-        split: train or test.
+        task: Name of a task.
+        split: Name of the split, train or test.
 
     Raises:
-        UserError: the source cannot be reached or read.
+        UserError: The source cannot be reached or read.
     """
-    if source == "hub":
-        return with_columns(_hub(HUB[task], split), f"the hub's data set {HUB[task]}")
-    if source == "torchvision":
-        return with_columns(_torchvision(TORCHVISION[task], split), "torchvision's data set")
+    entry = tasks.TASKS[task]
+    if source == "hub" and entry.hub:
+        return with_columns(_hub(entry.hub, split), f"the hub's data set {entry.hub}")
+    if source == "torchvision" and entry.torchvision:
+        return _torchvision(entry.torchvision, split)
+    if source in ("hub", "torchvision"):
+        raise UserError(f"task {task} has no data set there (--source {source}): {_ELSEWHERE[3:]}")
     return _folder(source, split)
 
 
+def from_arrays(pixels: np.ndarray, labels: np.ndarray) -> pa.Table:
+    """Encode images as PNG, which keeps every pixel.
+
+    Args:
+        pixels: Uint8 [N H W], or [N H W 3] in colour.
+        labels: Whole numbers [N].
+
+    Returns:
+        Columns bytes, label and index, which counts from 0.
+    """
+    encoded = [{"bytes": _png(image)} for image in pixels]
+    return with_columns(pa.table({"image": encoded, "label": labels}), "the arrays")
+
+
 def write(path: Path, table: pa.Table, exact: bool) -> None:
-    """Write an image file, the images' bytes as they are; the hub's reader decodes it, too."""
+    """Write an image file, the images' bytes as they are; the hub's reader decodes it as well.
+
+    Args:
+        path: Destination.
+        table: Columns bytes, label and index.
+        exact: Whether the pixels are the original ones and not those of a JPEG copy.
+    """
     whole_number = {"_type": "Value", "dtype": "int64"}
     features = {"image": {"_type": "Image"}, "label": whole_number, "index": whole_number}
     image = pa.StructArray.from_arrays(
@@ -61,7 +77,7 @@ def write(path: Path, table: pa.Table, exact: bool) -> None:
 
 
 def _folder(source: str, split: str) -> pa.Table:
-    """A folder's ``train.parquet``, or shards named as on the hub (``train-00000-of-00002``)."""
+    """Read ``train.parquet`` of a folder, or shards as on the hub (``train-00000-of-00002``)."""
     folder = paths.local_folder(source)
     if folder is None:
         raise UserError(f"there is no folder {source}: --source is hub, torchvision or a folder")
@@ -86,7 +102,7 @@ def _hub(name: str, split: str) -> pa.Table:
 
 
 def _torchvision(name: str, split: str) -> pa.Table:
-    """torchvision's data set, its pixels encoded as PNG (lossless)."""
+    """Read torchvision's data set, and encode its pixels as PNG (lossless)."""
     cache = paths.root() / "data" / "cache"
     try:
         from bayestda.experiments.networks.torchvision_operators import (
@@ -104,8 +120,7 @@ def _torchvision(name: str, split: str) -> pa.Table:
             "delete that folder, mend the connection and try again, take --source hub, "
             + _ELSEWHERE
         ) from error
-    encoded = [{"bytes": _png(image)} for image in np.asarray(dataset.data)]
-    return pa.table({"image": encoded, "label": np.asarray(dataset.targets)})
+    return from_arrays(np.asarray(dataset.data), np.asarray(dataset.targets))
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A task becomes tensors: the training and test subset of one experiment.
+"""Training and test subsets of a task, as tensors.
 
 Importing this file does not import torch, so that figures start fast; :func:`load` does.
 """
@@ -22,19 +22,13 @@ from bayestda.experiments.data.images import (
 )
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.tasks import Task
-from bayestda.model.examples import Data
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Data", "Images", "Split", "load", "read_images", "read_index_list"]
+    from bayestda.model.examples import Data
 
-SHAPES = {
-    "mnist3": (28, 28),
-    "mnist": (28, 28),
-    "cifar10": (32, 32, 3),
-    "cifar10full": (32, 32, 3),
-}
+__all__ = ["Images", "Split", "load", "read_images", "read_index_list"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +36,13 @@ class Split:
     """The data of one experiment.
 
     Attributes:
-        train, test: the two subsets.
-        hash: fingerprint of both subsets' pixels, labels and numbers, for results' attributes.
-        exact: whether all pixels are the original ones; False: they went through JPEG.
+        train, test: Both subsets.
+        hash: Fingerprint of both subsets' pixels, labels and numbers, for results' attributes.
+        exact: Whether all pixels are the original ones; False if they went through JPEG.
     """
 
-    train: Data
-    test: Data
+    train: "Data"
+    test: "Data"
     hash: str
     exact: bool
 
@@ -57,15 +51,16 @@ Inputs = Callable[[np.ndarray, str], tuple["Tensor", np.ndarray | None]]
 
 
 def load(experiment: Experiment, device: str = "cpu", inputs: Inputs | None = None) -> Split:
-    """Training and test subset of an experiment as tensors.
+    """Load the training and test subset of an experiment as tensors.
 
     Args:
-        experiment: names the task and the training subset.
-        device: where the tensors go.
-        inputs: makes x and crops of uint8 pixels and the split's name; None: normalised pixels.
+        experiment: Experiment, which names the task and the training subset.
+        device: Device of the tensors.
+        inputs: Function from uint8 pixels and the split's name to x and crops; None: normalised
+            pixels.
 
     Raises:
-        UserError: data are missing, damaged, or not those of the task; unknown subset size.
+        UserError: Data are missing, damaged, or not those of the task; unknown subset size.
     """
     task = tasks.task(experiment.task)
     train, test = _subset(experiment, "train"), _subset(experiment, "test")
@@ -85,15 +80,15 @@ def load(experiment: Experiment, device: str = "cpu", inputs: Inputs | None = No
 def load_shuffled(
     name: str, num_train: int | None = None, num_test: int | None = None, device: str = "cpu"
 ) -> Split:
-    """Images of a task's files as tensors, without index lists: the first of a fixed shuffle.
+    """Load the first images of a fixed shuffle of a task's files, without index lists.
 
     Args:
-        name: of the task.
-        num_train, num_test: images of each split; None: all.
-        device: where the tensors go.
+        name: Name of the task.
+        num_train, num_test: Numbers of images of each split; None: all.
+        device: Device of the tensors.
 
     Raises:
-        UserError: files are missing or damaged, or hold fewer images.
+        UserError: Files are missing or damaged, or hold fewer images.
     """
     task = tasks.task(name)
     train, test = _shuffled(name, "train", num_train), _shuffled(name, "test", num_test)
@@ -115,10 +110,10 @@ def _shuffled(name: str, split: str, count: int | None) -> Images:
 
 
 def first_shuffled(available: int, count: int | None, what: str) -> np.ndarray:
-    """Places of the first examples of a fixed shuffle; None: of all.
+    """Return the places of the first examples of a fixed shuffle; None: of all.
 
     Raises:
-        UserError: there are not that many.
+        UserError: There are not that many.
     """
     if count is not None and count > available:
         raise UserError(f"there are {available} {what}, not {count}: prepare the whole data set")
@@ -126,7 +121,7 @@ def first_shuffled(available: int, count: int | None, what: str) -> np.ndarray:
 
 
 def _file(name: str, split: str) -> Path:
-    """The image file of one split, which is there."""
+    """Return the image file of one split, which must exist."""
     path = paths.images(name, split)
     if not path.exists():
         raise UserError(
@@ -136,7 +131,7 @@ def _file(name: str, split: str) -> Path:
 
 
 def _subset(experiment: Experiment, split: str) -> Images:
-    """Images of one split in the order of the index list, checked against the task."""
+    """Read the images of one split in the order of the index list, and check them."""
     name = experiment.task
     num_per_class = experiment.num_per_class if split == "train" else None
     path = _file(name, split)
@@ -149,9 +144,9 @@ def _subset(experiment: Experiment, split: str) -> Images:
 
 
 def _check(images: Images, task: Task, where: str) -> None:
-    shape = images.pixels.shape[1:]
-    if shape != SHAPES[task.name]:
-        raise UserError(f"{where} has images of shape {shape}, {task.name} has {SHAPES[task.name]}")
+    shape = (*images.pixels.shape[1:], 1)[:3]  # grey images have no dimension of channels
+    if shape != task.shape:
+        raise UserError(f"{where} has images of shape {shape}, {task.name} has {task.shape}")
     foreign = np.setdiff1d(images.label, task.classes)
     if len(foreign):
         raise UserError(
@@ -161,7 +156,7 @@ def _check(images: Images, task: Task, where: str) -> None:
 
 
 def _no_such_size(experiment: Experiment) -> str:
-    """The message for a subset size without an index list."""
+    """Return the message for a subset size without an index list."""
     name, size = experiment.task, experiment.num_per_class
     lists = paths.data(name).glob("train_subset_*pc.txt")
     sizes = sorted(int(file.stem.removeprefix("train_subset_")[:-2]) for file in lists)
@@ -174,15 +169,17 @@ def _no_such_size(experiment: Experiment) -> str:
     )
 
 
-def _tensors(images: Images, split: str, device: str, inputs: Inputs) -> Data:
+def _tensors(images: Images, split: str, device: str, inputs: Inputs) -> "Data":
     import torch
+
+    from bayestda.model.examples import Data
 
     x, crops = inputs(images.pixels, split)
     return Data(x, torch.tensor(images.label, device=device), images.index, crops)
 
 
 def _normalised(task: Task, device: str) -> Inputs:
-    """What a CNN takes."""
+    """Return the function that makes a CNN's inputs."""
     import torch
 
     def inputs(pixels: np.ndarray, _split: str) -> tuple["Tensor", None]:

@@ -1,4 +1,4 @@
-"""Tabular tasks: a file of rows becomes standardised tensors of a training and a test split.
+"""Tabular tasks: standardised tensors of a training and a test split, from a file of rows.
 
 The tasks are those of Wei et al. 2025 (table 1): Concrete and Energy are regressions, HELOC and
 Folktables classifications; Adult comes with the project, stands in for Folktables, and has its
@@ -18,11 +18,12 @@ import pandas as pd
 from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.data.recoding import clean_folktables, clean_heloc, filled
-from bayestda.model.examples import Data
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from bayestda.model.examples import Data
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,15 @@ class Table:
     """A tabular data set.
 
     Attributes:
-        target: column to predict.
-        regression: whether it is a number; else a class, 0 or 1.
-        num_rows: in the file, after the rows are cleaned.
-        num_test: rows of the test split.
-        num_train: rows of the training split; None: all others.
-        dropped: columns that tell the target.
-        suffix: of the file.
-        clean: the rows to use, from those of the file.
-        filled: whether negative values, which are codes, become the column's training mean.
+        target: Column to predict.
+        regression: Whether the target is a number; else it is a class, 0 or 1.
+        num_rows: Number of rows in the file, after they are cleaned.
+        num_test: Number of rows of the test split.
+        num_train: Number of rows of the training split; None: all others.
+        dropped: Columns that give the target away.
+        suffix: Suffix of the file's name.
+        clean: Function from the rows of the file to those that are used.
+        filled: Whether negative values, which are codes, become the column's training mean.
     """
 
     target: str
@@ -53,7 +54,7 @@ class Table:
 
     @property
     def num_outputs(self) -> int:
-        """K of a network for this task."""
+        """Number of outputs K of a network for this task."""
         return 1 if self.regression else 2
 
 
@@ -62,16 +63,16 @@ class Split:
     """Both splits of a task.
 
     Attributes:
-        train, test: examples; ``index`` are row numbers of the file, counted from 0.
-        hash: fingerprint of both.
+        train, test: Examples; ``index`` are row numbers of the file, counted from 0.
+        hash: Fingerprint of both.
     """
 
-    train: Data
-    test: Data
+    train: "Data"
+    test: "Data"
     hash: str
 
     def first(self, num_train: int | None, num_test: int | None) -> "Split":
-        """The first examples of each split, standardised as before; None: all."""
+        """Return the first examples of each split, standardised as before; None: all."""
         if num_train is None and num_test is None:
             return self
         return replace(
@@ -98,19 +99,21 @@ FROM_FILE = ("heloc", "folktables")  # rows that do not come with the project
 def load(
     task: str, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
 ) -> Split:
-    """Both splits of a tabular task as tensors, standardised with the training rows' moments.
+    """Load both splits as tensors, standardised with the training rows' moments.
 
     Args:
-        task: a name of ``TABLES``.
-        device, dtype: of x and of regression targets; default float32. Classes are int64.
+        task: Name in ``TABLES``.
+        device, dtype: Those of x and of regression targets; default float32. Classes are int64.
 
     Returns:
         x [N D] and y [N] of the split that ``train_test_split(random_state=0)`` of scikit-learn
         gives, in its order.
 
     Raises:
-        UserError: no such task; its file is missing, or not that of the task.
+        UserError: No such task; its file is missing, or not that of the task.
     """
+    from bayestda.model.examples import Data
+
     table, rows = _table(task), read_rows(task)
     train, test = split_rows(len(rows), table.num_test, table.num_train)
     x = rows.drop(columns=[table.target, *table.dropped]).to_numpy(float)
@@ -118,7 +121,7 @@ def load(
     y = rows[table.target].to_numpy(float)
     y = standardised(y, train) if table.regression else y
 
-    def data(chosen: np.ndarray) -> Data:
+    def data(chosen: np.ndarray) -> "Data":
         inputs, targets = _tensors(x[chosen], y[chosen], table.regression, device, dtype)
         return Data(inputs, targets, rows.index.to_numpy()[chosen])
 
@@ -126,14 +129,14 @@ def load(
 
 
 def read_rows(task: str, path: Path | None = None) -> pd.DataFrame:
-    """The cleaned rows of a task, un-standardised; their index is the row number in the file.
+    """Read the cleaned rows of a task, not standardised; their index is the row number in the file.
 
     Args:
-        task: a name of ``TABLES``.
-        path: of another file than the task's own.
+        task: Name in ``TABLES``.
+        path: File to read in place of the task's own.
 
     Raises:
-        UserError: the file is missing, cannot be read, or has other columns or numbers of rows.
+        UserError: The file is missing, cannot be read, or has other columns or numbers of rows.
     """
     table = _table(task)
     path = path or paths.rows(task, table.suffix)
@@ -143,7 +146,7 @@ def read_rows(task: str, path: Path | None = None) -> pd.DataFrame:
 
 
 def read(path: Path, task: str) -> pd.DataFrame:
-    """The rows of a file as they stand there."""
+    """Read the rows of a file as they stand there."""
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -153,10 +156,10 @@ def read(path: Path, task: str) -> pd.DataFrame:
 
 
 def check_rows(task: str, rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    """Rows of a file, cleaned.
+    """Clean the rows of a file, and check them.
 
     Raises:
-        UserError: they are not those of the task.
+        UserError: They are not those of the task.
     """
     table, mending = _table(task), mend(task)
     try:
@@ -183,7 +186,7 @@ def _line(error: Exception) -> str:
 def split_rows(
     num_rows: int, num_test: int, num_train: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the training and of the test rows, as ``train_test_split(random_state=0)``.
+    """Return places of training and of test rows, as ``train_test_split(random_state=0)``.
 
     scikit-learn takes the test rows from the front of a permutation, the training rows after them.
     """
@@ -193,13 +196,13 @@ def split_rows(
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column; 1 for the deviation of a constant one."""
+    """Return mean and standard deviation of each column; 1 for the deviation of a constant one."""
     std = values.std(axis=0)
     return values.mean(axis=0), np.where(std > 0, std, 1.0)
 
 
 def standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Columns with mean 0 and deviation 1 over the training rows."""
+    """Scale columns to mean 0 and deviation 1 over the training rows."""
     mean, std = moments(values[train])
     return (values - mean) / std
 
@@ -211,7 +214,7 @@ def _table(task: str) -> Table:
 
 
 def mend(task: str) -> str:
-    """How to get a task's rows."""
+    """Return advice on how to get a task's rows."""
     if task in FROM_FILE:
         return f"make it with `python data/prepare.py --task {task} --source FILE`"
     path = f"data/{task}/rows.{TABLES[task].suffix}"
@@ -233,7 +236,7 @@ def _tensors(
 
 
 def _fingerprint(rows: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> str:
-    """Hash of the rows as they stand in the file, and of the split."""
+    """Return a hash of the rows as they stand in the file, and of the split."""
     digest = hashlib.sha256(repr(list(rows.columns)).encode())
     for values in (rows.to_numpy("<f8"), rows.index.to_numpy(), train, test):
         digest.update(repr(values.shape).encode() + np.ascontiguousarray(values).tobytes())

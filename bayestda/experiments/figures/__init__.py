@@ -1,1 +1,1 @@
-"""Drawing: tables and arrays become matplotlib figures; nothing here computes a statistic."""
+"""Figures: tables and arrays become matplotlib figures. Nothing here computes a statistic."""

@@ -20,13 +20,13 @@ FIGURE_NUMBERS = {  # experiments 1-10 of the paper are its figures 8-17
 MAIN_TEXT = "cnn2_mnist3_50pc"  # experiment 3 is shown in the main text too, as figure 5
 SIGNS = (
     "Signs are the paper's: an example that helps has a positive LOO, Grad-Dot and Grad-Cos but a "
-    "negative ATS and IF, so agreement about who helps is a negative correlation of means "
-    "between the two groups. Small print: 95 % interval over seeds (needs three)."
+    "negative ATS and IF, so agreement about which examples help is a negative correlation of "
+    "means between the two groups. Small print: 95 % interval over seeds (needs three)."
 )
 
 
 def figure_names(experiment_name: str) -> list[str]:
-    """Names of an experiment's correlation figures: those of the paper, else ``correlations``."""
+    """Return the names of an experiment's figures: those of the paper, else ``correlations``."""
     numbers = [5] if experiment_name == MAIN_TEXT else []
     if experiment_name in FIGURE_NUMBERS:
         numbers.append(FIGURE_NUMBERS[experiment_name])
@@ -35,12 +35,12 @@ def figure_names(experiment_name: str) -> list[str]:
 
 @styled
 def correlation_maps(table: pd.DataFrame, heading: str) -> Figure:
-    """Heat maps of the correlations between methods: Pearson, Spearman x mean, std, p-value.
+    """Draw heat maps of correlations between methods: Pearson, Spearman x mean, std, p-value.
 
     Args:
-        table: columns method_a, method_b, statistic, kind, value, low, high, n_seeds; one row for
+        table: Columns method_a, method_b, statistic, kind, value, low, high, n_seeds; one row for
             each unordered pair of methods, of one scope.
-        heading: names the experiment.
+        heading: Title of the figure, which names the experiment.
     """
     methods = ordered([*table["method_a"], *table["method_b"]])
     side = 1.5 + 0.66 * len(methods)
@@ -60,7 +60,7 @@ def correlation_maps(table: pd.DataFrame, heading: str) -> Figure:
 
 
 def _heat_map(axis: Axes, rows: pd.DataFrame, methods: list[str]) -> None:
-    """One map of methods x methods; value in large, interval in small print."""
+    """Draw one map of methods x methods; value in large, interval in small print."""
     values_KK = _matrix(rows, methods, "value")
     np.fill_diagonal(values_KK, 1.0)
     annotations_KK = np.vectorize(short)(values_KK)
@@ -89,7 +89,7 @@ def _heat_map(axis: Axes, rows: pd.DataFrame, methods: list[str]) -> None:
 
 
 def _write_intervals(axis: Axes, low_KK: NDArray, high_KK: NDArray) -> None:
-    """Below each value its interval, in the colour that is legible on the cell."""
+    """Write below each value its interval, in the colour that is legible on the cell."""
     for text in list(axis.texts):
         column, row = (int(position) for position in text.get_position())
         low, high = low_KK[row, column], high_KK[row, column]
@@ -107,7 +107,7 @@ def _write_intervals(axis: Axes, low_KK: NDArray, high_KK: NDArray) -> None:
 
 
 def _matrix(rows: pd.DataFrame, methods: list[str], column: str) -> NDArray:
-    """Symmetric matrix of a column; what the table does not have (and the diagonal) is NaN."""
+    """Return the symmetric matrix of a column; missing pairs and the diagonal are NaN."""
     matrix_KK = np.full((len(methods), len(methods)), np.nan)
     for row in rows.itertuples():
         a, b = methods.index(row.method_a), methods.index(row.method_b)

@@ -15,11 +15,11 @@ LINES = {  # quantity of bayestda.statistics.agreement: label
 
 @styled
 def damping_curve(table: pd.DataFrame, heading: str) -> Figure:
-    """Pearson correlation of the influence function with LOO against its damping.
+    """Draw the Pearson correlation of the influence function with LOO against its damping.
 
     Args:
-        table: columns damping, quantity, value, low, high, n_seeds.
-        heading: title of the figure.
+        table: Columns damping, quantity, value, low, high, n_seeds.
+        heading: Title of the figure.
     """
     figure, (axis,) = panels(1, (6.4, 4.0), columns=1)
     for quantity, label in LINES.items():

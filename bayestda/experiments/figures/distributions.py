@@ -14,11 +14,11 @@ SHOWN_RUNS = 40
 
 @styled
 def two_rankings(samples: xr.Dataset, table: pd.DataFrame) -> Figure:
-    """One-dimensional regression: its runs, its examples by mean and W₂, and what removal does.
+    """Draw the one-dimensional regression: its runs, its examples by mean and W₂, and a removal.
 
     Args:
-        samples: measured, shift, retrained, curve, with the examples' x and y.
-        table: columns train, x, y, difference, value, rank, source.
+        samples: Variables measured, shift, retrained, curve, with the examples' x and y.
+        table: Columns train, x, y, difference, value, rank, source.
     """
     figure, (runs, ranking, sample) = panels(3, (3.5, 3.2), columns=3)
     predicted = table[table["source"] == "predicted"].set_index(["difference", "train"])["value"]
@@ -73,10 +73,10 @@ def _draw_samples(axis: Axes, samples: xr.Dataset, example: int) -> None:
 
 @styled
 def convergence(table: pd.DataFrame) -> Figure:
-    """Agreement of methods with unrolled shifts over epochs, a panel per method.
+    """Draw the agreement of methods with unrolled shifts over epochs, a panel per method.
 
     Args:
-        table: columns rate, method, epoch, quantity, mean, low, high, n_seeds.
+        table: Columns rate, method, epoch, quantity, mean, low, high, n_seeds.
     """
     methods = list(dict.fromkeys(table["method"]))
     figure, axes = panels(len(methods), (3.3, 3.0), columns=3)
@@ -100,12 +100,12 @@ def convergence(table: pd.DataFrame) -> Figure:
 
 @styled
 def removals(samples: xr.Dataset, errors: pd.DataFrame, lds: pd.DataFrame) -> Figure:
-    """Groups removed from a regression: one as distributions, all as distances, and their ranks.
+    """Draw groups removed from a regression: one as distributions, all as distances and ranks.
 
     Args:
-        samples: measured, shift (with the dim method), retrained.
-        errors: of :func:`tda.validate`, with the columns method and random_numbers.
-        lds: likewise, with n_seeds of the prediction.
+        samples: Variables measured, shift (with the dim method), retrained.
+        errors: Table of :func:`tda.validate`, with the columns method and random_numbers.
+        lds: Its second table, with n_seeds of the prediction.
     """
     figure, (sample, distance, ranks) = panels(3, (3.6, 3.2), columns=3)
     unrolled = errors[(errors["method"] == "unrolled") & (errors["random_numbers"] == "common")]
@@ -159,11 +159,11 @@ def _draw_lds(axis: Axes, lds: pd.DataFrame) -> None:
 
 @styled
 def lds_curves(curves: pd.DataFrame, lds: pd.DataFrame) -> Figure:
-    """Distributional LDS against the number of runs that predict, a panel per difference.
+    """Draw the distributional LDS against the number of runs that predict, a panel per difference.
 
     Args:
-        curves: of :func:`tda.lds_by_runs`, with the column method.
-        lds: of :func:`tda.validate`, with the columns method and random_numbers.
+        curves: Table of :func:`tda.lds_by_runs`, with the column method.
+        lds: Table of :func:`tda.validate`, with the columns method and random_numbers.
     """
     names = list(dict.fromkeys(curves["difference"]))
     figure, axes = panels(len(names), (3.2, 3.2), columns=2)

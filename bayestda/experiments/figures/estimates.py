@@ -13,16 +13,16 @@ from bayestda.plots.style import REFERENCE, caption, colour, label, panels, styl
 def estimates(
     table: pd.DataFrame, heading: str, quantity: str, limits: tuple[float, float], note: str
 ) -> Figure:
-    """Dots with intervals: one panel a subject, one line a quantity, one colour a method.
+    """Draw dots with intervals: one panel a subject, one line a quantity, one colour a method.
 
     Args:
-        table: columns panel, category (a line; order of appearance is kept), method, value, low,
+        table: Columns panel, category (a line; order of appearance is kept), method, value, low,
             high (NaN where no interval is known).
-        heading: title of the figure.
-        quantity: what the horizontal axis measures.
-        limits: the horizontal axis shows this range, and more where dots or intervals reach
+        heading: Title of the figure.
+        quantity: Label of the horizontal axis.
+        limits: Range of the horizontal axis, and more where dots or intervals reach
             further, up to half of its width.
-        note: how to read it.
+        note: Caption, which says how to read it.
     """
     subjects = list(table["panel"].unique())
     methods = ordered(list(table["method"]))
@@ -42,7 +42,7 @@ def estimates(
 
 
 def _range(table: pd.DataFrame, limits: tuple[float, float]) -> tuple[float, float]:
-    """Limits of the axis, widened for the data but not for a very wide interval."""
+    """Return the limits of the axis, widened for the data but not for a very wide interval."""
     width = limits[1] - limits[0]
     margin = 0.02 * width
     reached = table[["value", "low", "high"]].to_numpy().ravel()

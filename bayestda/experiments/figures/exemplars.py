@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayestda.experiments.data.subsets import Images
+from bayestda.experiments.data.images import Images
 from bayestda.experiments.figures.gallery import Row, Tile
 from bayestda.plots.pairs import least_reliable, most_reliable
 from bayestda.plots.style import label, measurement, probability
@@ -17,12 +17,12 @@ COLUMNS = ["test image", "its pair", *["most helpful"] * NUM_TRAIN, *["most harm
 
 
 def gallery_rows(pairs: Mapping[str, xr.Dataset], train: Images, test: Images) -> list[Row]:
-    """Rows of a gallery with the columns :data:`COLUMNS`: most, then least reliable pairs.
+    """Return the gallery's rows, of columns :data:`COLUMNS`: most, then least reliable pairs.
 
     Args:
-        pairs: method -> variables mean, std, p, q (train, test) and n_seeds. The first method
+        pairs: Statistics by method: mean, std, p, q (train, test) and n_seeds. The first method
             chooses the pairs; each method gets a row.
-        train, test: the images that the pairs number.
+        train, test: Images that the pairs number.
     """
     chooser = next(iter(pairs))
     sections = {
@@ -44,7 +44,7 @@ def gallery_rows(pairs: Mapping[str, xr.Dataset], train: Images, test: Images) -
 
 
 def _tiles(pairs: xr.Dataset, pair: tuple[int, int], train: Images) -> list:
-    """The pair's training image, then the most helpful and harmful; None where there are none."""
+    """Return the pair's training image, then the most helpful and harmful; None: no such."""
     helpful, harmful = extremes(pairs, pair[1], NUM_TRAIN)
     absent: list = [None] * (NUM_TRAIN - len(helpful))
     helpful_tiles = [pair_tile(pairs, (number, pair[1]), train) for number in helpful]
@@ -54,12 +54,12 @@ def _tiles(pairs: xr.Dataset, pair: tuple[int, int], train: Images) -> list:
 
 
 def extremes(pairs: xr.Dataset, test: int, count: int) -> tuple[list[int], list[int]]:
-    """Training images that help a test image most and that harm it most, by mean score.
+    """Return the training images that help and harm a test image most, by mean score.
 
     Args:
-        pairs: variable ``mean`` with dims (train, test).
-        test: number of the test image.
-        count: how many of each; fewer when there are not twice as many training images.
+        pairs: Variable ``mean`` with dims (train, test).
+        test: Number of the test image.
+        count: Number of each; fewer when there are not twice as many training images.
     """
     mean = pairs["mean"].sel(test=test).dropna("train")
     by_effect = mean["train"].values[np.argsort(-mean.values, kind="stable")].tolist()
@@ -68,13 +68,13 @@ def extremes(pairs: xr.Dataset, test: int, count: int) -> tuple[list[int], list[
 
 
 def find(images: Images, number: int) -> tuple[NDArray, int]:
-    """Pixels and label of the image with this original number."""
+    """Return pixels and label of the image with this original number."""
     (position,) = np.flatnonzero(images.index == number)
     return images.pixels[position], int(images.label[position])
 
 
 def pair_tile(pairs: xr.Dataset, pair: tuple[int, int], train: Images) -> Tile:
-    """A training image with label, number, mean score ± standard error over seeds, q-value."""
+    """Return a training image with label, number, mean score ± standard error, and q-value."""
     number, test = pair
     cell = pairs.sel(train=number, test=test)
     mean, error = float(cell["mean"]), float(cell["std"]) / float(cell["n_seeds"]) ** 0.5

@@ -31,14 +31,14 @@ OTHERS = {
 
 
 def line(axis: Axes, rows: pd.DataFrame, label: str, colour: str, dashes: str) -> None:
-    """Values by epoch, with their standard error over test points as a band."""
+    """Draw values by epoch, with their standard error over test points as a band."""
     axis.plot(rows["epoch"], rows["value"], dashes, color=colour, label=label)
     band = rows["value"] - rows["se_test"], rows["value"] + rows["se_test"]
     axis.fill_between(rows["epoch"], *band, color=colour, alpha=0.15, lw=0)
 
 
 def explained(figure: Figure, heading: str, words: str) -> Figure:
-    """The figure with its legend beside its only panel, a title, and a caption."""
+    """Add a legend beside the only panel, a title, and a caption."""
     figure.axes[0].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(heading, x=0.01, ha="left", weight="bold")
     caption(figure, words)
@@ -47,12 +47,12 @@ def explained(figure: Figure, heading: str, words: str) -> Figure:
 
 @styled
 def agreement(table: pd.DataFrame, heading: str, metric: str) -> Figure:
-    """Agreement with further training against its epochs, a line for each method.
+    """Draw agreement with further training against its epochs, a line for each method.
 
     Args:
-        table: columns method, epoch, value, se_test; one row for each method and epoch.
-        heading: title of the figure.
-        metric: what ``value`` is.
+        table: Columns method, epoch, value, se_test; one row for each method and epoch.
+        heading: Title of the figure.
+        metric: Name of what ``value`` is.
     """
     figure, (axis,) = panels(1, (6.4, 4.2), columns=1)
     for method, (label, colour, dashes) in LINES.items():
@@ -72,11 +72,11 @@ def agreement(table: pd.DataFrame, heading: str, metric: str) -> Figure:
 
 @styled
 def damping_by_horizon(table: pd.DataFrame, heading: str) -> Figure:
-    """Cosine over damping and horizon, with λ = 1/(ηT) and the best λ drawn in.
+    """Draw the cosine over damping and horizon, with λ = 1/(ηT) and the best λ drawn in.
 
     Args:
-        table: columns damping, horizon, value; a full grid.
-        heading: title of the figure.
+        table: Columns damping, horizon, value; a full grid.
+        heading: Title of the figure.
     """
     figure, (axis,) = panels(1, (5.6, 4.2), columns=1)
     grid = table.pivot_table(index="damping", columns="horizon", values="value")
@@ -93,11 +93,11 @@ def damping_by_horizon(table: pd.DataFrame, heading: str) -> Figure:
 
 @styled
 def detection(table: pd.DataFrame, heading: str) -> Figure:
-    """Area under the curve of each method, with its interval.
+    """Draw the area under the curve of each method, with its interval.
 
     Args:
-        table: columns method, value, low, high; one row for each method.
-        heading: title of the figure.
+        table: Columns method, value, low, high; one row for each method.
+        heading: Title of the figure.
     """
     rows = table.sort_values("value")
     figure, (axis,) = panels(1, (5.6, 0.6 + 0.24 * len(rows)), columns=1)
@@ -115,11 +115,11 @@ def detection(table: pd.DataFrame, heading: str) -> Figure:
 
 @styled
 def ranking(table: pd.DataFrame, heading: str) -> Figure:
-    """What each filter of the horizon gains on the best other method, against epochs.
+    """Draw what each filter of the horizon gains on the best other method, against epochs.
 
     Args:
-        table: columns method, epoch, difference, low, high (missing with few final models).
-        heading: title of the figure.
+        table: Columns method, epoch, difference, low, high (missing with few final models).
+        heading: Title of the figure.
     """
     figure, (axis,) = panels(1, (6.4, 3.6), columns=1)
     for method, (label, colour, dashes) in LINES.items():

@@ -11,11 +11,11 @@ from bayestda.plots.style import REFERENCE, panels, styled
 
 @styled
 def noise(table: pd.DataFrame, heading: str) -> Figure:
-    """Signal, seed noise and seeds needed, against epochs, for each way of leaving out.
+    """Draw signal, seed noise and seeds needed, against epochs, for each way of leaving out.
 
     Args:
-        table: columns how, epoch, signal, noise, seeds_needed.
-        heading: title of the figure.
+        table: Columns how, epoch, signal, noise, seeds_needed.
+        heading: Title of the figure.
     """
     figure, axes = panels(2, (4.2, 3.4), columns=2)
     for (how, rows), colour in zip(table.groupby("how"), ("#D55E00", "#0072B2"), strict=False):
@@ -34,11 +34,11 @@ def noise(table: pd.DataFrame, heading: str) -> Figure:
 
 @styled
 def sorted_scores(gold: xr.DataArray, heading: str) -> Figure:
-    """Gold scores of a few test points, sorted, one line for each.
+    """Draw the sorted gold scores of a few test points, one line for each.
 
     Args:
-        gold: dims (left_out, test).
-        heading: title of the figure.
+        gold: Gold scores, dims (left_out, test).
+        heading: Title of the figure.
     """
     figure, (axis,) = panels(1, (5.6, 3.6), columns=1)
     for column in gold.transpose("test", "left_out").values:
@@ -52,11 +52,11 @@ def sorted_scores(gold: xr.DataArray, heading: str) -> Figure:
 
 @styled
 def by_seeds(table: pd.DataFrame, heading: str) -> Figure:
-    """The largest agreement over epochs against the number of orders that gold scores average.
+    """Draw the largest agreement over epochs against the number of orders that gold scores average.
 
     Args:
-        table: columns method, size, value, low, high; one row for each method and size.
-        heading: title of the figure.
+        table: Columns method, size, value, low, high; one row for each method and size.
+        heading: Title of the figure.
     """
     figure, (axis,) = panels(1, (6.4, 4.2), columns=1)
     for method, (label, colour, dashes) in LINES.items():
@@ -81,11 +81,11 @@ def by_seeds(table: pd.DataFrame, heading: str) -> Figure:
 
 @styled
 def scratch(table: pd.DataFrame, heading: str) -> Figure:
-    """Agreement with training again from scratch, against epochs of further training.
+    """Draw agreement with training again from scratch, against epochs of further training.
 
     Args:
-        table: columns method, epoch (missing for methods without a horizon), value, se_test.
-        heading: title of the figure.
+        table: Columns method, epoch (missing for methods without a horizon), value, se_test.
+        heading: Title of the figure.
     """
     figure, (axis,) = panels(1, (6.4, 4.2), columns=1)
     lines = {"further training": ("further training", "black", "-"), **LINES}

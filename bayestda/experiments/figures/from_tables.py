@@ -1,7 +1,9 @@
-"""Rows that the figure of estimates draws, from an experiment's tables."""
+"""Rows that figures of estimates draw, chosen from an experiment's tables."""
 
 import numpy as np
 import pandas as pd
+
+from bayestda.experiments.metrics import of_table
 
 SEED = {
     "init": "seed\n(initialisation\nand order)",
@@ -16,41 +18,28 @@ COMPONENTS = {
     "seed_x_epoch": "seed × epoch",
     "run_x_epoch": "run × epoch",
 }
-ALONE = {
-    "split_half": "split half",
-    "reliability": "reliability of\nthe mean",
-    "ceiling": "ceiling for any\ncorrelation",
-}
-WITH_LOO = {
-    "correlation": "means over seeds",
-    "cross_half_corrected": "noise-free means\n(cross half, corrected)",
-    "same_seed": "single runs,\nsame seed",
-    "cross_seed": "single runs,\nother seed",
-    "same_minus_cross": "same minus\nother seed",
-}
 
 
 def variance_rows(randomness: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of variance.csv that are shares of one whole, with their components in words."""
+    """Select the rows of variance.csv that are shares of one whole; name their components."""
     names = {"seed": SEED.get(randomness), **COMPONENTS}
     category = table["component"].map(names)
     return table.assign(category=category, value=table["share"])[category.notna()]
 
 
 def reliability_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of reliability.csv over all pairs: of methods alone, and with LOO."""
+    """Select the rows of reliability.csv over all pairs; a panel each for alone and with LOO."""
     table = table[table["scope"] == "all_pairs"]
-    alone = table["reference"].isna()
-    return pd.concat(
-        [
-            panel(table[alone], ALONE, "agreement between seeds"),
-            panel(table[~alone], WITH_LOO, "agreement with LOO"),
-        ]
-    )
+    titles = {False: "agreement between seeds", True: "agreement with LOO"}
+    panels = []
+    for with_loo, title in titles.items():
+        labels = {one.name: one.label for one in of_table("reliability", with_loo) if one.label}
+        panels.append(panel(table[table["reference"].notna() == with_loo], labels, title))
+    return pd.concat(panels)
 
 
 def panel(table: pd.DataFrame, names: dict[str, str], title: str) -> pd.DataFrame:
-    """Rows of one panel, its quantities in words and in the order of ``names``."""
+    """Return the rows of one panel, its quantities in words and in the order of ``names``."""
     chosen = table[table["quantity"].isin(names)]
     place = chosen["quantity"].map(list(names).index)
     chosen = chosen.assign(panel=title, category=chosen["quantity"].map(names))

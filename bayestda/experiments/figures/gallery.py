@@ -12,7 +12,7 @@ TILE, CAPTION, GAP, MARGIN, HEADING = 0.92, 0.5, 0.14, 0.35, 0.4  # inches
 
 @dataclass(frozen=True)
 class Tile:
-    """One image with its caption; ``edge`` is the colour of its frame."""
+    """An image with its caption; ``edge`` is the colour of its frame."""
 
     pixels_HWC: NDArray
     caption: str
@@ -21,7 +21,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the gallery; a heading starts a new section; None leaves a place empty."""
+    """A line of the gallery. A heading starts a new section; None leaves a place empty."""
 
     name: str
     tiles: tuple[Tile | None, ...]
@@ -33,10 +33,10 @@ def gallery(rows: list[Row], columns: list[str], heading: str, note: str = "") -
     """Draw rows of captioned images.
 
     Args:
-        rows: each with as many places as there are columns.
-        columns: title above each column; an equal title of neighbours is written once.
-        heading: title of the figure.
-        note: what the reader has to know about the images or the captions.
+        rows: Lines, each with as many places as there are columns.
+        columns: Title above each column; an equal title of neighbours is written once.
+        heading: Title of the figure.
+        note: Text below, about the images or the captions.
     """
     width = 2 * MARGIN + 0.55 + len(columns) * (TILE + GAP)
     headings = sum(bool(row.heading) for row in rows)
@@ -54,7 +54,7 @@ def gallery(rows: list[Row], columns: list[str], heading: str, note: str = "") -
 
 
 def _left(column: int) -> float:
-    """Left edge of a column, in inches."""
+    """Return the left edge of a column, in inches."""
     return MARGIN + 0.55 + column * (TILE + GAP)
 
 
@@ -66,7 +66,7 @@ def _write_columns(figure: Figure, columns: list[str], top: float) -> None:
 
 
 def _write_heading(figure: Figure, heading: str, top: float) -> float:
-    """Write a section's heading at ``top`` inches; returns the height that it takes."""
+    """Write a section's heading at ``top`` inches, and return the height that it takes."""
     if not heading:
         return 0.0
     width, height = figure.get_size_inches()

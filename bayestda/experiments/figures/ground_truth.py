@@ -15,11 +15,11 @@ CURVES = {"influence": "influence, damping λ", "flow": "flow filter, λ = 1/τ"
 
 @styled
 def ground_truth(table: pd.DataFrame, heading: str) -> Figure:
-    """Dots with intervals per estimator and truth, and Pearson's correlation over damping.
+    """Draw dots with intervals per estimator and truth, and Pearson's correlation over damping.
 
     Args:
-        table: columns of analysis/ground_truth.py; rows with a damping are the curves' points.
-        heading: title of the figure.
+        table: Columns of analysis/ground_truth.py; rows with a damping are the curves' points.
+        heading: Title of the figure.
     """
     named = table[table["damping"].isna()]
     truths = [key for key in TRUTHS if (named["metric"] == key[0]).any()]

@@ -12,11 +12,11 @@ from bayestda.plots.style import caption, panels, styled
 
 @styled
 def margins(samples: xr.Dataset, errors: pd.DataFrame) -> Figure:
-    """A panel per group: the query that it moves most, before, predicted and retrained.
+    """Draw a panel per group: the query that it moves most, before, predicted and retrained.
 
     Args:
-        samples: measured, shift, retrained.
-        errors: of :func:`tda.validate`.
+        samples: Variables measured, shift, retrained.
+        errors: Table of :func:`tda.validate`.
     """
     names = samples["group"].values.tolist()
     figure, axes = panels(len(names), (2.9, 2.6), columns=3)

@@ -15,12 +15,12 @@ BINS = np.linspace(0, 1, 21).tolist()
 
 @styled
 def p_value_histograms(pairs: Mapping[str, xr.Dataset], heading: str) -> Figure:
-    """Histograms of p-values over all train-test pairs, one panel for each experiment.
+    """Draw histograms of p-values over all train-test pairs, one panel for each experiment.
 
     Args:
-        pairs: panel title -> variables ``p``, ``published_p`` (train, test) and ``n_seeds``. Where
-            all seeds agree exactly p is 0, or 1 if they are all 0.
-        heading: title of the figure.
+        pairs: Statistics by panel title: ``p``, ``published_p`` (train, test) and ``n_seeds``.
+            Where all seeds agree exactly p is 0, or 1 if they are all 0.
+        heading: Title of the figure.
     """
     figure, axes = panels(len(pairs), (3.5, 2.7))
     for axis, (name, dataset) in zip(axes, pairs.items(), strict=True):
@@ -70,7 +70,7 @@ def _finite(array: xr.DataArray) -> NDArray:
 
 
 def _same_height_in_units_of_uniform(axes: list[Axes], samples: list[NDArray]) -> None:
-    """Panels of unequal n become comparable: the uniform line is at the same height in all."""
+    """Make panels of unequal n comparable: the uniform line is at the same height in all."""
     tallest = max(
         axis.dataLim.y1 * (len(BINS) - 1) / max(len(p), 1)
         for axis, p in zip(axes, samples, strict=True)

@@ -1,5 +1,6 @@
-"""What all figures share: one colour and one name per method, layout, and how they are saved."""
+"""Names of models, kinds of randomness and experiments in figures, and the order of methods."""
 
+from bayestda.experiments import tasks
 from bayestda.experiments.grid import VIT, Experiment, vit_name
 from bayestda.scores.estimators import base_of, place_of
 
@@ -9,7 +10,6 @@ MODELS = {
     vit_name(VIT): "ViT-B/16+LoRA",
     "vit_small": "small ViT+LoRA",
 }
-TASKS = {"mnist3": "MNIST3", "cifar10": "CIFAR10", "mnist": "MNIST"}
 RANDOMNESS = {
     "init": "DE-Init",
     "batch": "DE-Batch",
@@ -18,24 +18,19 @@ RANDOMNESS = {
 }
 
 
-def base_method(method: str) -> str:
-    """The method of a variant's name: ``loo`` of ``loo_published``; of a stranger's, itself."""
-    return base_of(method) or method
-
-
 def is_variant(method: str) -> bool:
-    """Whether a method is a variant, drawn in its base method's colour with dashes."""
+    """Tell whether a method is a variant, drawn in its base method's colour with dashes."""
     return base_of(method) != method
 
 
 def ordered(methods: list[str]) -> list[str]:
-    """Methods in the paper's order, each followed by its variants."""
+    """Sort methods in the paper's order, each followed by its variants."""
     return sorted(set(methods), key=place_of)
 
 
 def title(experiment: Experiment) -> str:
-    """An experiment in words: ``CNN2 · MNIST3 · 10 per class · DE-Init``."""
+    """Return an experiment in words: ``CNN2 · MNIST3 · 10 per class · DE-Init``."""
     model = MODELS.get(experiment.model, experiment.model)
-    task = TASKS.get(experiment.task, experiment.task)
+    task = tasks.title(experiment.task)
     randomness = RANDOMNESS[experiment.randomness]
     return f"{model} · {task} · {experiment.num_per_class} per class · {randomness}"

@@ -19,10 +19,10 @@ DASHES = dict(zip(RANDOMNESS.values(), ("-", "--", "-.", ":"), strict=True))
 
 @styled
 def p_value_by_size(table: pd.DataFrame) -> Figure:
-    """Mean p-value against training set size, one line a method, one panel a model and task.
+    """Draw mean p-values against training set size, one line a method, one panel a model and task.
 
     Args:
-        table: columns panel, method, num_train, n_seeds and, as in p_values.csv, mean_p,
+        table: Columns panel, method, num_train, n_seeds and, as in p_values.csv, mean_p,
             mean_p_low, mean_p_high (NaN where no interval is known), expected_mean_p.
     """
     figure = _draw_panels(table, (3.7, 3.0), _size_panel, "Mean p-value against training set size")
@@ -32,10 +32,10 @@ def p_value_by_size(table: pd.DataFrame) -> Figure:
 
 @styled
 def p_value_by_checkpoints(table: pd.DataFrame) -> Figure:
-    """Mean LOO p-value against the number of checkpoints, one line a size and randomness.
+    """Draw mean LOO p-values against the number of checkpoints, one line a size and randomness.
 
     Args:
-        table: columns panel, num_train, randomness (in words, as in :data:`names.RANDOMNESS`) and
+        table: Columns panel, num_train, randomness (in words, as in :data:`names.RANDOMNESS`) and
             those of p_values.csv: num_checkpoints, n_seeds, mean_p, mean_p_low, ...
     """
     heading = "Mean LOO p-value against the number of checkpoints"
@@ -94,7 +94,7 @@ def _checkpoint_panel(axis: Axes, rows: pd.DataFrame) -> None:
 
 
 def _in_order(rows: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
-    """Lines by kind of randomness, then by size."""
+    """Return the lines by kind of randomness, then by size."""
     return [
         (randomness, size, line)
         for randomness in DASHES
@@ -103,12 +103,12 @@ def _in_order(rows: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
 
 
 def _shifts(count: int, step: float) -> NDArray:
-    """Small displacements, symmetric about 0, that keep intervals from hiding each other."""
+    """Return small displacements, symmetric about 0, that keep intervals from hiding each other."""
     return step * (np.arange(count) - (count - 1) / 2)
 
 
 def _line(axis: Axes, rows: pd.DataFrame, x: str, shift: float, **look: Any) -> None:
-    """Means as a line, with their intervals where they are known."""
+    """Draw means as a line, with their intervals where they are known."""
     places = rows[x] + shift
     axis.plot(places, rows["mean_p"], marker="o", ms=3.5, lw=1.6, **look)
     axis.vlines(
@@ -117,7 +117,7 @@ def _line(axis: Axes, rows: pd.DataFrame, x: str, shift: float, **look: Any) -> 
 
 
 def _expected(axis: Axes, rows: pd.DataFrame) -> None:
-    """The mean p-value that pure noise would give, and where it stands on the axis."""
+    """Draw the mean p-value that pure noise would give, and name it."""
     expected = float(rows["expected_mean_p"].mean())
     axis.axhline(expected, color=REFERENCE, ls=(0, (1, 1.5)), lw=1.2)
     axis.annotate(
@@ -134,7 +134,7 @@ def _expected(axis: Axes, rows: pd.DataFrame) -> None:
 
 
 def _share_legend(figure: Figure) -> None:
-    """One legend for all panels; each method of any panel once."""
+    """Add one legend for all panels, with each method once."""
     handles = {
         name: handle
         for axis in figure.axes
@@ -149,5 +149,5 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 
 def _shades(count: int) -> list:
-    """Light to dark blues, small to large training sets."""
+    """Return light to dark blues, small to large training sets."""
     return sns.light_palette(colour("loo"), count + 2)[2:]

@@ -10,11 +10,11 @@ UNITS = {"loss": "test loss", "accuracy": "test accuracy"}
 
 @styled
 def curves(table: pd.DataFrame, num_runs: int) -> Figure:
-    """Change of loss and accuracy against the share removed, a line per rule.
+    """Draw the change of loss and accuracy against the share removed, a line per rule.
 
     Args:
-        table: columns measure, rule, share, mean, low, high.
-        num_runs: runs behind each point.
+        table: Columns measure, rule, share, mean, low, high.
+        num_runs: Number of runs behind each point.
     """
     figure, axes = panels(2, (3.6, 3.2), columns=2)
     for axis, (measure, unit) in zip(axes, UNITS.items(), strict=True):

@@ -1,4 +1,4 @@
-"""What figures are drawn from: the tables and pair files of the scripts under ``analysis/``."""
+"""Reading of the tables and pair files that the scripts under ``analysis/`` write."""
 
 import sys
 from collections.abc import Callable
@@ -8,9 +8,9 @@ import pandas as pd
 import xarray as xr
 
 from bayestda.errors import UserError
-from bayestda.experiments import grid, paths, results
+from bayestda.experiments import grid, paths, results, tasks
 from bayestda.experiments.analysis import independent_scores
-from bayestda.experiments.figures.names import MODELS, RANDOMNESS, TASKS
+from bayestda.experiments.figures.names import MODELS, RANDOMNESS
 from bayestda.experiments.grid import Experiment
 
 _COLUMNS = {name: ("scope", "value") for name in ("reliability", "correlations")}
@@ -18,14 +18,14 @@ _COLUMNS = {name: ("scope", "value") for name in ("reliability", "correlations")
 
 
 def read_table(experiment: Experiment, name: str) -> pd.DataFrame:
-    """A CSV table of an experiment.
+    """Read a CSV table of an experiment.
 
     Args:
-        experiment: whose table.
-        name: of the table and of the script that makes it, for example ``correlations``.
+        experiment: Owner of the table.
+        name: Name of the table and of the script that makes it, for example ``correlations``.
 
     Raises:
-        UserError: the table is missing or damaged.
+        UserError: The table is missing or damaged.
     """
     path, command = paths.table(experiment.name, name), made_by(experiment, name)
     table = read_csv(path, command)
@@ -36,10 +36,10 @@ def read_table(experiment: Experiment, name: str) -> pd.DataFrame:
 
 
 def read_csv(path: Path, command: str) -> pd.DataFrame:
-    """A CSV table that a command makes.
+    """Read a CSV table that a command makes.
 
     Raises:
-        UserError: the table is missing or damaged.
+        UserError: The table is missing or damaged.
     """
     if not path.exists():
         raise UserError(f"{path} is missing: make it with `{command}`")
@@ -53,10 +53,10 @@ def read_csv(path: Path, command: str) -> pd.DataFrame:
 
 
 def read_pairs(experiment: Experiment, method: str) -> xr.Dataset:
-    """Statistics over seeds of each train-test pair: mean, std, p, q, n_seeds and others.
+    """Read the statistics over seeds of each pair: mean, std, p, q, n_seeds and others.
 
     Raises:
-        UserError: the file, or already the scores it is made from, is missing or damaged.
+        UserError: The file, or already the scores it is made from, is missing or damaged.
     """
     path = paths.pairs(experiment.name, method)
     if not path.exists():
@@ -65,12 +65,12 @@ def read_pairs(experiment: Experiment, method: str) -> xr.Dataset:
 
 
 def made_by(experiment: Experiment, script: str) -> str:
-    """The command that makes a table of an experiment."""
+    """Return the command that makes a table of an experiment."""
     return f"python analysis/{script}.py --experiment {experiment.name}"
 
 
 def existing(found: list[Experiment], path_of: Callable[[Experiment], Path]) -> list[Experiment]:
-    """Experiments that have what a comparing figure draws; says on stderr which have not.
+    """Return the experiments that have what a comparing figure draws; name the others on stderr.
 
     Returns:
         In the order of the paper's grid, then by name. At least one experiment: if none has it,
@@ -85,21 +85,21 @@ def existing(found: list[Experiment], path_of: Callable[[Experiment], Path]) -> 
 
 
 def p_value_table(found: list[Experiment]) -> pd.DataFrame:
-    """The p_values.csv of experiments with, per row, what the experiment is.
+    """Read the p_values.csv of experiments with, per row, what the experiment is.
 
     Returns:
         Its columns (method, num_checkpoints, n_seeds, mean_p, mean_p_low, mean_p_high,
         expected_mean_p, ...) and model, task, randomness (in words), num_train.
 
     Raises:
-        UserError: no experiment has the table, or it is damaged.
+        UserError: No experiment has the table, or it is damaged.
     """
     chosen = existing(found, lambda experiment: paths.table(experiment.name, "p_values"))
     return pd.concat(
         [
             read_table(experiment, "p_values").assign(
                 model=MODELS.get(experiment.model, experiment.model),
-                task=TASKS.get(experiment.task, experiment.task),
+                task=tasks.title(experiment.task),
                 randomness=RANDOMNESS[experiment.randomness],
                 num_train=experiment.num_train,
             )

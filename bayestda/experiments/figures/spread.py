@@ -19,12 +19,12 @@ UNITS = {
 
 @styled
 def pairs(samples: xr.Dataset, table: pd.DataFrame, tests: pd.DataFrame) -> Figure:
-    """Changes by removal of every chosen image beside those of controls, and one as distributions.
+    """Draw changes by removal of chosen images and of controls, and one as distributions.
 
     Args:
-        samples: before, retrained.
-        table: columns train, test, value, low, high, difference, source, pair, role, chosen_by.
-        tests: of :func:`tda.confirm_removals`, of the same pairs; the surest is the one shown.
+        samples: Variables before, retrained.
+        table: Columns train, test, value, low, high, difference, source, pair, role, chosen_by.
+        tests: Table of :func:`tda.confirm_removals`, of the same pairs; the surest is shown.
     """
     figure, (*axes, sample) = panels(4, (3.5, 3.2), columns=2)
     for axis, (difference, unit) in zip(axes, UNITS.items(), strict=True):

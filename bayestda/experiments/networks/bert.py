@@ -30,14 +30,14 @@ SETTINGS = ("num_attention_heads", "hidden_act", "layer_norm_eps", "initializer_
 
 
 class TextClassifier(nn.Module):
-    """Logits of a ``BertForSequenceClassification``, from tokens and their mask."""
+    """Wrap a ``BertForSequenceClassification``: from tokens and their mask to logits."""
 
     def __init__(self, model: Any):
         super().__init__()
         self.model: Any = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [B K] of tokens [B T]; padding is 0 in the mask and is not attended to."""
+        """Return logits [B K] of tokens [B T]; padding is 0 in the mask and is not attended to."""
         dtype = self.model.classifier.weight.dtype
         lowest = torch.finfo(dtype).min
         bias_B11T = (1 - attention_mask[:, None, None, :].to(dtype)) * lowest
@@ -45,14 +45,14 @@ class TextClassifier(nn.Module):
 
 
 def text_classifier(source: str, *, lora: bool = False) -> TextClassifier:
-    """A pretrained encoder with a fresh two-way head, drawn by the global generator.
+    """Build a pretrained encoder with a fresh two-way head, drawn by the global generator.
 
     Args:
-        source: hub id, local folder, or ``minilm``.
-        lora: train adapters on query and value of every block, pooler and head; else everything.
+        source: Hub id, local folder, or ``minilm``.
+        lora: Whether to train only adapters on query and value of every block, pooler and head.
 
     Raises:
-        UserError: the model cannot be loaded, or is no BERT encoder.
+        UserError: The model cannot be loaded, or is no BERT encoder.
     """
     with torch.random.fork_rng(devices=[]):  # loading draws a head, but only the first time
         pretrained = _encoder(_folder(source))
@@ -68,7 +68,7 @@ def text_classifier(source: str, *, lora: bool = False) -> TextClassifier:
 
 
 def tokenizer(source: str) -> Callable[[list[str]], dict[str, Tensor]]:
-    """From sentences to token numbers and masks [N T], padded to the longest sentence.
+    """Turn sentences into token numbers and masks [N T], padded to the longest sentence.
 
     Longer sentences than the model takes are cut. Args and errors as :func:`text_classifier`.
     """
@@ -85,21 +85,21 @@ def tokenizer(source: str) -> Callable[[list[str]], dict[str, Tensor]]:
 
 
 def fingerprint(source: str) -> str:
-    """Hash of the pretrained weights and of :data:`SETTINGS`, for results' settings."""
+    """Return a hash of the pretrained weights and of :data:`SETTINGS`, for results' settings."""
     return _fingerprint(_folder(source))
 
 
 def forget() -> None:
-    """Read models anew: their files may have changed."""
+    """Forget loaded models, so that they are read anew: their files may have changed."""
     _encoder.cache_clear()
     _fingerprint.cache_clear()
 
 
 def minilm_folder() -> Path:
-    """Where the package has put its encoder.
+    """Return the folder in which the package has put its encoder.
 
     Raises:
-        UserError: it is not installed.
+        UserError: It is not installed.
     """
     found = find_spec(MINILM_PACKAGE.replace("-", "_"))
     if found is None or found.origin is None:
@@ -111,14 +111,14 @@ def minilm_folder() -> Path:
 
 
 def _folder(source: str) -> str:
-    """What ``from_pretrained`` is given."""
+    """Return what ``from_pretrained`` is given."""
     if source == MINILM:
         return str(minilm_folder())
     return str(paths.local_folder(source) or source)
 
 
 def _adapted(model: Any) -> Any:
-    """The model with adapters and a pooler of its own to train; what is frozen stays shared."""
+    """Add adapters and a pooler of its own to train; what is frozen stays shared."""
     adapted = with_adapters(model)
     adapted.bert.pooler = copy.deepcopy(adapted.bert.pooler).requires_grad_(True)
     return adapted
@@ -126,7 +126,7 @@ def _adapted(model: Any) -> Any:
 
 @cache
 def _encoder(folder: str) -> Any:
-    """The pretrained model, frozen; its head is not used."""
+    """Load the pretrained model, frozen; its head is not used."""
     package = transformers()
     config = _loaded(folder, package.AutoConfig)
     if config.model_type != "bert":

@@ -20,7 +20,7 @@ from bayestda.experiments.networks.torchvision_operators import import_torchvisi
 from bayestda.experiments.networks.vit import ViT, named_weights
 from bayestda.model.parameters import private_copy
 
-NUM_CLASSES = 10
+NUM_CLASSES = 10  # of the paper's tasks; MNIST3 has ten outputs as well
 TARGETS = ("q_proj", "v_proj", "query", "value")  # names in newer transformers, and in older ones
 SETTINGS = {  # what, beside the weights, scores depend on
     "model": (
@@ -35,33 +35,35 @@ SETTINGS = {  # what, beside the weights, scores depend on
 _BATCH = 64  # images prepared at a time; changes only the speed
 
 
-def lora_vit(source: str, seed: int) -> ViT:
-    """A pretrained ViT with fresh adapters and a fresh head, which alone are trainable.
+def lora_vit(source: str, seed: int, num_outputs: int = NUM_CLASSES) -> ViT:
+    """Build a pretrained ViT with fresh adapters and a fresh head, which alone are trainable.
 
     Args:
-        source: hub id, local folder, or ``vit_small``.
-        seed: of the adapters' and the head's initial parameters (global generator untouched).
+        source: Hub id, local folder, or ``vit_small``.
+        seed: Seed of the adapters' and the head's initial parameters. PyTorch's global generator
+            is left as it is.
+        num_outputs: Number of outputs K of the head.
 
     Raises:
-        UserError: the model cannot be loaded, or is no ViT image classifier.
+        UserError: The model cannot be loaded, or is no ViT image classifier.
     """
     pretrained = _pretrained(source)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return adapted(pretrained)
+        return adapted(pretrained, num_outputs)
 
 
-def adapted(pretrained: Any) -> ViT:
-    """LoRA on query and value of every block and a new ten-way head; the rest is shared, frozen."""
+def adapted(pretrained: Any, num_outputs: int = NUM_CLASSES) -> ViT:
+    """Add LoRA on query and value of every block and a new head; the rest is shared and frozen."""
     model = with_adapters(private_copy(pretrained.requires_grad_(False)))
-    model.classifier = nn.Linear(model.config.hidden_size, NUM_CLASSES)
+    model.classifier = nn.Linear(model.config.hidden_size, num_outputs)
     nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
     nn.init.zeros_(model.classifier.bias)
     return ViT(model)
 
 
 def with_adapters(model: Any) -> Any:
-    """The model with LoRA on query and value of every block, in place."""
+    """Add LoRA to query and value of every block, in place."""
     import_torchvision()
     from peft import LoraConfig, get_peft_model
 
@@ -77,7 +79,7 @@ def with_adapters(model: Any) -> Any:
 
 
 def moved(network: nn.Module, device: torch.device) -> Any:
-    """The network on a device. Loaded weights, which networks share, stay where they are.
+    """Return the network on a device. Loaded weights, which networks share, stay where they are.
 
     So adapters are always drawn on the CPU: a seed means the same on every device.
     """
@@ -85,23 +87,23 @@ def moved(network: nn.Module, device: torch.device) -> Any:
 
 
 def fingerprint(source: str) -> str:
-    """Hash of the pretrained weights and of :data:`SETTINGS`, for results' settings."""
+    """Return a hash of the pretrained weights and of :data:`SETTINGS`, for results' settings."""
     return _fingerprint(_folder(source))
 
 
 def forget() -> None:
-    """Read models anew: their files may have changed."""
+    """Forget loaded models, so that they are read anew: their files may have changed."""
     _classifier.cache_clear()
     _fingerprint.cache_clear()
 
 
 class Inputs:
-    """Turn images into what the ViT takes, by the model's own processor.
+    """Turn images into what the ViT takes, with the model's own processor.
 
     Args:
-        source: hub id, local folder, or ``vit_small``.
-        device: where the tensors go.
-        crop_seed: None, or draw a random resized crop of every training image with this seed.
+        source: Hub id, local folder, or ``vit_small``.
+        device: Device of the tensors.
+        crop_seed: Seed of a random resized crop of every training image; None: no crops.
     """
 
     def __init__(self, source: str, device: str, crop_seed: int | None = None):
@@ -110,7 +112,7 @@ class Inputs:
         self.device, self.crop_seed = device, crop_seed
 
     def __call__(self, pixels: np.ndarray, split: str) -> tuple[Tensor, np.ndarray | None]:
-        """Prepared images [N T 4D] of uint8 pixels [N H W] or [N H W 3], and crops [N 4]."""
+        """Return prepared images [N T 4D] of uint8 pixels [N H W] or [N H W 3], and crops [N 4]."""
         rgb_N3HW = torch.from_numpy(pixels.reshape(*pixels.shape[:3], -1).copy()).movedim(-1, 1)
         rgb_N3HW = rgb_N3HW.expand(-1, 3, -1, -1)
         crops_N4 = None
@@ -122,7 +124,7 @@ class Inputs:
 
     @torch.no_grad()
     def _prepared(self, rgb_N3HW: Tensor, resizing: dict[str, bool]) -> Tensor:
-        """Prepared images, written in place: with ViT-B/16 one takes 2.4 MB, so no second copy."""
+        """Prepare images in place: with ViT-B/16 one takes 2.4 MB, so there is no second copy."""
         prepared: Tensor | None = None
         for start in range(0, len(rgb_N3HW), _BATCH):
             batch = rgb_N3HW[start : start + _BATCH]
@@ -136,7 +138,7 @@ class Inputs:
 
 
 def random_crops(count: int, size: Sequence[int], seed: int) -> np.ndarray:
-    """Boxes [N 4] (top, left, height, width) of torchvision's ``RandomResizedCrop``."""
+    """Draw boxes [N 4] (top, left, height, width) of torchvision's ``RandomResizedCrop``."""
     transform = import_torchvision().transforms.RandomResizedCrop
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -149,7 +151,7 @@ def random_crops(count: int, size: Sequence[int], seed: int) -> np.ndarray:
 
 
 def resized_crops(rgb_N3HW: Tensor, crops_N4: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """Each image's crop at the model's size [N 3 H W]."""
+    """Return each image's crop at the model's size [N 3 H W]."""
     resized_crop: Callable = import_torchvision().transforms.functional.resized_crop
     return torch.stack(
         [
@@ -160,7 +162,7 @@ def resized_crops(rgb_N3HW: Tensor, crops_N4: np.ndarray, size: tuple[int, int])
 
 
 def transformers() -> Any:
-    """The package, imported when needed: that takes seconds."""
+    """Import the package when it is needed, which takes seconds."""
     import_torchvision()  # transformers imports it, and that has to work without a GPU, too
     # A thread that gets no memory spins for ever (CPython 3.11), and who waits for it hangs.
     os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
@@ -172,7 +174,7 @@ def transformers() -> Any:
 
 
 def _folder(source: str) -> str:
-    """What ``from_pretrained`` is given."""
+    """Return what ``from_pretrained`` is given."""
     if source == "vit_small":
         return str(paths.pretrained(source))
     return str(paths.local_folder(source) or source)

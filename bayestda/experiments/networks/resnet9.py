@@ -7,7 +7,7 @@ SCALE = 0.2  # of the logits, as in speed training
 
 
 class Residual(nn.Module):
-    """x + f(x)."""
+    """Compute x + f(x)."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()
@@ -19,7 +19,7 @@ class Residual(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A constant times x."""
+    """Multiply x by a constant."""
 
     def __init__(self, factor: float):
         super().__init__()
@@ -31,15 +31,15 @@ class Scaled(nn.Module):
 
 
 def resnet9(num_outputs: int = 10, *, width: int = 64) -> nn.Sequential:
-    """Eight convolutions, two residual blocks and a linear layer: 2,274,880 parameters.
+    """Build eight convolutions, two residual blocks and a linear layer: 2,274,880 parameters.
 
     From images [B 3 H W] with H and W at least 12 and multiples of 4. Convolutions and the linear
     layer have no bias. Batch norm became group norm, 8 channels a group: its running statistics are
     no parameters, and it would make an example's gradient depend on its batch.
 
     Args:
-        num_outputs: K.
-        width: channels of the first convolution, a multiple of 8; the paper's is 64. With 16 there
+        num_outputs: Number of outputs K.
+        width: Channels of the first convolution, a multiple of 8; the paper's is 64. With 16 there
             are 143,248 parameters.
     """
     narrow, middle, wide = width, 2 * width, 4 * width

@@ -8,14 +8,14 @@ _DECLARATIONS: list[torch.library.Library] = []  # torch withdraws what is no lo
 
 
 def import_torchvision() -> ModuleType:
-    """The module ``torchvision``; imported plainly where that works.
+    """Import ``torchvision``, with our declarations where it fails without them.
 
     A torchvision built for CUDA does not load its C++ operators beside a CPU-only torch, and then
     stops at ``operator torchvision::nms does not exist``. Declaring the schemas is enough: the
     data sets and transforms used here never call the operators.
 
     Raises:
-        ImportError: torchvision is not installed.
+        ImportError: Torchvision is not installed.
     """
     try:
         import torchvision

@@ -31,13 +31,13 @@ PARTS = {  # a block's layers: their names in newer transformers, and in older o
 
 
 class ViT(nn.Module):
-    """The forward pass of a ``ViTForImageClassification``, with or without LoRA adapters.
+    """Compute the forward pass of a ``ViTForImageClassification``, with or without LoRA adapters.
 
     Args:
-        model: the transformers model; peft may have replaced its layers by adapted ones.
+        model: Model of transformers; peft may have replaced its layers by adapted ones.
 
     Raises:
-        UserError: the model is no such classifier, or has dropout of its own.
+        UserError: The model is no such classifier, or has dropout of its own.
     """
 
     def __init__(self, model: Any):
@@ -65,10 +65,10 @@ class ViT(nn.Module):
         return (size, size) if isinstance(size, int) else (size[0], size[1])
 
     def prepare(self, pixels_BCHW: Tensor) -> Tensor:
-        """What precedes all adapters: tokens of the first block and their frozen q, k, v [B T 4D].
+        """Compute what precedes all adapters: tokens and their frozen q, k, v [B T 4D].
 
         Raises:
-            UserError: images are not of the model's size.
+            UserError: Images are not of the model's size.
         """
         size = self.image_size
         if tuple(pixels_BCHW.shape[-2:]) != size:
@@ -80,7 +80,7 @@ class ViT(nn.Module):
         return torch.cat([tokens_BTD, *frozen], dim=-1)
 
     def forward(self, prepared_BT4D: Tensor) -> Tensor:
-        """Logits [B K] of what :meth:`prepare` returned."""
+        """Return logits [B K] of what :meth:`prepare` returned."""
         first, *middle = self._blocks()
         tokens_BTD, *frozen = prepared_BT4D.chunk(4, dim=-1)
         tokens_BTD = self._block(first, tokens_BTD, frozen)
@@ -95,7 +95,7 @@ class ViT(nn.Module):
     def _block(
         self, block: nn.Module, tokens_BTD: Tensor, frozen: list[Tensor] | None = None
     ) -> Tensor:
-        """One block; ``frozen``: its q, k, v without adapters, where they are known."""
+        """Compute one block; ``frozen`` are its q, k, v without adapters, where they are known."""
         normed_BTD = part(block, "before")(tokens_BTD)
         layers = [part(block, name) for name in ("query", "key", "value")]
         frozen = frozen or [_frozen(layer)(normed_BTD) for layer in layers]
@@ -108,7 +108,7 @@ class ViT(nn.Module):
         return self._rest(block, tokens_BTD, attended_BTD)
 
     def _class_token(self, block: nn.Module, tokens_BTD: Tensor) -> Tensor:
-        """The class token [B D] after a block of which nothing else is read."""
+        """Compute the class token [B D] after a block of which nothing else is read."""
         query, key, value = (part(block, name) for name in ("query", "key", "value"))
         normed_BTD = part(block, "before")(tokens_BTD)
         class_BD = normed_BTD[:, 0]
@@ -135,17 +135,17 @@ class ViT(nn.Module):
         return self._split(features_BTD).transpose(-3, -2)
 
     def _own_head(self, by_head_BHD: Tensor) -> Tensor:
-        """Of the features that each head computed, those that are its own [B D]."""
+        """Select from the features that each head computed those that are its own [B D]."""
         return self._split(by_head_BHD).diagonal(dim1=-3, dim2=-2).mT.flatten(-2)
 
 
 def blocks(vit: Any) -> list[nn.Module]:
-    """Blocks of a model of new or old transformers."""
+    """Return the blocks of a model of new or old transformers."""
     return list(vit.layers if hasattr(vit, "layers") else vit.encoder.layer)
 
 
 def named_weights(vit: Any) -> Iterator[tuple[str, Tensor]]:
-    """What is read below the head; names and order are those of newer transformers."""
+    """Yield the weights below the head; names and order are those of newer transformers."""
     modules = {"embeddings": vit.embeddings}
     for number, block in enumerate(blocks(vit)):
         modules |= {f"layers.{number}.{new}": part(block, own) for own, (new, _) in PARTS.items()}
@@ -154,7 +154,7 @@ def named_weights(vit: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def part(block: nn.Module, name: str) -> Any:
-    """A block's layer under its name of new or old transformers."""
+    """Return a block's layer under its name of new or old transformers."""
     new, old = PARTS[name]
     try:
         return block.get_submodule(new)
@@ -163,12 +163,12 @@ def part(block: nn.Module, name: str) -> Any:
 
 
 def _frozen(layer: Any) -> Any:
-    """The pretrained layer below a LoRA layer."""
+    """Return the pretrained layer below a LoRA layer."""
     return getattr(layer, "base_layer", layer)
 
 
 def dropped(dropout: nn.Module, inputs: Tensor) -> Tensor:
-    """Dropout with a mask that is drawn alike for one member and, under ``vmap``, for several.
+    """Apply dropout, its mask drawn alike for one member and, under ``vmap``, for several.
 
     PyTorch's own draws other masks alone (in a fused kernel) than under ``vmap`` on a GPU; on a
     CPU the numbers are the same.
@@ -181,7 +181,7 @@ def dropped(dropout: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _adapter(layer: Any, inputs: Tensor, weights_BHT: Tensor | None = None) -> Tensor | float:
-    """What LoRA adds to a layer's output, s B A dropout(x); of weighted sums of x if given."""
+    """Compute what LoRA adds to an output, s B A dropout(x), or that of weighted sums of x."""
     if not hasattr(layer, "lora_A"):
         return 0.0
     inputs = dropped(layer.lora_dropout["default"], inputs)

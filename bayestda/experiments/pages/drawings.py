@@ -2,36 +2,26 @@
 
 import pandas as pd
 
+from bayestda.experiments.figures.catalogue import FIGURES
 from bayestda.experiments.figures.damping import damping_curve
-from bayestda.experiments.figures.estimates import estimates
-from bayestda.experiments.figures.from_tables import reliability_rows, variance_rows
 from bayestda.experiments.grid import Experiment
 from bayestda.page.drawings import inline_svg
 from bayestda.page.model import Drawing
 
 
-def reliability(table: pd.DataFrame) -> Drawing:
-    """Draw the agreement between seeds, and with LOO."""
-    caption = (
-        "Left: how well the seeds agree with each other, and the ceiling that this sets to any "
-        "correlation. Right: correlations with LOO; positive = the same examples are found "
-        "helpful. Pearson over all pairs; lines: 95 % jackknife intervals over seeds."
-    )
-    title = "Reliability, and agreement with LOO"
-    figure = estimates(reliability_rows(table), "", "correlation", (0, 1), "")
-    return Drawing(title, inline_svg(figure, f"{title}. {caption}"), caption, wide=True)
-
-
-def variance(experiment: Experiment, table: pd.DataFrame) -> Drawing:
-    """Draw the components of the variance of one score."""
-    caption = (
-        "Dots: share of the variance of one score (one run, one checkpoint), summed over all "
-        "pairs. Lines: 95 % jackknife intervals. Estimates are unbiased and may be negative."
-    )
-    rows = variance_rows(experiment.randomness, table)
-    title = f"Components of variance, {table['n_seeds'].max()} runs"
-    figure = estimates(rows.assign(panel=""), "", "share of variance", (0, 1), "")
-    return Drawing(title, inline_svg(figure, f"{title}. {caption}"), caption, wide=True)
+def of_table(experiment: Experiment, table: str) -> list[Drawing]:
+    """Draw the figures of a table that have a title, as :data:`FIGURES` lists them."""
+    return [
+        Drawing(
+            entry.title,
+            inline_svg(figure, f"{entry.title}. {entry.caption}"),
+            entry.caption,
+            wide=True,
+        )
+        for entry in FIGURES.values()
+        if entry.title and entry.table == table and not entry.comparing
+        for _, figure in entry.draw(experiment)
+    ]
 
 
 def damping(table: pd.DataFrame) -> Drawing:

@@ -23,7 +23,7 @@ from bayestda.experiments.grid import METHODS, Experiment
 from bayestda.experiments.pages.readable import as_written, made_by_script, readable
 from bayestda.experiments.pages.runs import runs, summary_of_other_runs
 from bayestda.experiments.pages.sections import Piece, pieces, sections
-from bayestda.experiments.pages.words import CLASSES, METHOD_NOTES, TABLES
+from bayestda.experiments.pages.words import METHOD_NOTES, TABLES
 from bayestda.experiments.tasks import task
 from bayestda.page.model import Examples, Method, Pictures, Predictions, Report
 from bayestda.plots import style
@@ -124,8 +124,7 @@ def examples(experiment: Experiment, split: str, scores: xr.Dataset) -> Examples
 
 
 def _class_names(experiment: Experiment) -> list[str]:
-    name = task(experiment.task).name.removesuffix("full")
-    return CLASSES.get(name, [str(digit) for digit in range(10)])
+    return task(experiment.task).output_names
 
 
 def _predictions(

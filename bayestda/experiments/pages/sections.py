@@ -47,7 +47,9 @@ def pieces(experiment: Experiment) -> tuple[dict[str, Piece], list[str]]:
         with as_written(paths.table(experiment.name, name), command):
             differing = of_other_runs(experiment, name, table)
             older = f"Table {name} {differing}: {command}" if differing else ""
-            return Piece(table, older, **PARTS[name](experiment, table))
+            own = PARTS[name](experiment, table) if name in PARTS else {}
+            drawn = [*drawings.of_table(experiment, name), *own.pop("drawings", ())]
+            return Piece(table, older, drawings=drawn, **own)
 
     return readable(there, read)
 
@@ -65,8 +67,6 @@ def _accuracy(_: Experiment, table: pd.DataFrame) -> dict:
 PARTS: dict[str, Callable[[Experiment, pd.DataFrame], dict]] = {
     "p_values": lambda _, table: {"tables": [tables.p_values(table)]},
     "correlations": _correlations,
-    "reliability": lambda _, table: {"drawings": [drawings.reliability(table)]},
-    "variance": lambda experiment, table: {"drawings": [drawings.variance(experiment, table)]},
     "accuracy": _accuracy,
     "damping": lambda _, table: {"drawings": [drawings.damping(table)]},
 }
@@ -89,7 +89,7 @@ def sections(
         _agreement(read),
         _variance(experiment, read),
         by_label(scores, lambda label: classes[label]),
-        Section("numbers", "All numbers", NUMBERS,
+        Section("numbers", "All numbers", NUMBERS, _elsewhere(read),
                 tables=tables.folded({name: own.table for name, own in read.items()}, TABLES)),
     ]  # fmt: skip
     return [section for section in shown if section.drawings or section.tables]
@@ -105,8 +105,11 @@ NUMBERS = ("The tables behind the figures, as the analysis scripts write them.",
 
 def _tests(scores: Scores, read: Mapping[str, Piece]) -> Section:
     """Return histograms of p-values, and their table."""
-    shown = [table for piece in _of(read, "p_values") for table in piece.tables]
-    return replace(effects(scores), tables=shown)
+    read_pieces = _of(read, "p_values")
+    section = effects(scores)
+    drawn = [*section.drawings, *(drawing for piece in read_pieces for drawing in piece.drawings)]
+    shown = [table for piece in read_pieces for table in piece.tables]
+    return replace(section, drawings=drawn, tables=shown)
 
 
 def _agreement(read: Mapping[str, Piece]) -> Section:
@@ -123,6 +126,14 @@ def _agreement(read: Mapping[str, Piece]) -> Section:
 
 def _of(read: Mapping[str, Piece], *names: str) -> list[Piece]:
     return [read[name] for name in names if name in read]
+
+
+def _elsewhere(read: Mapping[str, Piece]) -> list[Drawing]:
+    """Return drawings of tables that have no section of their own."""
+    own = ("p_values", "correlations", "reliability", "damping", "variance")
+    return [
+        drawing for name, piece in read.items() if name not in own for drawing in piece.drawings
+    ]
 
 
 def _variance(experiment: Experiment, read: Mapping[str, Piece]) -> Section:

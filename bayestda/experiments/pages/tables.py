@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from bayestda.experiments import paths
+from bayestda.experiments import metrics, paths
 from bayestda.experiments.figures import names
 from bayestda.experiments.grid import Experiment
-from bayestda.experiments.pages.words import COLUMNS, LONG_COLUMNS
+from bayestda.experiments.pages.words import LONG_COLUMNS
 from bayestda.page.model import Cell, Table
 from bayestda.page.tables import heat, whole
 from bayestda.plots import style
@@ -28,7 +28,9 @@ def summary(experiment: Experiment) -> list[Table]:
         [Cell(style.label(name)), *(_with_interval(text) for text in others)]
         for name, *others in body
     ]
-    return [Table("Reliability and agreement", header, cells, COLUMNS, source=path.name)]
+    return [
+        Table("Reliability and agreement", header, cells, metrics.summary_notes(), source=path.name)
+    ]
 
 
 def _with_interval(text: str) -> Cell:
@@ -99,4 +101,5 @@ def _correlation(row, diagonal: bool) -> Cell:
 
 def folded(read: Mapping[str, pd.DataFrame], titles: Mapping[str, str]) -> list[Table]:
     """Return tables as they stand in their files, to be shown when asked for."""
-    return [whole(titles[name], table, f"{name}.csv", LONG_COLUMNS) for name, table in read.items()]
+    notes = LONG_COLUMNS | metrics.column_notes()
+    return [whole(titles[name], table, f"{name}.csv", notes) for name, table in read.items()]

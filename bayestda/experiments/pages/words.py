@@ -1,6 +1,8 @@
 """Hold the words of the papers' pages: methods, columns, classes and features, each once."""
 
-from bayestda.page import words
+from bayestda.experiments.outputs import FINAL_TABLES as FINAL_TABLES
+from bayestda.experiments.outputs import TABLES as TABLES
+from bayestda.experiments.tasks import TASKS
 
 METHOD_NOTES = {
     "loo": "Leave-one-out: by how much the test loss rises if the example is left out and the "
@@ -21,8 +23,7 @@ METHOD_NOTES = {
 }
 
 CLASSES = {
-    "cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
-                "truck"],
+    "cifar10": TASKS["cifar10"].output_names,
     "sst2": ["unfavourable", "favourable"],
     "adult": ["up to 50K", "over 50K"],
     "folktables": ["up to 50K", "over 50K"],
@@ -59,35 +60,6 @@ VARIANCE_CROSSED = (
     "against the epoch's and the last."
 )
 
-TABLES = {  # of an image experiment: what each holds
-    "p_values": "Tests over seeds, for 1 to 5 checkpoints",
-    "correlations": "Correlations between methods",
-    "reliability": "Reliability, and agreement with LOO",
-    "variance": "Components of variance",
-    "accuracy": "Accuracy of the models",
-    "damping": "Influence functions by damping",
-}
-FINAL_TABLES = {  # of final-model-only attribution
-    "agreement": "Agreement of methods with further training",
-    "damping": "Best damping by horizon",
-    "gold": "Signal and noise of further training",
-    "seeds": "Agreement by the number of orders",
-    "examples": "Most helpful and harmful rows of five test rows",
-    "scratch": "Agreement with training from scratch",
-    "ranking": "Filters of the horizon and the best method of the paper",
-}
-
-COLUMNS = {
-    **{name: words.COLUMNS[name] for name in ("mean p", "p < .05", "q < .05")},
-    "same sign": f"{words.COLUMNS['same sign']}; with ten seeds 62 % by chance",
-    "Pearson with LOO": "correlation of mean scores with mean LOO over all pairs; positive = the "
-    "same examples are found helpful",
-    "Spearman with LOO": "the same for ranks",
-    "split-half": "correlation between the mean scores of two halves of the seeds",
-    "within labels": "Pearson with LOO of scores less their mean over all pairs with the same two "
-    "labels: what the labels alone do not tell",
-}
-
 LONG_COLUMNS = {
     "n_seeds": "runs that are a sample",
     "n_pairs": "train-test pairs",
@@ -96,12 +68,6 @@ LONG_COLUMNS = {
     "high": "upper end of the 95 % interval",
     "scope": "all_pairs; per_test: over training examples, mean over test examples; within_labels: "
     "scores less their mean over pairs with the same labels",
-    "expected_mean_p": "what it would be if no pair had an effect, as all columns expected_...",
-    "published_p": "the released code's statistic, which is no p-value",
-    "median_seeds_needed": "seeds for a power of .8 at level .05",
-    "quantity": "split_half: mean maps of two halves of the seeds; reliability: of the mean over "
-    "all seeds; ceiling: largest correlation that anything free of noise can have with it; "
-    "same_seed, cross_seed: single runs of equal and of different seeds",
     "component": "seed: all that a seed sets; epoch: common to all runs; seed_x_epoch: the rest. "
     "Of crossed runs: init (initialisation), order (of the data), their interaction, epoch, and "
     "run_x_epoch: the rest. all_pairs_published: the paper's variance, over all pairs of a "

@@ -16,6 +16,7 @@ from bayestda.experiments import checkpoints, networks
 from bayestda.experiments.data import subsets
 from bayestda.experiments.grid import Experiment, Run
 from bayestda.experiments.networks import pretrained
+from bayestda.experiments.tasks import task
 from bayestda.model.objective import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.training.members import Members, data_order
@@ -94,7 +95,9 @@ class Context(RunContext):
         experiment, seed = self.experiment, self.run.init
         if experiment.family == "cnn":
             return networks.build(experiment.model, experiment.task, seed).to(self.device)
-        return pretrained.moved(pretrained.lora_vit(self.options.pretrained, seed), self.device)
+        num_outputs = task(experiment.task).num_outputs
+        network = pretrained.lora_vit(self.options.pretrained, seed, num_outputs)
+        return pretrained.moved(network, self.device)
 
     @cached_property
     def layout(self) -> Parameters:

@@ -11,6 +11,7 @@ import bayestda as tda
 from bayestda.experiments.data import subsets
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.networks import cnn2
+from bayestda.experiments.tasks import task
 from bayestda.model.examples import Data
 from bayestda.model.objective import margin
 from bayestda.training.posterior import Posterior
@@ -38,7 +39,9 @@ def images(num_queries: int = NUM_QUERIES) -> tuple[Data, Data]:
 
 def trained(train: Data, seeds: Sequence[int]) -> Posterior:
     """Runs that differ in initialisation; a batch is all 30 images."""
-    return tda.train_posterior(lambda: cnn2(EXPERIMENT.task), OBJECTIVE, train, RECIPE, seeds=seeds)
+    return tda.train_posterior(
+        lambda: cnn2(task(EXPERIMENT.task)), OBJECTIVE, train, RECIPE, seeds=seeds
+    )
 
 
 def shifts(posterior: Posterior, train: Data, queries: Data) -> xr.DataArray:

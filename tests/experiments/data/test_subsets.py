@@ -170,7 +170,7 @@ def test_images_that_do_not_fit_list_or_task_are_refused(task):
     with pytest.raises(UserError, match="the label 7"):
         load(SMALL)
     write_file(task / "train.parquet", pixels[:, :14], [0] * 12, 100 + np.arange(12))
-    with pytest.raises(UserError, match=r"shape \(14, 28\)"):
+    with pytest.raises(UserError, match=r"shape \(14, 28, 1\)"):
         load(SMALL)
     write_file(task / "train.parquet", pixels, [0] * 12, 100 + np.arange(12), fmt="JPEG")
     with pytest.raises(UserError, match="mixes original and JPEG"):

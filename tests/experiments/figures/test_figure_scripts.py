@@ -61,7 +61,7 @@ def assert_legible(path):
 
 
 def test_histograms_are_figure_3_for_de_init_and_7_for_other_randomness(root, capsys):
-    run_script("figure_03_07_p_value_histograms")
+    run_script("figures", "--figure", "p_value_histograms")
     files = written(capsys)
     assert files == [
         root / "results" / "figures" / f"figure_{number}_p_value_histograms.png"
@@ -71,15 +71,18 @@ def test_histograms_are_figure_3_for_de_init_and_7_for_other_randomness(root, ca
         assert_legible(file)
 
 
-@pytest.mark.parametrize("name", ["figure_04_p_value_by_size", "figure_06_p_value_by_checkpoints"])
-def test_line_figures_compare_all_experiments(root, capsys, name):
-    run_script(name)
-    assert written(capsys) == [root / "results" / "figures" / f"{name}.png"]
-    assert_legible(root / "results" / "figures" / f"{name}.png")
+@pytest.mark.parametrize(
+    ("name", "number"), [("p_value_by_size", "04"), ("p_value_by_checkpoints", "06")]
+)
+def test_line_figures_compare_all_experiments(root, capsys, name, number):
+    run_script("figures", "--figure", name)
+    file = root / "results" / "figures" / f"figure_{number}_{name}.png"
+    assert written(capsys) == [file]
+    assert_legible(file)
 
 
 def test_correlations_are_written_under_the_papers_number(capsys):
-    run_script("figure_05_08_17_correlations")
+    run_script("figures", "--figure", "correlations")
     files = written(capsys)
     assert files == [
         paths.figure(COLOUR.name, "figure_11_correlations"),
@@ -93,7 +96,8 @@ def test_correlations_are_written_under_the_papers_number(capsys):
 
 @pytest.mark.parametrize("name", ["score_distributions", "variance", "reliability"])
 def test_figures_of_one_experiment(capsys, name):
-    run_script(f"figure_{name}", "--experiment", SMALL.name, CROSSED.name, BATCH.name)
+    of = ("--experiment", SMALL.name, CROSSED.name, BATCH.name)
+    run_script("figures", "--figure", name, *of)
     files = written(capsys)
     assert files == [paths.figure(one.name, name) for one in (SMALL, CROSSED, BATCH)]
     for file in files:
@@ -130,35 +134,36 @@ def test_reliable_pairs_of_the_gallery_have_a_planted_effect():
 
 
 @pytest.mark.parametrize(
-    ("script", "table"),
+    ("figure", "table"),
     [
-        ("figure_04_p_value_by_size", "p_values"),
-        ("figure_05_08_17_correlations", "correlations"),
-        ("figure_variance", "variance"),
-        ("figure_reliability", "reliability"),
+        ("p_value_by_size", "p_values"),
+        ("correlations", "correlations"),
+        ("variance", "variance"),
+        ("reliability", "reliability"),
     ],
 )
 def test_missing_table_is_one_sentence_with_the_command(
-    tmp_path, monkeypatch, capsys, script, table
+    tmp_path, monkeypatch, capsys, figure, table
 ):
     monkeypatch.setenv("TDA_ROOT", str(tmp_path))
     with pytest.raises(SystemExit) as stopped:
-        run_script(script, "--experiment", SMALL.name)
+        run_script("figures", "--figure", figure, "--experiment", SMALL.name)
     message = capsys.readouterr().err
     assert stopped.value.code == 2
     assert f"python analysis/{table}.py --experiment {SMALL.name}" in message
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("script", ["figure_03_07_p_value_histograms", "gallery"])
-def test_missing_pairs_name_the_earliest_missing_stage(tmp_path, monkeypatch, capsys, script):
+@pytest.mark.parametrize("figure", ["p_value_histograms", "gallery", "score_distributions"])
+def test_missing_pairs_name_the_earliest_missing_stage(tmp_path, monkeypatch, capsys, figure):
+    asked = ("figures", "--figure", figure, "--experiment", SMALL.name)
     monkeypatch.setenv("TDA_ROOT", str(tmp_path))
     with pytest.raises(SystemExit):
-        run_script(script, "--experiment", SMALL.name)
+        run_script(*asked)
     assert "python tda_cnn_scripts/loo.py --task mnist3" in capsys.readouterr().err
     write_scores(SMALL, methods=("loo",), num_runs=2)
     with pytest.raises(SystemExit):
-        run_script(script, "--experiment", SMALL.name)
+        run_script(*asked)
     assert f"python analysis/p_values.py --experiment {SMALL.name}" in capsys.readouterr().err
 
 
@@ -168,13 +173,14 @@ def test_damaged_table_is_one_sentence(tmp_path, monkeypatch, capsys):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
     with pytest.raises(SystemExit):
-        run_script("figure_05_08_17_correlations", "--experiment", SMALL.name)
+        run_script("figures", "--figure", "correlations", "--experiment", SMALL.name)
     assert "is damaged" in capsys.readouterr().err
 
 
 def test_comparing_figure_says_which_experiment_it_left_out(capsys):
     other = Experiment("cnn3", "mnist3", 50)
-    run_script("figure_04_p_value_by_size", "--experiment", SMALL.name, other.name)
+    of = ("--experiment", SMALL.name, other.name)
+    run_script("figures", "--figure", "p_value_by_size", *of)
     assert f"left out: {paths.table(other.name, 'p_values')}" in capsys.readouterr().err
 
 
