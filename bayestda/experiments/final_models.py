@@ -7,7 +7,7 @@ from typing import Any
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths
-from bayestda.experiments.grid import Lora, Run, vit_name
+from bayestda.experiments.grid import Lora, Run, source_flag, vit_name
 from bayestda.training.recipe import Recipe
 
 TRAIN_SEEDS = tuple(range(6))  # final models; the paper has one
@@ -224,8 +224,7 @@ class FinalModels:
     @property
     def flags(self) -> str:
         """The flags by which a stage script is asked for this task."""
-        source = str(paths.local_folder(self.source) or self.source)
-        own = ["--model", source] if self._other_source else []
+        own = ["--model", source_flag(self.source)] if self._other_source else []
         return shlex.join(["--task", self.task, *own, *(["--lora"] if self.lora else [])])
 
     def script(self, stage: str) -> str:

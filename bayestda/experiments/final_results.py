@@ -1,18 +1,22 @@
 """Results of final-model-only attribution, as the analysis scripts read and write them."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
-from bayestda.experiments.analysis import report
 from bayestda.experiments.final_models import PROTOCOLS, FinalModels
-from bayestda.experiments.terminal import guarded
+from bayestda.experiments.results import write_table
+from bayestda.experiments.terminal import print_paths, run_main
+
+__all__ = [
+    "ADJUSTMENTS", "GOLD", "adjusted", "check_alike", "check_same_models", "command", "main",
+    "methods", "read_approximation", "read_further", "variants", "write_table",
+]  # fmt: skip
 
 GOLD = (  # variants of further_train.py
     "sgd", "adam", "adamw", "sgd_delete", "adam_delete", "adamw_delete", "scratch",
@@ -51,22 +55,23 @@ def main(
     Raises:
         SystemExit: 2 after a line on stderr for an error of the user, 130 when interrupted.
     """
-    parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
-    )
-    there = [task for task in PROTOCOLS if has_results(FinalModels(task))]
-    tasks = parser.parse_args().task or there
 
-    def analyse_all() -> None:
+    def add_flags(parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
+        )
+
+    def analyse_all(flags: Namespace) -> None:
+        there = [task for task in PROTOCOLS if has_results(FinalModels(task))]
+        tasks = flags.task or there
         missing = [task for task in tasks or ["energy"] if task not in there]
         if missing:
             raise UserError(
                 f"{missing[0]} has no results for this yet: run `{make(FinalModels(missing[0]))}`"
             )
-        report(path for task in tasks for path in analyse(FinalModels(task)))
+        print_paths(path for task in tasks for path in analyse(FinalModels(task)))
 
-    guarded(analyse_all)
+    run_main(doc, analyse_all, add_flags)
 
 
 def read_further(
@@ -212,11 +217,6 @@ def adjusted(further: xr.Dataset, adjustment: str) -> xr.DataArray:
     if adjustment == "full":
         return further["loss"] - further["full"]
     return further["loss"] - further["loss"].mean("left_out")
-
-
-def write_table(models: FinalModels, name: str, table: pd.DataFrame) -> Path:
-    """Write a CSV table of a task, whole, and return its path."""
-    return results.write_csv(paths.table(models.name, name), table)
 
 
 def _folder(models: FinalModels, variant: str) -> Path:

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import xarray as xr
@@ -24,10 +25,30 @@ from bayestda.files import checksums, provenance
 from bayestda.files.atomic import write_bytes, write_whole
 
 
+class Named(Protocol):
+    """An experiment of any kind."""
+
+    @property
+    def name(self) -> str:
+        """Folder below ``results/``."""
+
+
 def write_csv(path: Path, table: pd.DataFrame) -> Path:
     """Write a table whole, numbers with six digits, and return its path."""
     write_whole(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
     return path
+
+
+def write_table(experiment: "str | Named", name: str, table: pd.DataFrame) -> Path:
+    """Write a CSV table of an experiment, whole, and return its path.
+
+    Args:
+        experiment: The experiment, or its folder's name below ``results/``.
+        name: The table's name.
+        table: The rows.
+    """
+    folder = experiment if isinstance(experiment, str) else experiment.name
+    return write_csv(paths.table(folder, name), table)
 
 
 def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: object) -> None:

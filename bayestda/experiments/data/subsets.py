@@ -5,7 +5,7 @@ Importing this file does not import torch, so that figures start fast; :func:`lo
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from bayestda.experiments.data.images import (
     read_images,
     read_index_list,
 )
+from bayestda.experiments.data.split import Split
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.tasks import Task
 from bayestda.model.examples import Data
@@ -35,22 +36,6 @@ SHAPES = {
     "cifar10": (32, 32, 3),
     "cifar10full": (32, 32, 3),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The data of one experiment.
-
-    Attributes:
-        train, test: the two subsets.
-        hash: fingerprint of both subsets' pixels, labels and numbers, for results' attributes.
-        exact: whether all pixels are the original ones; False: they went through JPEG.
-    """
-
-    train: Data
-    test: Data
-    hash: str
-    exact: bool
 
 
 Inputs = Callable[[np.ndarray, str], tuple["Tensor", np.ndarray | None]]

@@ -24,7 +24,7 @@ SETTINGS = {"model": EXPERIMENT.model, "task": EXPERIMENT.task, **asdict(RECIPE)
 
 
 def split() -> subsets.Split:
-    """The data, with their hash."""
+    """Load the data, with their hash."""
     return subsets.load(EXPERIMENT)
 
 
