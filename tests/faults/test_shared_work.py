@@ -1,6 +1,5 @@
 """Several jobs at once, and Ctrl-C."""
 
-import ast
 import random
 import shutil
 import signal
@@ -14,7 +13,6 @@ from commands import Running
 from stages import command, each, leftovers, reference
 
 from bayestda.experiments import paths
-from bayestda.experiments.stages import cli
 from bayestda.experiments.terminal import INTERRUPTED, guarded
 from bayestda.files import atomic
 
@@ -120,12 +118,3 @@ def test_ctrl_c_while_a_script_imports_is_one_line(script, seconds, tmp_path, mo
     had_ended = process.returncode == 2 or "error: " in errors  # for want of flags or results
     assert had_ended or (process.returncode, errors) == (130, f"{INTERRUPTED}\n")
     assert not leftovers(tmp_path)
-
-
-@pytest.mark.parametrize("folder", ["analysis", "tda_distributional_scripts", "data"])
-def test_scripts_that_import_for_long_are_interruptible_from_the_first_import_on(folder):
-    """Stages of the other folders import the command line first, and that does the same."""
-    for file in [*(paths.REPOSITORY / folder).glob("*.py"), Path(cli.__file__)]:
-        first = next(node for node in ast.parse(file.read_text()).body
-                     if isinstance(node, ast.Import | ast.ImportFrom))  # fmt: skip
-        assert ast.unparse(first) == "import bayestda.experiments.terminal", file

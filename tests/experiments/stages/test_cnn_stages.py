@@ -115,7 +115,7 @@ def test_methods_of_one_command_equal_methods_alone(root):
 def test_the_influence_of_strong_damping_is_grad_dot():
     score = read("influence")["score"].sel(damping=10.0)
     correlation = np.corrcoef(score.values.ravel(), read("grad_dot")["score"].values.ravel())[0, 1]
-    assert correlation < -0.95
+    assert correlation > 0.95
 
 
 def test_variants_have_folders_of_their_own():
@@ -123,9 +123,9 @@ def test_variants_have_folders_of_their_own():
     assert run("influence", "--solver", "lissa", "--seed_id", 0) == 0
     assert run("loo", "--variant", "published", "--seed_id", 0) == 0
     step, dot = read("ats_sgd")["score"].values, read("grad_dot")["score"].values
-    assert np.corrcoef(step.ravel(), dot.ravel())[0, 1] < -0.9  # a small step is first order
+    assert np.corrcoef(step.ravel(), dot.ravel())[0, 1] > 0.9  # a small step is first order
     lissa = read("influence_lissa")["score"].values
-    assert np.corrcoef(lissa.ravel(), dot.ravel())[0, 1] < -0.999  # λ = 50, barely started
+    assert np.corrcoef(lissa.ravel(), dot.ravel())[0, 1] > 0.999  # λ = 50, barely started
     published = read("loo_published")
     np.testing.assert_array_equal(published["test_loss"], read("loo")["test_loss"])
     removal, total = read("loo")["score"], published["score"]
