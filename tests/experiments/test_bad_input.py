@@ -256,7 +256,7 @@ def rewritten(change):
     [
         (lambda ts: {n: t.double() for n, t in ts.items()}, "finite float32"),
         (lambda ts: {n: t * float("nan") for n, t in ts.items()}, "finite float32"),
-        (lambda ts: {n: t + 1e-3 for n, t in ts.items()}, "other numbers than were written"),
+        (lambda ts: {n: t + 1e-3 for n, t in ts.items()}, "does not match its recorded hash"),
         (lambda ts: dict(list(ts.items())[1:]), "another network"),
     ],
     ids=["wrong type", "NaN", "other numbers", "a layer less"],

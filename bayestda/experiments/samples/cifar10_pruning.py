@@ -21,7 +21,7 @@ RULES = ("single", "averaged", "random")
 
 
 def make(num_runs: int) -> xr.Dataset:
-    """Scores, and loss and accuracy without the images that each rule removes."""
+    """Return scores, and loss and accuracy without the images that each rule removes."""
     split, seeds = subsets.load(EXPERIMENT), range(2 * num_runs)
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(len(split.test)))
     validation, test = (split.test.take(part) for part in shuffled.tensor_split([NUM_VALIDATION]))
@@ -48,12 +48,12 @@ def make(num_runs: int) -> xr.Dataset:
 
 
 def build() -> torch.nn.Module:
-    """A CNN2 for CIFAR-10."""
+    """Build a CNN2 for CIFAR-10."""
     return cnn2(EXPERIMENT.task)
 
 
 def removed(scores_SN: np.ndarray, run: int) -> np.ndarray:
-    """What is removed [1 + rules · shares, N] in one run; first nothing."""
+    """Return what is removed [1 + rules · shares, N] in one run; first nothing."""
     num_train = scores_SN.shape[1]
     at_random = np.random.default_rng(run).permutation(num_train)
     orders = (scores_SN[run].argsort(), scores_SN.mean(0).argsort(), at_random)
@@ -67,7 +67,7 @@ def removed(scores_SN: np.ndarray, run: int) -> np.ndarray:
 def trained_without(
     posterior: tda.Posterior, seed: int, train: Data, test: Data, removed_RN: np.ndarray
 ) -> np.ndarray:
-    """Loss and accuracy [2 R] of the run of a seed, repeated without some images."""
+    """Return loss and accuracy [2 R] of the run of a seed, repeated without some images."""
     template, training = build(), posterior.training
     assert training is not None
     weight_RN = torch.from_numpy(1.0 - removed_RN).float()

@@ -19,17 +19,17 @@ PROJECTION = 64  # TRAK's, of 161 parameters: with 128 its kernel is singular in
 
 
 def build() -> nn.Module:
-    """A network with one hidden layer."""
+    """Build a network with one hidden layer."""
     return nn.Sequential(nn.Linear(8, WIDTH), nn.GELU(), nn.Linear(WIDTH, 1))
 
 
 def output(output_BK: Tensor, _y_B: Tensor) -> Tensor:
-    """What is measured: the predicted strength, in standard deviations of the training rows."""
+    """Return what is measured: strength, in standard deviations of the training rows."""
     return output_BK[:, 0]
 
 
 def make(num_runs: int) -> xr.Dataset:
-    """Samples before and after every removal, predicted and retrained."""
+    """Return samples before and after every removal, predicted and retrained."""
     split = tables.load("concrete")
     queries = split.test.take(slice(0, NUM_QUERIES))
     removed_GN = np.random.default_rng(0).random((NUM_GROUPS, len(split.train))) < SHARE
@@ -57,7 +57,7 @@ def make(num_runs: int) -> xr.Dataset:
 
 
 def shifts(posterior: Posterior, data: Any, removed_GN: np.ndarray) -> xr.DataArray:
-    """Shifts by every method, dims (method, seed, checkpoint, group, test)."""
+    """Return shifts by every method, dims (method, seed, checkpoint, group, test)."""
     (horizon,) = posterior.horizons or ()
     groups: dict[str, Any] = {"groups": removed_GN}
     found = {"unrolled": tda.shifts(posterior, *data, **groups)}
@@ -78,7 +78,7 @@ def shifts(posterior: Posterior, data: Any, removed_GN: np.ndarray) -> xr.DataAr
 
 
 def ensembles(posterior: Posterior, data: Any, removed_GN: np.ndarray) -> xr.DataArray:
-    """TRAK's scores, which have no unit, of the first runs as an ensemble, by their number."""
+    """Return TRAK's scores, without a unit, of the first runs as an ensemble, by their number."""
     sizes = counts_up_to(len(posterior.seeds))
     found = []
     for size in sizes:

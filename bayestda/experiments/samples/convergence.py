@@ -20,12 +20,12 @@ RECIPE = tda.Recipe(
 
 
 def build() -> nn.Module:
-    """A smooth network, in float64."""
+    """Build a smooth network, in float64."""
     return nn.Sequential(nn.Linear(8, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 1)).double()
 
 
 def make(num_runs: int) -> xr.Dataset:
-    """Shifts by rate and method, dims (rate, method, seed, checkpoint, train, test)."""
+    """Return shifts by rate and method, dims (rate, method, seed, checkpoint, train, test)."""
     split = tables.load("concrete", dtype=torch.float64)
     data = split.train.take(slice(0, NUM_TRAIN)), split.test.take(slice(0, NUM_QUERIES))
     by_rate = [shifts_at(rate, data, range(num_runs)) for rate in RATES]
@@ -33,7 +33,7 @@ def make(num_runs: int) -> xr.Dataset:
 
 
 def shifts_at(rate: float, data: Any, seeds: range) -> xr.DataArray:
-    """Shifts of the first examples by every method, at the chosen epochs."""
+    """Return shifts of the first examples by every method, at the chosen epochs."""
     objective, recipe, first = tda.Regression(), replace(RECIPE, lr=rate), slice(NUM_REMOVED)
     whole = tda.train_posterior(build, objective, data[0], recipe, seeds=seeds, chunk=len(seeds))
     groups = np.eye(NUM_TRAIN, dtype=bool)[first]
@@ -67,7 +67,7 @@ def shifts_at(rate: float, data: Any, seeds: range) -> xr.DataArray:
 
 
 def at_epochs(posterior: Posterior, epochs: list[int] | None = None) -> Posterior:
-    """The posterior with the samples of some epochs alone."""
+    """Return the posterior with the samples of some epochs alone."""
     places = [epoch - 1 for epoch in epochs or EPOCHS]
     samples = {seed: [own[place] for place in places] for seed, own in posterior.samples.items()}
     horizons = posterior.horizons and tuple(posterior.horizons[place] for place in places)

@@ -13,7 +13,7 @@ CLUSTER, NUM_RANDOM = 4, 3
 
 
 def make(num_runs: int) -> xr.Dataset:
-    """Samples before and after every removal, predicted and retrained."""
+    """Return samples before and after every removal, predicted and retrained."""
     train, queries = margins.images()
     groups = {**classes(train), **clusters(train), **at_random(len(train))}
     removed_GN = np.stack(list(groups.values()))
@@ -29,13 +29,13 @@ def make(num_runs: int) -> xr.Dataset:
 
 
 def classes(train: Data) -> dict[str, np.ndarray]:
-    """Each class as a group."""
+    """Return each class as a group."""
     label = train.y.numpy()
     return {f"class {c}": label == c for c in np.unique(label)}
 
 
 def clusters(train: Data) -> dict[str, np.ndarray]:
-    """Of each class the image that is nearest to its nearest neighbours, and these."""
+    """Return, of each class, the image that is nearest to its nearest neighbours, and these."""
     distance_NN, label = torch.cdist(*[train.x.flatten(1)] * 2), train.y
     found = {}
     for c in label.unique().tolist():
@@ -47,7 +47,7 @@ def clusters(train: Data) -> dict[str, np.ndarray]:
 
 
 def at_random(num_train: int) -> dict[str, np.ndarray]:
-    """Random groups of a cluster's size."""
+    """Return random groups of a cluster's size."""
     rng = np.random.default_rng(0)
     each = [rng.choice(num_train, CLUSTER, replace=False) for _ in range(NUM_RANDOM)]
     return {f"random {i}": _mask(torch.from_numpy(m), num_train) for i, m in enumerate(each)}

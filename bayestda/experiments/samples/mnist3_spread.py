@@ -15,7 +15,7 @@ NEAR = 0.05  # standard deviations of the margin: half of what counts as unchang
 
 
 def make(num_runs: int, num_retrained: int) -> xr.Dataset:
-    """Samples of the screening, and of others, retrained without what it chose."""
+    """Return samples of the screening, and of others, retrained without what it chose."""
     train, queries = margins.images(NUM_QUERIES)
     posterior = margins.trained(train, range(num_runs))
     measured = tda.measure(posterior, margins.OBJECTIVE, queries)
@@ -42,7 +42,7 @@ def make(num_runs: int, num_retrained: int) -> xr.Dataset:
 
 
 def choose(measured: xr.DataArray, shifts: xr.DataArray, threshold_M: np.ndarray) -> pd.DataFrame:
-    """The pairs to confirm: some for the variance, then others for the tail."""
+    """Choose the pairs to confirm: some for the variance, then others for the tail."""
     by_variance = ranked(measured, shifts, "variance", 2)
     by_tail = ranked(measured, shifts, tda.tail(threshold_M), 0)
     first = distinct(by_variance).assign(difference="variance")
@@ -54,7 +54,7 @@ def choose(measured: xr.DataArray, shifts: xr.DataArray, threshold_M: np.ndarray
 def ranked(
     measured: xr.DataArray, shifts: xr.DataArray, difference: Any, power: int
 ) -> pd.DataFrame:
-    """All pairs, eligible ones first, then by what surely changes, in spreads to a power."""
+    """Rank all pairs: eligible ones first, then by what surely changes, in spreads to a power."""
     table = tda.rank_removals(measured, shifts, difference, num_resamples=RESAMPLES)
     spread = measured.isel(checkpoint=0).std("seed", ddof=1).to_series()
     spread = spread.reindex(table["test"]).to_numpy()
@@ -67,7 +67,7 @@ def ranked(
 
 
 def distinct(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The first pairs of which no two share an image or a query."""
+    """Return the first pairs of which no two share an image or a query."""
     kept: list[int] = []
     for place, (image, query) in enumerate(zip(pairs["train"], pairs["test"], strict=True)):
         own = pairs.iloc[kept]
@@ -77,7 +77,7 @@ def distinct(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_controls(candidates: np.ndarray, every: np.ndarray) -> np.ndarray:
-    """Names of the candidates, then of random other images."""
+    """Return the names of the candidates, then of random other images."""
     others = np.setdiff1d(every, candidates)
     return np.concatenate([candidates, np.random.default_rng(0).permutation(others)[:NUM_CONTROLS]])
 

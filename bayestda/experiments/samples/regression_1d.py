@@ -19,7 +19,7 @@ CHUNK = 100
 
 
 def build() -> nn.Module:
-    """A network with one hidden layer whose initial functions differ much."""
+    """Build a network with one hidden layer whose initial functions differ much."""
     first, last = nn.Linear(1, WIDTH), nn.Linear(WIDTH, 1)
     nn.init.normal_(first.weight, std=FIRST_SCALE)
     nn.init.normal_(first.bias, std=FIRST_SCALE)
@@ -28,19 +28,19 @@ def build() -> nn.Module:
 
 
 def points() -> tuple[np.ndarray, np.ndarray]:
-    """The points beside the gap."""
+    """Return the points beside the gap."""
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.uniform(-END, -GAP, SIDE), rng.uniform(GAP, END, SIDE)])
     return x, np.sin(2 * x) + NOISE * rng.normal(size=len(x))
 
 
 def output(output_BK: Tensor, _y_B: Tensor) -> Tensor:
-    """What is measured."""
+    """Return the output, which is measured."""
     return output_BK[:, 0]
 
 
 def make(num_runs: int) -> xr.Dataset:
-    """Samples before and after every removal, predicted and retrained."""
+    """Return samples before and after every removal, predicted and retrained."""
     x, y = points()
     seeds, objective = range(num_runs), tda.Regression(measurement=output)
     alone = tda.train_posterior(build, objective, _data(x, y), RECIPE, seeds=seeds, chunk=CHUNK)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Script(Protocol):
-    """What a script does: its flags, and its work."""
+    """A script's flags and work."""
 
     def add_flags(self, parser: ArgumentParser) -> None:
         """Add the flags that the script uses, and no other."""
