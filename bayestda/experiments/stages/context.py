@@ -15,9 +15,10 @@ from bayestda.experiments.data.split import Split
 from bayestda.experiments.grid import Run
 from bayestda.experiments.stages.options import Options
 from bayestda.experiments.stages.systems import System
-from bayestda.model.parameters import Parameters
+from bayestda.model.parameters import Parameters, private_copy
 from bayestda.training.members import Members, data_order
 from bayestda.training.memory import budget_bytes, members_that_fit
+from bayestda.training.posterior import Posterior, Training
 
 
 class Context:
@@ -105,6 +106,15 @@ class Context:
     def full_run(self) -> Members:
         """Return the one member that trains with all examples."""
         return self.members(torch.ones(1, len(self.split.train), device=self.device))
+
+    def as_posterior(self) -> Posterior:
+        """Return the run and its checkpoints as the library knows them, under the seed 0."""
+        seed, network, layout = 0, self.network, self.layout
+        order = data_order(self.run.order, len(self.split.train), self.recipe.epochs)
+        training = Training(self.recipe, {seed: layout.read(network)}, {seed: order})
+        samples = {seed: [layout.split(theta_P) for theta_P in self.posterior]}
+        names = tuple(self.recipe.kept_epochs)
+        return Posterior(lambda: private_copy(network), samples, names, training=training)
 
     def labelled(self, values: Tensor | np.ndarray, dims: tuple[str, ...]) -> xr.DataArray:
         """Return an array with a leading dim ``seed`` of length 1 and its dims' coordinates."""

@@ -24,13 +24,10 @@ from bayestda.methods.grad_dot import grad_dot
 from bayestda.methods.influence import filtered_influence
 from bayestda.methods.preconditioned import preconditioned_influence
 from bayestda.methods.trak import trak
-from bayestda.model.parameters import private_copy
 from bayestda.retraining.ablations import ABLATIONS
 from bayestda.retraining.leave_one_out import retrained_losses
 from bayestda.retraining.replay import replay
 from bayestda.training.horizon import Pace, paces
-from bayestda.training.members import data_order
-from bayestda.training.posterior import Posterior, Training
 
 DAMPINGS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)  # and horizons are 1 / these
 APPROXIMATE = {  # of the exact Gauss-Newton matrix, at one damping; slow, so of the last checkpoint
@@ -133,7 +130,7 @@ def of_replays(context: Context) -> dict[str, Tensor]:
     if context.system.has_dropout:
         return {}
     split = context.split
-    asked = (as_posterior(context), context.objective, split.train, split.test)
+    asked = (context.as_posterior(), context.objective, split.train, split.test)
     scores = {"replay": replay(*asked)}
     if context.options["ablations"]:
         slight = 1 - SMALL * torch.eye(len(split.train))
@@ -142,16 +139,6 @@ def of_replays(context: Context) -> dict[str, Tensor]:
         for idea, kind in ABLATIONS.items():
             scores[f"replay without {idea}"] = replay(*asked, kind=kind)
     return {name: torch.from_numpy(s.values[0].mean(0)).double() for name, s in scores.items()}
-
-
-def as_posterior(context: Context) -> Posterior:
-    """Return a run as the library knows it."""
-    seed, num_train, network = 0, len(context.split.train), context.network
-    order = data_order(context.run.order, num_train, context.recipe.epochs)
-    training = Training(context.recipe, {seed: context.layout.read(network)}, {seed: order})
-    samples = {seed: [context.layout.split(theta_P) for theta_P in context.posterior]}
-    names = tuple(context.recipe.kept_epochs)
-    return Posterior(lambda: private_copy(network), samples, names, training=training)
 
 
 def random_halves(count: int, num_train: int) -> np.ndarray:
