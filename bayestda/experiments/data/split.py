@@ -1,8 +1,10 @@
-"""What the loaders of all tasks return."""
+"""What the loaders of all tasks return. Importing this file does not import torch."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from bayestda.model.examples import Data
+if TYPE_CHECKING:
+    from bayestda.model.examples import Data
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +17,8 @@ class Split:
         exact: Whether images are the original ones; False: they went through JPEG.
     """
 
-    train: Data
-    test: Data
+    train: "Data"
+    test: "Data"
     hash: str
     exact: bool = True
 
