@@ -9,7 +9,8 @@ Takes   10 s on 2 CPU cores (ten seeds)
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.training import Training
+from bayestda.experiments.stages.commands import Train
+from bayestda.experiments.stages.systems import Cnn
 
 if __name__ == "__main__":
-    run_script(__doc__, Training(), "cnn")
+    run_script(__doc__, Train(Cnn))

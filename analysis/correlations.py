@@ -32,7 +32,7 @@ def analyse(experiment: Experiment) -> list[Path]:
     if table.empty:
         raise UserError(
             f"{experiment.name} has no two methods with two seeds in common (it has "
-            f"{', '.join(scores)}): make more with the scripts in tda_{experiment.family}_scripts/"
+            f"{', '.join(scores)}): make more with the scripts in {experiment.family.scripts}/"
         )
     return [write_table(experiment, "correlations", table)]
 

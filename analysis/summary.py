@@ -73,7 +73,8 @@ def introduction(experiment: Experiment, read: Read) -> str:
         f"train accuracy {train_accuracy}. p: Student's t over seeds (mean .5 if no pair had an "
         "effect); q: Benjamini-Hochberg; correlations of mean scores over all pairs, signed so "
         "that positive means agreement; within labels: Pearson with LOO of scores less their mean "
-        "over all pairs with the same two labels; intervals: 95 %, over seeds."
+        "over all pairs with the same two labels; intervals: 95 %, over seeds"
+        f"{'' if test['n_seeds'] > 2 else '; an interval needs three seeds'}."
     )
 
 
@@ -110,9 +111,9 @@ def most_checkpoints(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def interval(values) -> str:
-    """Write ``estimate (low to high)``."""
+    """Write ``estimate (low to high)``, or the estimate alone where it has no interval."""
     estimate, low, high = (f"{value:.2f}".replace("0.", ".") for value in values)
-    return f"{estimate} ({low} to {high})"
+    return estimate if "nan" in (low, high) else f"{estimate} ({low} to {high})"
 
 
 def markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -5,7 +5,6 @@ C checkpoints, K outputs, B batch, R members trained together, E epochs.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -86,6 +85,8 @@ __all__ = ["__version__", *sorted(_HOME)]
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # takes as long as all of this file
+
         return version("bayestda")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

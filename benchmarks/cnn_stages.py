@@ -36,9 +36,11 @@ from torch import Tensor
 from bayestda.errors import UserError
 from bayestda.experiments.flags import count
 from bayestda.experiments.grid import Experiment
-from bayestda.experiments.stages.context import Context, Options, default_jobs
-from bayestda.experiments.stages.gradients import DAMPINGS
-from bayestda.experiments.stages.runner import settle_process
+from bayestda.experiments.stages.commands import DAMPINGS
+from bayestda.experiments.stages.context import Context
+from bayestda.experiments.stages.options import Options, default_jobs
+from bayestda.experiments.stages.systems import Cnn
+from bayestda.experiments.stages.workers import settle_process
 from bayestda.experiments.terminal import guarded
 
 EXPERIMENT = Experiment("cnn2", "mnist3", 10)
@@ -106,7 +108,7 @@ def compare(
 
 def context_key(context: Context) -> tuple:
     """What a worker process makes the same context from."""
-    return context.experiment, context.run, context.options
+    return context.system, context.run, context.options
 
 
 def with_whole(rows: list[dict]) -> pd.DataFrame:
@@ -198,7 +200,8 @@ def _main() -> None:
     runs = EXPERIMENT.runs()
     if flags.seeds > len(runs):
         raise UserError(f"--seeds {flags.seeds} is too many: {EXPERIMENT.name} has {len(runs)}")
-    contexts = [Context(EXPERIMENT, run, Options(jobs=flags.cores)) for run in runs[: flags.seeds]]
+    options, system = Options(jobs=flags.cores), Cnn(EXPERIMENT)
+    contexts = [Context(system, run, options) for run in runs[: flags.seeds]]
     load, slices = os.getloadavg()[0], {"train": flags.slice_train, "test": flags.slice_test}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(flags.cores, spawn, initializer=settle_process) as pool:

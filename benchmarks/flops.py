@@ -28,7 +28,9 @@ from bayestda.curvature.filters import ridge
 from bayestda.errors import UserError
 from bayestda.experiments.flags import count
 from bayestda.experiments.grid import Experiment
-from bayestda.experiments.stages.context import Context, Options, choose_device
+from bayestda.experiments.stages.context import Context, choose_device
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.systems import Cnn
 from bayestda.experiments.terminal import guarded
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.grad_dot import grad_dot
@@ -163,8 +165,9 @@ def _table(flags: Namespace, all_threads: int) -> pd.DataFrame:
         raise UserError(f"cannot measure on {device}: --device is cpu or cuda, --tf32 needs cuda")
     experiment = Experiment("cnn2", flags.task, flags.num_per_class)
     run = experiment.runs()[0]
-    context = Context(experiment, run, Options(device=device))
-    on_cpu = context if kind == "cpu" else Context(experiment, run, Options())
+    system = Cnn(experiment)
+    context = Context(system, run, Options(device=device))
+    on_cpu = context if kind == "cpu" else Context(system, run, Options())
     rate = peak(device)
     rows = [_peak_row(rate)]
     if kind == "cpu" and all_threads > 1:

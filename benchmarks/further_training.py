@@ -30,13 +30,13 @@ from torch import nn
 
 from bayestda.curvature.filters import ridge
 from bayestda.curvature.gauss_newton import GaussNewton
+from bayestda.experiments.approximations import DAMPINGS, LISSA_BATCH, LISSA_STEPS
 from bayestda.experiments.data.tables import Split, load
 from bayestda.experiments.final_models import PROTOCOLS
 from bayestda.experiments.flags import count
 from bayestda.experiments.networks import seeded
 from bayestda.experiments.networks.mlp import mlp
-from bayestda.experiments.stages.approximation import DAMPINGS, LISSA_BATCH, LISSA_STEPS
-from bayestda.experiments.stages.runner import settle_process
+from bayestda.experiments.stages.workers import settle_process
 from bayestda.experiments.terminal import guarded
 from bayestda.gradients.blocks import collected
 from bayestda.gradients.sample import SampleGradients

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bayestda.experiments.stages.context import Context
-from bayestda.experiments.stages.context import context as context_of
-from bayestda.experiments.stages.gradients import DAMPINGS, influence_scores
+from bayestda.experiments.stages.commands import DAMPINGS
+from bayestda.experiments.stages.context import Context, context_of
+from bayestda.experiments.stages.gradients import influence_scores
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
@@ -19,19 +19,19 @@ from bayestda.training.loop import train
 
 def train_run_of(key: tuple) -> Tensor:
     """Checkpoints of the run that a worker makes from a key."""
-    return train_run(context_of(*key))
+    return train_run(context_of(Context, *key))
 
 
 def score_run(scores: Callable, key: tuple, theta_CP: Tensor) -> None:
     """All scores of one method for one run; they stay in the worker."""
-    scores(context_of(*key), theta_CP)
+    scores(context_of(Context, *key), theta_CP)
 
 
 def warm_up(key: tuple) -> None:
     """Everything that a worker's first use would set up."""
-    theta_CP = train_run(context_of(*key))[-1:]
-    gradient_scores(context_of(*key), theta_CP)
-    influence_exact(context_of(*key), theta_CP)
+    theta_CP = train_run(context_of(Context, *key))[-1:]
+    gradient_scores(context_of(Context, *key), theta_CP)
+    influence_exact(context_of(Context, *key), theta_CP)
 
 
 def train_run(context: Context) -> Tensor:

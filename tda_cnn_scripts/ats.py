@@ -8,7 +8,8 @@ Takes   1.3 minutes on 2 CPU cores (ten seeds)
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.retraining import AdditionalStep, add_ats_flags
+from bayestda.experiments.stages.commands import Ats
+from bayestda.experiments.stages.systems import Cnn
 
 if __name__ == "__main__":
-    run_script(__doc__, AdditionalStep(), "cnn", add_ats_flags)
+    run_script(__doc__, Ats(Cnn))

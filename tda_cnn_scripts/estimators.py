@@ -8,7 +8,8 @@ Takes   25 minutes of CPU time (ten seeds)
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.estimators import Estimators, add_flags
+from bayestda.experiments.stages.commands import Estimators
+from bayestda.experiments.stages.systems import Cnn
 
 if __name__ == "__main__":
-    run_script(__doc__, Estimators(), "cnn", add_flags)
+    run_script(__doc__, Estimators(Cnn))

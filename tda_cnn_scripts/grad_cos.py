@@ -8,7 +8,8 @@ Takes   18 s on 2 CPU cores (ten seeds)
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.gradients import GradientScores, add_flags
+from bayestda.experiments.stages.commands import GradCos
+from bayestda.experiments.stages.systems import Cnn
 
 if __name__ == "__main__":
-    run_script(__doc__, GradientScores("grad_cos"), "cnn", add_flags)
+    run_script(__doc__, GradCos(Cnn))

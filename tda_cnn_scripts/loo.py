@@ -8,7 +8,8 @@ Takes   1.5 minutes on 2 CPU cores (ten seeds)
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.retraining import LeaveOneOut, add_loo_flags
+from bayestda.experiments.stages.commands import Loo
+from bayestda.experiments.stages.systems import Cnn
 
 if __name__ == "__main__":
-    run_script(__doc__, LeaveOneOut(), "cnn", add_loo_flags)
+    run_script(__doc__, Loo(Cnn))

@@ -7,8 +7,8 @@ Reads   data/energy/, models/fimo/energy/
 Writes  results/fimo_energy/approximations/<method>/<train_seed>.nc
 """
 
-from bayestda.experiments.stages.approximation import Approximate, add_approximation_flags
-from bayestda.experiments.stages.cli import run_final_script
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.final_commands import Approximate
 
 if __name__ == "__main__":
-    run_final_script(__doc__, Approximate(), add_approximation_flags)
+    run_script(__doc__, Approximate())

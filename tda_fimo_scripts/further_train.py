@@ -10,8 +10,8 @@ Reads   data/energy/, models/fimo/energy/
 Writes  results/fimo_energy/further/<variant>/<train_seed>x<seed>.nc
 """
 
-from bayestda.experiments.stages.cli import run_final_script
-from bayestda.experiments.stages.further_training import FurtherTraining, add_further_flags
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.final_commands import FurtherTrain
 
 if __name__ == "__main__":
-    run_final_script(__doc__, FurtherTraining(), add_further_flags, ordered=True)
+    run_script(__doc__, FurtherTrain())

@@ -7,8 +7,8 @@ Reads   data/adult/
 Writes  results/fimo_adult_reduced/mislabelled/<trial>.nc
 """
 
-from bayestda.experiments.stages.cli import run_final_script
-from bayestda.experiments.stages.mislabelling import Mislabel, add_mislabel_flags
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.final_commands import Mislabel
 
 if __name__ == "__main__":
-    run_final_script(__doc__, Mislabel(), add_mislabel_flags)
+    run_script(__doc__, Mislabel())

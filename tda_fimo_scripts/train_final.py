@@ -8,8 +8,8 @@ Reads   data/energy/; of cifar10 data/cifar10full/, of sst2 data/sst2/ (data/pre
 Writes  models/fimo/energy/<train_seed>/, results/fimo_energy/predictions/<train_seed>.nc
 """
 
-from bayestda.experiments.stages.cli import run_final_script
-from bayestda.experiments.stages.further_training import TrainFinal
+from bayestda.experiments.stages.cli import run_script
+from bayestda.experiments.stages.final_commands import TrainFinal
 
 if __name__ == "__main__":
-    run_final_script(__doc__, TrainFinal())
+    run_script(__doc__, TrainFinal())

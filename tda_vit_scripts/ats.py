@@ -8,7 +8,8 @@ Takes   4 minutes on 2 CPU cores (ten seeds)
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.retraining import AdditionalStep, add_ats_flags
+from bayestda.experiments.stages.commands import Ats
+from bayestda.experiments.stages.systems import VitLora
 
 if __name__ == "__main__":
-    run_script(__doc__, AdditionalStep(), "vit", add_ats_flags)
+    run_script(__doc__, Ats(VitLora))

@@ -8,7 +8,8 @@ Takes   2.7 minutes of CPU time (ten seeds), on cores that are shared 4 minutes
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.estimators import Estimators, add_flags
+from bayestda.experiments.stages.commands import Estimators
+from bayestda.experiments.stages.systems import VitLora
 
 if __name__ == "__main__":
-    run_script(__doc__, Estimators(), "vit", add_flags)
+    run_script(__doc__, Estimators(VitLora))

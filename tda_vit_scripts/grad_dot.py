@@ -8,7 +8,8 @@ Takes   less than 40 s on 2 CPU cores (ten seeds)
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.gradients import GradientScores, add_flags
+from bayestda.experiments.stages.commands import GradDot
+from bayestda.experiments.stages.systems import VitLora
 
 if __name__ == "__main__":
-    run_script(__doc__, GradientScores("grad_dot"), "vit", add_flags)
+    run_script(__doc__, GradDot(VitLora))

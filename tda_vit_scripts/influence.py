@@ -8,7 +8,8 @@ Takes   40 s on 2 CPU cores (ten seeds), with --also grad_dot grad_cos
 """
 
 from bayestda.experiments.stages.cli import run_script
-from bayestda.experiments.stages.gradients import GradientScores, add_flags
+from bayestda.experiments.stages.commands import Influence
+from bayestda.experiments.stages.systems import VitLora
 
 if __name__ == "__main__":
-    run_script(__doc__, GradientScores("influence"), "vit", add_flags)
+    run_script(__doc__, Influence(VitLora))

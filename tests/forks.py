@@ -7,7 +7,7 @@ IMPORTED = [
     "torch",
     "xarray",
     "h5netcdf",
-    "bayestda.experiments.stages.cli",
+    "bayestda.experiments.stages.runner",
     "bayestda.experiments.analysis",
     "bayestda.experiments.data.prepare",
     "bayestda.scores.attribution",

@@ -17,7 +17,7 @@ from bayestda.model.parameters import Parameters
 
 
 def files(experiment: Grid, run: Run) -> list[Path]:
-    """The run's checkpoint files, one for each kept epoch."""
+    """Return the run's checkpoint files, one for each kept epoch."""
     return [
         paths.checkpoint(experiment, run.name, epoch) for epoch in experiment.recipe.kept_epochs
     ]
@@ -47,7 +47,7 @@ def save(experiment: Grid, run: Run, theta_CP: Tensor, layout: Parameters, setti
 def is_saved(
     experiment: Grid, run: Run, settings: dict, made_by: str | results.Command = ""
 ) -> bool:
-    """Whether all checkpoints of the run exist with these settings.
+    """Return whether all checkpoints of the run exist with these settings.
 
     Raises:
         UserError: one is damaged or was made with other settings.
@@ -68,16 +68,16 @@ def load(
     settings: dict,
     made_by: str | results.Command = "",
 ) -> Tensor:
-    """θ of a run's checkpoints [C P].
+    """Read θ of a run's checkpoints [C P].
 
     Args:
-        experiment, run: whose.
-        layout: of θ.
-        settings: that the checkpoints must have been made with.
-        made_by: the command that makes them, for errors; default: as the experiment's name tells.
+        experiment, run: The run whose checkpoints are read.
+        layout: The layout of θ.
+        settings: The settings that the checkpoints must have been made with.
+        made_by: The command that makes them, for errors; default: as the experiment's name tells.
 
     Raises:
-        UserError: a checkpoint is missing, damaged, of other settings or of another network.
+        UserError: A checkpoint is missing, damaged, of other settings or of another network.
     """
     made_by = made_by or results.Command(experiment, "predictions")
     missing = [path for path in files(experiment, run) if not results.exists(path)]
@@ -88,7 +88,7 @@ def load(
 
 
 def fingerprint(theta_CP: Tensor) -> str:
-    """Hash of parameters: scores of one set of checkpoints are never mixed with another's."""
+    """Hash parameters, so that scores of different checkpoints are never mixed."""
     return hashlib.sha256(theta_CP.cpu().numpy().tobytes()).hexdigest()[:16]
 
 
@@ -108,9 +108,7 @@ def _read(path: Path, made_by: str | results.Command, layout: Parameters) -> Ten
             f"`{made_by}`"
         )
     if metadata.get("theta", fingerprint(theta_P)) != fingerprint(theta_P):
-        raise UserError(
-            f"{path} holds other numbers than were written: delete it and run `{made_by}`"
-        )
+        raise UserError(f"{path} does not match its recorded hash: delete it and run `{made_by}`")
     return theta_P
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths
-from bayestda.experiments.grid import Lora, Run, vit_name
+from bayestda.experiments.grid import Lora, Run, source_flag, vit_name
 from bayestda.training.recipe import Recipe
 
 TRAIN_SEEDS = tuple(range(6))  # final models; the paper has one
@@ -20,7 +20,7 @@ _MARKS = (1, 2, 3, 5, 7)
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a task's final model comes about, and how it is trained further.
+    """The training of a task's final model, and its further training.
 
     Attributes:
         training: of the final model.
@@ -56,7 +56,7 @@ class Protocol:
     small: bool = True
 
     def optimizer(self, asked: str | None) -> str:
-        """The optimiser of further training that is asked for; None: the first one.
+        """Return the optimiser of further training that is asked for; None: the first one.
 
         Raises:
             UserError: the protocol has no such one.
@@ -69,7 +69,7 @@ class Protocol:
         return asked or next(iter(self.further))
 
     def measured(self, recipe: Recipe, num_train: int) -> list[int]:
-        """Steps of further training after which it is measured, 0 and the last among them."""
+        """Return the steps after which further training is measured, 0 and the last among them."""
         per_epoch = -(-num_train // recipe.batch_size)
         if self.every is None:
             return [per_epoch * epoch for epoch in evaluated_epochs(recipe.epochs)]
@@ -77,7 +77,7 @@ class Protocol:
         return sorted({*range(0, last, self.every), last})
 
     def with_lora(self) -> "Protocol":
-        """The same with adapters, which take higher rates (ours: the paper has none)."""
+        """Return the protocol with adapters, which take higher rates (ours: the paper has none)."""
         further = {name: replace(own, lr=LORA_RATE * own.lr) for name, own in self.further.items()}
         training = replace(self.training, lr=LORA_RATE * self.training.lr)
         return replace(self, training=training, further=further)
@@ -148,7 +148,7 @@ Of tables they have the horizons ηT of the whole task, by larger rates and fewe
 
 
 def evaluated_epochs(last: int) -> list[int]:
-    """Epochs after which further training is measured: 0, 1, 2, 3, 5, 7, 10, 20, ..., last."""
+    """Return the epochs to measure further training after: 0, 1, 2, 3, 5, 7, 10, 20, ..., last."""
     marks = [mark * 10**power for power in range(len(str(last))) for mark in _MARKS]
     return [0, *(mark for mark in marks if mark < last), last]
 
@@ -203,7 +203,7 @@ class FinalModels:
 
     @property
     def protocol(self) -> Protocol:
-        """Of the task."""
+        """The task's protocol."""
         protocol = PROTOCOLS[self.task]
         return protocol.with_lora() if self.lora else protocol
 
@@ -218,35 +218,34 @@ class FinalModels:
 
     @property
     def recipe(self) -> Recipe:
-        """Of the final model."""
+        """Hyperparameters of the final model."""
         return self.protocol.training
 
     @property
     def flags(self) -> str:
         """The flags by which a stage script is asked for this task."""
-        source = str(paths.local_folder(self.source) or self.source)
-        own = ["--model", source] if self._other_source else []
+        own = ["--model", source_flag(self.source)] if self._other_source else []
         return shlex.join(["--task", self.task, *own, *(["--lora"] if self.lora else [])])
 
     def script(self, stage: str) -> str:
-        """The script of a stage, from the project's folder."""
+        """Return the script of a stage, from the project's folder."""
         name = "train_final" if stage == "train" else stage
         return f"tda_fimo_scripts/{name}.py"
 
     def settings(self) -> dict:
-        """What a final model depends on, beside its seed and the data."""
+        """Return what a final model depends on, beside its seed and the data."""
         adapters = {"lora": asdict(Lora())} if self.lora else {}
         return {"model": self.model, "task": self.task, **self.recipe.settings(), **adapters}
 
     def finals(self, train_seeds: Sequence[int] | None = None) -> list[Run]:
-        """One run for each final model; None: the protocol's."""
+        """Return one run for each final model; None: the protocol's."""
         chosen = self.protocol.train_seeds if train_seeds is None else train_seeds
         return [Run(str(seed), init=seed, order=seed) for seed in chosen]
 
     def runs(
         self, train_seeds: Sequence[int] | None = None, seeds: Sequence[int] | None = None
     ) -> list[Run]:
-        """Further training: each final model in each order of the data; None: the protocol's."""
+        """Return each final model in each order of the data; None: the protocol's."""
         orders = range(self.protocol.num_seeds) if seeds is None else seeds
         return [
             Run(f"{final.init}x{seed}", init=final.init, order=FIRST_ORDER + seed)

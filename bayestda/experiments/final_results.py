@@ -1,34 +1,38 @@
 """Results of final-model-only attribution, as the analysis scripts read and write them."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
-from bayestda.experiments.analysis import report
 from bayestda.experiments.final_models import PROTOCOLS, FinalModels
-from bayestda.experiments.terminal import guarded
+from bayestda.experiments.results import write_table
+from bayestda.experiments.terminal import print_paths, run_main
+
+__all__ = [
+    "ADJUSTMENTS", "GOLD", "adjusted", "check_alike", "check_same_models", "command", "main",
+    "methods", "read_approximation", "read_further", "variants", "write_table",
+]  # fmt: skip
 
 GOLD = (  # variants of further_train.py
     "sgd", "adam", "adamw", "sgd_delete", "adam_delete", "adamw_delete", "scratch",
 )  # fmt: skip
 ORIGIN = ("width", "pretrained", "data_hash", "train_seed", "final")
-"""What says which final model it is, beside :meth:`FinalModels.settings`."""
+"""Settings that identify a final model, beside :meth:`FinalModels.settings`."""
 ADJUSTMENTS = ("full", "mean", "centred")
 
 
 def variants(models: FinalModels) -> list[str]:
-    """Kinds of further training that have results."""
+    """Return the kinds of further training that have results."""
     return [name for name in GOLD if any(_folder(models, name).glob("[!.]*.nc"))]
 
 
 def command(models: FinalModels, variant: str = "sgd") -> str:
-    """The command that makes a variant of the gold standard."""
+    """Return the command that makes a variant of the gold standard."""
     further, _, deleted = variant.partition("_")
     flags = {"sgd": "", "scratch": " --start scratch"}
     own = flags.get(further, f" --optimizer {further}") + (" --leave_out delete" if deleted else "")
@@ -44,35 +48,37 @@ def main(
     """Run ``analyse`` for each task that the command line asks for, print what it wrote.
 
     Args:
-        doc, analyse: of the script.
-        has_results: whether a task has what is analysed.
-        make: the command that makes it.
+        doc: The script's docstring, shown by ``--help``.
+        analyse: A function from final models to the files written.
+        has_results: A function that says whether a task has what is analysed.
+        make: A function that returns the command that makes it.
 
     Raises:
         SystemExit: 2 after a line on stderr for an error of the user, 130 when interrupted.
     """
-    parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
-    )
-    there = [task for task in PROTOCOLS if has_results(FinalModels(task))]
-    tasks = parser.parse_args().task or there
 
-    def analyse_all() -> None:
+    def add_flags(parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--task", nargs="+", choices=tuple(PROTOCOLS), help="default: all that have results"
+        )
+
+    def analyse_all(flags: Namespace) -> None:
+        there = [task for task in PROTOCOLS if has_results(FinalModels(task))]
+        tasks = flags.task or there
         missing = [task for task in tasks or ["energy"] if task not in there]
         if missing:
             raise UserError(
                 f"{missing[0]} has no results for this yet: run `{make(FinalModels(missing[0]))}`"
             )
-        report(path for task in tasks for path in analyse(FinalModels(task)))
+        print_paths(path for task in tasks for path in analyse(FinalModels(task)))
 
-    guarded(analyse_all)
+    run_main(doc, analyse_all, add_flags)
 
 
 def read_further(
     models: FinalModels, variant: str = "sgd", *, most_orders: bool = False
 ) -> xr.Dataset:
-    """Measurements of all final models in the orders of the data that all of them have.
+    """Read measurements of all final models in the orders of the data that all of them have.
 
     Those of step 0, where nothing is trained yet and all gold scores are 0, are left out.
 
@@ -107,7 +113,7 @@ def read_further(
 
 
 def _joined(models: FinalModels, by_model: list[list[Path]], made_by: str) -> xr.Dataset:
-    """Files of some final models in some orders, with the attributes of :func:`read_further`."""
+    """Join files of final models in some orders, with the attributes of :func:`read_further`."""
     datasets, made, finals = [], {}, {}
     for first, *others in by_model:
         opened = {file: results.open_scores(file, made_by) for file in (first, *others)}
@@ -166,7 +172,7 @@ def _origin(models: FinalModels, settings: dict) -> dict:
 
 
 def read_approximation(models: FinalModels, method: str, further: xr.Dataset) -> xr.DataArray:
-    """Scores of one method (train_seed, ..., left_out, test) for the final models of a gold one.
+    """Read scores of one method (train_seed, ..., left_out, test) for final models of a gold one.
 
     Args:
         models, method: of which task, which method.
@@ -198,13 +204,13 @@ def read_approximation(models: FinalModels, method: str, further: xr.Dataset) ->
 
 
 def methods(models: FinalModels) -> list[str]:
-    """Methods that have a folder: one whose scores were deleted is missed, and not left out."""
+    """Return the methods that have a folder: one with deleted scores is missed, not left out."""
     folder = paths.approximation(models.name, "x", "x").parent.parent
     return sorted(found.name for found in folder.glob("[!.]*") if found.is_dir())
 
 
 def adjusted(further: xr.Dataset, adjustment: str) -> xr.DataArray:
-    """Gold scores (train_seed, seed, step, left_out, test): positive = helpful.
+    """Return gold scores (train_seed, seed, step, left_out, test): positive = helpful.
 
     ``full``: less training with all of D (equation 17 of Wei et al. 2025); ``mean`` and
     ``centred``: less the mean over left-out examples (equation 13).
@@ -212,11 +218,6 @@ def adjusted(further: xr.Dataset, adjustment: str) -> xr.DataArray:
     if adjustment == "full":
         return further["loss"] - further["full"]
     return further["loss"] - further["loss"].mean("left_out")
-
-
-def write_table(models: FinalModels, name: str, table: pd.DataFrame) -> Path:
-    """Write a CSV table of a task, whole, and return its path."""
-    return results.write_csv(paths.table(models.name, name), table)
 
 
 def _folder(models: FinalModels, variant: str) -> Path:

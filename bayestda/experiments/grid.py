@@ -2,8 +2,9 @@
 
 import re
 import shlex
-from dataclasses import asdict, dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths
@@ -38,8 +39,42 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class Family:
+    """Models of one kind, and the scripts that run them; a further kind is a further entry.
+
+    Attributes:
+        train: The script that trains.
+        scripts: The folder of the other stages' scripts.
+        flag: The flag that chooses the model.
+        chosen: Makes that flag's value of the model's name.
+        linear_decay: Whether the learning rate falls to 0 over a run.
+        settings: What results depend on beside the experiment and its recipe.
+    """
+
+    train: str
+    scripts: str
+    flag: str
+    chosen: Callable[[str], str]
+    linear_decay: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def source_flag(source: str) -> str:
+    """Return a pretrained model as ``--model`` names it from any folder."""
+    return str(paths.local_folder(source) or source)
+
+
+CNN = Family("train_cnn.py", "tda_cnn_scripts", "--layers", lambda model: model.removeprefix("cnn"))
+PRETRAINED_VIT = Family(
+    "finetune_vit_lora.py", "tda_vit_scripts", "--model",
+    lambda model: source_flag(model.replace("--", "/")),
+    linear_decay=True, settings={"lora": asdict(Lora())},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Run:
-    """One training run: which seed draws the initial parameters, which the order of the data."""
+    """One training run: the seed of the initial parameters, and that of the order of the data."""
 
     name: str
     init: int
@@ -66,7 +101,7 @@ class Experiment:
 
     @classmethod
     def parse(cls, name: str) -> "Experiment":
-        """The experiment of a name.
+        """Read an experiment's name.
 
         Raises:
             UserError: the name does not follow the pattern.
@@ -88,54 +123,42 @@ class Experiment:
         return self.num_per_class * len(task(self.task).classes)
 
     @property
-    def family(self) -> str:
-        """``cnn`` or ``vit``: which scripts run it."""
-        return "cnn" if re.fullmatch(r"cnn\d", self.model) else "vit"
+    def family(self) -> Family:
+        """The kind of the model."""
+        return CNN if re.fullmatch(r"cnn\d", self.model) else PRETRAINED_VIT
 
     @property
     def recipe(self) -> Recipe:
         """Hyperparameters of section 4 and the appendix."""
-        return Recipe(epochs=task(self.task).epochs, linear_decay=self.family == "vit")
+        return Recipe(epochs=task(self.task).epochs, linear_decay=self.family.linear_decay)
 
     @property
     def flags(self) -> str:
         """The flags by which a stage script is asked for this experiment, as its name tells."""
-        return self.flags_of(self.source)
+        return self.flags_with(self.family.flag, self.family.chosen(self.model))
 
-    def flags_of(self, source: str, augment: str = "none", tf32: bool = False) -> str:
-        """The flags by which a stage script is asked for this experiment.
+    def flags_with(self, *chosen: str, tf32: bool = False) -> str:
+        """Return the flags by which a stage script is asked for this experiment.
 
         Args:
-            source: of the pretrained model: hub id, local folder, or ``vit_small``.
-            augment, tf32: flags that are part of a result's settings, but not of its name.
+            chosen: The flags that choose the model.
+            tf32: Whether training uses TensorFloat-32, which no name tells.
         """
-        source = str(paths.local_folder(source) or source)
-        own = {
-            "cnn": ["--layers", self.model[3:]],
-            "vit": ["--model", source, *(["--augment", augment] if augment != "none" else [])],
-        }[self.family]
         common = ["--task", self.task, "--num_per_class", str(self.num_per_class)]
         varying = ["--randomness", self.randomness, *(["--tf32"] if tf32 else [])]
-        return shlex.join([*common, *own, *varying])
-
-    @property
-    def source(self) -> str:
-        """Where a pretrained model comes from, as far as its name tells: see :func:`vit_name`."""
-        return self.model.replace("--", "/")
+        return shlex.join([*common, *chosen, *varying])
 
     def script(self, stage: str) -> str:
-        """The script of a stage (``train``, ``loo``, ``ats``, ...), from the project's folder."""
-        if stage == "train":
-            return {"cnn": "train_cnn.py", "vit": "finetune_vit_lora.py"}[self.family]
-        return f"tda_{self.family}_scripts/{stage}.py"
+        """Return a stage's script (``train``, ``loo``, ``ats``, ...), from the project's folder."""
+        family = self.family
+        return family.train if stage == "train" else f"{family.scripts}/{stage}.py"
 
     def settings(self) -> dict:
-        """What a result of this experiment depends on."""
-        adapters = {"lora": asdict(Lora())} if self.family == "vit" else {}
-        return {**asdict(self), **self.recipe.settings(), **adapters}
+        """Return what a result of this experiment depends on."""
+        return {**asdict(self), **self.recipe.settings(), **self.family.settings}
 
     def runs(self) -> list[Run]:
-        """All training runs, in the order that ``--seed_id`` counts.
+        """Return all training runs, in the order that ``--seed_id`` counts.
 
         ``init`` (DE-Init): initialisation and order vary together, as in the released code.
         ``batch`` (DE-Batch): the first seed's initialisation, orders vary.
@@ -155,13 +178,13 @@ class Experiment:
         ]
 
     def held_fixed(self, run: Run) -> dict[str, int]:
-        """The seed that all runs share, whatever their names: ``init`` or ``order``, or none."""
+        """Return the seed that all runs share, whatever their names: ``init``, ``order``, none."""
         shared = {"batch": {"init": run.init}, "init_only": {"order": run.order}}
         return shared.get(self.randomness, {})
 
 
 class Grid(Protocol):
-    """What the runner, checkpoints and errors must know of a system: its names and its runs."""
+    """What files, commands and errors must know of a system: its names and its recipe."""
 
     @property
     def name(self) -> str:
@@ -173,17 +196,17 @@ class Grid(Protocol):
 
     @property
     def recipe(self) -> Recipe:
-        """Of its training."""
+        """Hyperparameters of its training."""
 
     @property
     def flags(self) -> str:
         """The flags by which a stage script is asked for it."""
 
     def script(self, stage: str, /) -> str:
-        """The script of a stage, from the project's folder."""
+        """Return the script of a stage, from the project's folder."""
 
     def settings(self) -> dict:
-        """What its training depends on."""
+        """Return what its training depends on."""
 
 
 ORIGIN = ("data_hash", "tf32", "pretrained", "augment", "init", "order")
@@ -191,9 +214,9 @@ ORIGIN = ("data_hash", "tf32", "pretrained", "augment", "init", "order")
 
 
 def vit_name(source: str) -> str:
-    """A pretrained model's name in experiments: ``/`` of a hub id becomes ``--``.
+    """Return a pretrained model's name in experiments: ``/`` of a hub id becomes ``--``.
 
-    A local folder is called by its own name, without the folders above it; what its weights are
+    A local folder is called by its own name, without the folders above it. A hash of its weights
     is part of every result's settings.
 
     Raises:
@@ -234,7 +257,7 @@ VIT_SMALL_GRID = tuple(
 
 
 def seeds() -> list[int]:
-    """The seeds of ``seeds.txt``, one a line.
+    """Read the seeds of ``seeds.txt``, one a line.
 
     Raises:
         UserError: the file is missing, has a line that is no number or empty, or a seed twice.

@@ -1,4 +1,4 @@
-"""How the work of the Snakefile is cut into jobs, and what a job takes. Does not import torch.
+"""The jobs that the Snakefile cuts the work into, and what a job takes. Does not import torch.
 
 A job does all runs of a stage, or one run, or (leaving examples out in turn) a share of one run.
 """
@@ -16,11 +16,11 @@ RUNTIME_MINUTES = 12 * 60  # a job's time limit; --set-resources of Snakemake se
 
 
 def shares(num_left_out: int, num_jobs: int) -> list[tuple[int, int]]:
-    """First and last of ``--loo_ids`` by which jobs share a run evenly.
+    """Return first and last of ``--loo_ids`` by which jobs share a run evenly.
 
     Args:
-        num_left_out: examples that are left out in turn.
-        num_jobs: of a run; never more than there are examples.
+        num_left_out: The number of examples that are left out in turn.
+        num_jobs: The number of jobs of a run; never more than there are examples.
     """
     num_jobs = max(1, min(num_jobs, num_left_out))
     bounds = [num_left_out * job // num_jobs for job in range(num_jobs + 1)]
@@ -53,11 +53,11 @@ class StageWork:
     num_left_out: int = 0
 
     def inputs(self, per_run: bool) -> list[Path]:
-        """What a job reads."""
+        """Return the files that a job reads."""
         return [*self.needs_always, *self._files(self.needs, per_run)]
 
     def outputs(self, per_run: bool) -> list[Path]:
-        """What a job writes."""
+        """Return the files that a job writes."""
         return self._files(self.makes, per_run)
 
     def _files(self, files: Files, per_run: bool) -> list[Path]:

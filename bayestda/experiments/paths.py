@@ -15,12 +15,12 @@ SEEDS = REPOSITORY / "seeds.txt"
 
 
 def root() -> Path:
-    """The folder below which everything generated is written."""
+    """Return the folder below which everything generated is written."""
     return Path(os.environ.get("TDA_ROOT") or REPOSITORY).expanduser().resolve()
 
 
 def local_folder(source: str) -> Path | None:
-    """The folder that a person names, absolute; None if there is none of that name."""
+    """Return the folder that a person names, absolute; None if there is none of that name."""
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # too long; no home folder
         folder = Path(source).expanduser()
         if source and folder.is_dir():
@@ -100,7 +100,7 @@ def mislabelled(experiment_name: str, trial: str) -> Path:
 
 
 def approximation(experiment_name: str, method: str, run: str) -> Path:
-    """What one method makes of a final model."""
+    """Scores of one method for a final model."""
     return results(experiment_name) / "approximations" / method / f"{run}.nc"
 
 

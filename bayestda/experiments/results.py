@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import xarray as xr
@@ -24,10 +25,30 @@ from bayestda.files import checksums, provenance
 from bayestda.files.atomic import write_bytes, write_whole
 
 
+class Named(Protocol):
+    """An experiment of any kind."""
+
+    @property
+    def name(self) -> str:
+        """Folder below ``results/``."""
+
+
 def write_csv(path: Path, table: pd.DataFrame) -> Path:
     """Write a table whole, numbers with six digits, and return its path."""
     write_whole(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
     return path
+
+
+def write_table(experiment: "str | Named", name: str, table: pd.DataFrame) -> Path:
+    """Write a CSV table of an experiment, whole, and return its path.
+
+    Args:
+        experiment: The experiment, or its folder's name below ``results/``.
+        name: The table's name.
+        table: The rows.
+    """
+    folder = experiment if isinstance(experiment, str) else experiment.name
+    return write_csv(paths.table(folder, name), table)
 
 
 def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: object) -> None:
@@ -48,14 +69,14 @@ def write_scores(path: Path, dataset: xr.Dataset, settings: dict, **provenance: 
 
 
 def open_scores(path: Path, made_by: "str | Command") -> xr.Dataset:
-    """The whole data set of a file, in memory.
+    """Read the whole data set of a file into memory.
 
     Args:
-        path: a netCDF file of :func:`write_scores`.
-        made_by: the command that makes the file, for the error.
+        path: A netCDF file of :func:`write_scores`.
+        made_by: The command that makes the file, for the error.
 
     Raises:
-        UserError: the file is missing, truncated, changed or foreign, or cannot be read.
+        UserError: The file is missing, truncated, changed or foreign, or cannot be read.
     """
     if not exists(path):
         raise UserError(f"{path} is missing: make it with `{made_by}`")
@@ -67,7 +88,7 @@ def open_scores(path: Path, made_by: "str | Command") -> xr.Dataset:
 
 
 def exists(path: Path) -> bool:
-    """Whether a file is there.
+    """Return whether a file is there.
 
     Raises:
         UserError: that cannot be found out.
@@ -79,12 +100,12 @@ def exists(path: Path) -> bool:
 
 
 def unreadable(path: Path, error: Exception, what: str, made_by: "str | Command") -> UserError:
-    """What to say of a file that was not read: a fault of the machine is no damage.
+    """Return the error for a file that was not read: a fault of the machine is no damage.
 
     Args:
-        path, error: the file, and how reading it failed.
-        what: is wrong with the file, if it was read.
-        made_by: the command that makes it.
+        path, error: The file, and how reading it failed.
+        what: The fault of the file, if it was read.
+        made_by: The command that makes it.
     """
     if isinstance(error, OSError) and error.errno:
         return UserError(
@@ -110,7 +131,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, Attribute
 
 
 def is_done(path: Path, settings: dict, made_by: "str | Command") -> bool:
-    """Whether the result exists with exactly these settings.
+    """Return whether the result exists with exactly these settings.
 
     Raises:
         UserError: it exists with other settings, is damaged, or cannot be read.
@@ -122,7 +143,7 @@ def is_done(path: Path, settings: dict, made_by: "str | Command") -> bool:
 
 
 def has_settings(dataset: xr.Dataset, wanted: dict) -> bool:
-    """Whether a data set of :func:`open_scores` was made with exactly these settings."""
+    """Return whether a data set of :func:`open_scores` has exactly these settings."""
     return not differences(settings_of(dataset), wanted, "", "")
 
 
@@ -141,7 +162,7 @@ def check_settings(path: Path, found: dict, wanted: dict) -> None:
 
 
 def differences(one: dict, other: dict, name: str, other_name: str) -> str:
-    """What differs between settings, in words; "" if nothing does."""
+    """Say what differs between settings; "" if nothing does."""
     one, other = json.loads(json.dumps([one, other]))  # tuples become lists, as in files
     return "; ".join(
         f"{key}: {name} {one.get(key)!r}, {other_name} {other.get(key)!r}"
@@ -151,17 +172,17 @@ def differences(one: dict, other: dict, name: str, other_name: str) -> str:
 
 
 def settings_of(dataset: xr.Dataset) -> dict:
-    """What a data set of :func:`open_scores` was made with."""
+    """Return the settings of a data set of :func:`open_scores`."""
     return dict(json.loads(dataset.attrs["settings"]))
 
 
 def read_scores(experiment: Experiment, method: str, select: dict | None = None) -> xr.Dataset:
-    """All runs' scores of one method: ``score`` has dims (seed, checkpoint, train, test).
+    """Read all runs' scores of one method: ``score`` (seed, checkpoint, train, test).
 
     Args:
-        experiment: whose scores.
-        method: folder below ``scores/``, for example ``loo`` or ``influence``.
-        select: coordinate values for further dims, for example ``{"damping": 0.1}``, or None for
+        experiment: The experiment that the scores are of.
+        method: The folder below ``scores/``, for example ``loo`` or ``influence``.
+        select: Coordinate values for further dims, for example ``{"damping": 0.1}``, or None for
             all; a further dim that is not named takes the value of its attribute
             ``default_<dim>``.
 
@@ -188,7 +209,7 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
 
 
 def read_predictions(experiment: Experiment) -> xr.Dataset:
-    """Logits ``train_logit``, ``test_logit`` of all runs and kept checkpoints."""
+    """Read the logits ``train_logit``, ``test_logit`` of all runs and kept checkpoints."""
     files = _existing(paths.predictions(experiment.name, "x").parent, experiment, "predictions")
     datasets = [open_scores(file, Command(experiment, "predictions")) for file in files]
     for file, dataset in zip(files, datasets, strict=True):
@@ -202,13 +223,13 @@ def read_predictions(experiment: Experiment) -> xr.Dataset:
 
 
 def methods_with_scores(experiment_name: str) -> list[str]:
-    """Methods (and variants) that have at least one score file, sorted."""
+    """Return the methods and variants that have at least one score file, sorted."""
     folder = paths.results(experiment_name) / "scores"
     return sorted(method.name for method in folder.glob("*") if any(method.glob("[!.]*.nc")))
 
 
 def experiments_with_scores() -> list[Experiment]:
-    """Experiments that have at least one score file, sorted by name."""
+    """Return the experiments that have at least one score file, sorted by name."""
     found = []
     for folder in sorted((paths.root() / "results").glob("*/scores")):
         try:
@@ -228,7 +249,7 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """Commit of the code (``+`` when modified), or ``unknown`` outside a clone."""
+    """Return the commit of the code (``+`` when modified), or ``unknown`` outside a clone."""
     command = [
         "git",
         "-C",
@@ -245,7 +266,7 @@ def _commit() -> str:
 
 
 def _open_checked(path: Path, made_by: "Command") -> xr.Dataset:
-    """A file of scores that has the array and the dims of one."""
+    """Read a file of scores, which has the array and the dims of one."""
     dataset = open_scores(path, made_by)
     score = dataset.get("score")
     if score is None or not set(_SCORE_DIMS) <= set(score.dims) or score.dtype.kind != "f":
@@ -258,7 +279,7 @@ def _open_checked(path: Path, made_by: "Command") -> xr.Dataset:
 
 
 def _existing(folder: Path, experiment: Experiment, method: str) -> list[Path]:
-    """Files of the runs that are there.
+    """Return the files of the runs that are there.
 
     Raises:
         UserError: less than two, or one of a run that ``seeds.txt`` does not name.
@@ -280,7 +301,7 @@ def _existing(folder: Path, experiment: Experiment, method: str) -> list[Path]:
 
 
 def _common_settings(dataset: xr.Dataset) -> dict:
-    """Settings that all runs of an experiment share."""
+    """Return the settings that all runs of an experiment share."""
     own = ("run", "posterior")
     return {key: value for key, value in settings_of(dataset).items() if key not in own}
 
@@ -298,7 +319,7 @@ _SCORE_DIMS = ("seed", "checkpoint", "train", "test")
 class Command:
     """The stage command that makes the scores (or predictions) of an experiment.
 
-    Found when it is shown, in an error: it looks for a result that says which flags made it.
+    It is made up when an error shows it, from a result that says which flags made it.
     """
 
     experiment: Grid
@@ -314,7 +335,7 @@ class Command:
 
 
 def _recorded_flags(experiment: Grid) -> str | None:
-    """Flags that a result of the experiment was made with: a name tells no folder's path."""
+    """Return the flags of a result of the experiment, as a name tells no folder's path."""
     for file in sorted(paths.results(experiment.name).glob("*/**/[!.]*.nc")):
         with contextlib.suppress(*_UNREADABLE):
             checksums.check(file)

@@ -1,14 +1,17 @@
-"""What a person at the terminal sees of an error: one line, and an exit status."""
+"""What a person at the terminal sees of a script: its help, one line for an error, a status."""
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from traceback import clear_frames
 from typing import Any
 
 from bayestda.errors import UserError, out_of_memory
 
+AddFlags = Callable[[ArgumentParser], None]
 INTERRUPTED = "interrupted: run the same command again to go on"
 NO_MEMORY = (
     "there is not enough memory: run the same command again with a smaller --memory_gb, --chunk or "
@@ -18,7 +21,7 @@ _SOON = 0.01  # seconds
 
 
 def want_of_memory(error: BaseException | None) -> str | None:
-    """The sentence to say of an error that comes from a want of memory; None: of another."""
+    """Return the sentence for an error that comes from a want of memory; None for another."""
     if out_of_memory(error):
         return NO_MEMORY
     if isinstance(error, SystemError):  # Python's own, of C code that does not notice it
@@ -26,8 +29,35 @@ def want_of_memory(error: BaseException | None) -> str | None:
     return None
 
 
+def run_main(
+    doc: str | None, work: Callable[[Namespace], None], add_flags: AddFlags | None = None
+) -> None:
+    """Parse the flags of a script, then do its work with one line for an error of the user.
+
+    Args:
+        doc: The script's docstring, shown by ``--help``.
+        work: The script's work, given its flags. What it needs of torch is imported there, so that
+            a help text and a wrong flag wait for no import.
+        add_flags: A function that adds the script's flags.
+
+    Raises:
+        SystemExit: As :func:`guarded`; 0 after ``--help`` and 2 after a wrong flag.
+    """
+    parser = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+    if add_flags:
+        add_flags(parser)
+    flags = parser.parse_args()
+    guarded(lambda: work(flags))
+
+
+def print_paths(written: Iterable[Path]) -> None:
+    """Print files one by one, as they are written."""
+    for path in written:
+        print(path, flush=True)
+
+
 def guarded(main: Callable[[], None]) -> None:
-    """Call ``main``; what a person can mend becomes one line on stderr.
+    """Call ``main`` and print what a person can mend as one line on stderr.
 
     Raises:
         SystemExit: 2 after a :class:`UserError` or for want of memory, 130 when interrupted.
@@ -49,7 +79,7 @@ def guarded(main: Callable[[], None]) -> None:
 
 @contextmanager
 def _interruptions_kept() -> Iterator[None]:
-    """Ctrl-C while Python calls a finaliser would be reported and lost; it is raised again."""
+    """Raise Ctrl-C again that Python would only report, because it came in a finaliser."""
     before = sys.unraisablehook
 
     def hook(lost: Any) -> None:
@@ -67,7 +97,7 @@ def _interruptions_kept() -> Iterator[None]:
 
 
 def _finalise(error: KeyboardInterrupt) -> None:
-    """Let go of what was interrupted half-made: what its finalisers say of that, nobody needs."""
+    """Release what was interrupted half-made, without what its finalisers report of that."""
     before, sys.unraisablehook = sys.unraisablehook, lambda _: None
     clear_frames(error.__traceback__)
     sys.unraisablehook = before

@@ -187,8 +187,9 @@ def joined(train: Data, added: Data) -> Data:
     def join(a: "Tensor", b: "Tensor") -> "Tensor":
         return torch.cat([a, b])
 
-    if isinstance(train.x, dict):
-        x = {name: join(value, added.x[name]) for name, value in train.x.items()}
-    else:
-        x = join(train.x, added.x)
+    x: Any = (
+        {name: join(value, added.x[name]) for name, value in train.x.items()}
+        if isinstance(train.x, dict)
+        else join(train.x, added.x)
+    )
     return Data(x, join(train.y, added.y), np.concatenate([train.index, added.index]))

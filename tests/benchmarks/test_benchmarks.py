@@ -14,8 +14,10 @@ from small_networks import examples, tiny_cnn
 from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.grid import Experiment
-from bayestda.experiments.stages import cli
-from bayestda.experiments.stages.context import Context, Options
+from bayestda.experiments.stages.context import Context
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.systems import Cnn
+from bayestda.experiments.terminal import guarded
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
@@ -61,7 +63,7 @@ def case():
 def real_case(dtype):
     """CNN2 after two epochs on some MNIST3 images."""
     experiment = Experiment("cnn2", "mnist3", 10)
-    context = Context(experiment, experiment.runs()[0], Options(jobs=1))
+    context = Context(Cnn(experiment), experiment.runs()[0], Options(jobs=1))
     data, test = (
         Data(x=some.x[:9].to(dtype), y=some.y[:9], index=some.index[:9])
         for some in (context.split.train, context.split.test)
@@ -230,7 +232,7 @@ def test_a_wrong_count_is_an_error_in_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["cnn_stages.py", "--seeds", "11"])
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     with pytest.raises(SystemExit) as stopped:
-        cli.guarded(cnn_stages._main)
+        guarded(cnn_stages._main)
     assert stopped.value.code == 2
     assert "--seeds 11 is too many" in capsys.readouterr().err
 
@@ -330,7 +332,7 @@ def tiny_contexts():
     """Two runs of CNN2 on 4 training and 6 test images, 5 epochs."""
     experiment, contexts = Experiment("cnn2", "mnist3", 10), []
     for run in experiment.runs()[:2]:
-        context = Context(experiment, run, Options(jobs=1))
+        context = Context(Cnn(experiment), run, Options(jobs=1))
         split = context.split
         few = {"train": split.train.take(slice(4)), "test": split.test.take(slice(6))}
         context.split = replace(split, **few)

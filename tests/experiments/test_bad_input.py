@@ -17,6 +17,7 @@ from stage_scripts import NUM_PER_CLASS, SMALL, TASK, make_subset, run, score_fi
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
 from bayestda.experiments.stages import training
+from bayestda.files import checksums
 from bayestda.training.loop import train
 
 
@@ -255,7 +256,7 @@ def rewritten(change):
     [
         (lambda ts: {n: t.double() for n, t in ts.items()}, "finite float32"),
         (lambda ts: {n: t * float("nan") for n, t in ts.items()}, "finite float32"),
-        (lambda ts: {n: t + 1e-3 for n, t in ts.items()}, "other numbers than were written"),
+        (lambda ts: {n: t + 1e-3 for n, t in ts.items()}, "does not match its recorded hash"),
         (lambda ts: dict(list(ts.items())[1:]), "another network"),
     ],
     ids=["wrong type", "NaN", "other numbers", "a layer less"],
@@ -292,6 +293,13 @@ def test_one_flipped_bit_of_a_score_file(capsys):
         flipped[place // 8] ^= 1 << place % 8
         file.write_bytes(flipped)
         assert f"{file} is damaged" in fails(capsys, "influence", "--seed_id", 0, "--damping", 0.1)
+
+
+def test_a_score_file_without_its_checksum_is_refused(capsys):
+    file, length = score_file("influence"), len(checksums.sealed(b""))
+    file.write_bytes(file.read_bytes()[:-length])
+    message = fails(capsys, "influence", "--seed_id", 0, "--damping", 0.1)
+    assert f"{file} is damaged" in message and "delete it and run" in message
 
 
 def stored(file, change):

@@ -13,7 +13,7 @@ from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.data import prepare, prepare_tables, sentences, sources
 from bayestda.experiments.networks import bert, pretrained
-from bayestda.experiments.stages import distributional, runner
+from bayestda.experiments.stages import distributional, workers
 
 EACH = max(4, int(os.environ.get("FUZZ", "2000")) // 500)  # inputs of a script
 SAME = "FUZZ" not in os.environ
@@ -90,8 +90,8 @@ def no_work(monkeypatch, tmp_path):
 
     monkeypatch.setenv("TDA_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "_computed", lambda *_: iter(()))
-    monkeypatch.setattr(distributional, "_run", lambda *_: None)
+    monkeypatch.setattr(workers, "computed", lambda *_: iter(()))
+    monkeypatch.setattr(distributional, "make_samples", lambda *_: None)
     for name in ("_hub", "_torchvision"):
         monkeypatch.setattr(sources, name, refused)
     refused.cache_clear = lambda: None

@@ -88,7 +88,7 @@ def unusable(monkeypatch):
 def test_a_gpu_that_cannot_be_used_is_named_and_the_cpu_taken(monkeypatch, capsys):
     unusable(monkeypatch)
     assert context.choose_device(None, 3) == "cpu"
-    expected = "cuda:1 cannot be used (CUDA error: no kernel image is available): going on"
+    expected = "cuda:1 cannot be used (CUDA error: no kernel image is available): falling back"
     assert expected in capsys.readouterr().err
 
 

@@ -7,7 +7,6 @@ depend on the source. Importing this file does not import torch; :func:`load` do
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +15,13 @@ import pandas as pd
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths
+from bayestda.experiments.data.split import Split
 from bayestda.experiments.data.subsets import first_shuffled
 from bayestda.files import atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bayestda.model.examples import Data
 
 SIZES = {"train": 67349, "validation": 872}  # rows of GLUE's files
 HUB = "nyu-mll/glue"
@@ -33,30 +32,18 @@ MEND = (
 Tokens = Callable[[list[str]], dict[str, "Tensor"]]  # sentences [N] -> tensors [N T] by name
 
 
-@dataclass(frozen=True, eq=False)
-class Sentences:
-    """Both splits as a text classifier takes them.
-
-    Attributes:
-        train, test: Tokens [N T], each split padded to its longest sentence; ``index`` are row
-            numbers of the stored files, counted from 0. Test is GLUE's validation split.
-        hash: Fingerprint of sentences, labels, and tokens.
-    """
-
-    train: "Data"
-    test: "Data"
-    hash: str
-
-
 def load(
     tokens: Tokens, num_train: int | None = None, num_test: int | None = None, device: str = "cpu"
-) -> Sentences:
+) -> Split:
     """Tokenise the first sentences of a fixed shuffle of each split.
 
     Args:
         tokens: Function that makes the network's inputs.
         num_train, num_test: Numbers of sentences of each split; None: all.
         device: Device of the tensors.
+
+    Returns:
+        Tokens [N T], each split padded to its longest sentence. Test is GLUE's validation split.
 
     Raises:
         UserError: A file is missing or damaged, or holds fewer sentences.
@@ -79,7 +66,7 @@ def load(
         digest.update(repr(list(rows["sentence"])).encode() + label.tobytes())
         for name, value in x.items():
             digest.update(name.encode() + value.cpu().numpy().astype("<i8").tobytes())
-    return Sentences(splits["train"], splits["validation"], digest.hexdigest()[:16])
+    return Split(splits["train"], splits["validation"], digest.hexdigest()[:16])
 
 
 def read(path: Path) -> pd.DataFrame:

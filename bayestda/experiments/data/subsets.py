@@ -5,7 +5,7 @@ Importing this file does not import torch, so that figures start fast; :func:`lo
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from bayestda.experiments.data.images import (
     read_images,
     read_index_list,
 )
+from bayestda.experiments.data.split import Split
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.tasks import Task
 
@@ -29,22 +30,6 @@ if TYPE_CHECKING:
     from bayestda.model.examples import Data
 
 __all__ = ["Images", "Split", "load", "read_images", "read_index_list"]
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The data of one experiment.
-
-    Attributes:
-        train, test: Both subsets.
-        hash: Fingerprint of both subsets' pixels, labels and numbers, for results' attributes.
-        exact: Whether all pixels are the original ones; False if they went through JPEG.
-    """
-
-    train: "Data"
-    test: "Data"
-    hash: str
-    exact: bool
 
 
 Inputs = Callable[[np.ndarray, str], tuple["Tensor", np.ndarray | None]]

@@ -8,7 +8,7 @@ Importing this file does not import torch, so that figures start fast; :func:`lo
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import pandas as pd
 from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.data.recoding import clean_folktables, clean_heloc, filled
+from bayestda.experiments.data.split import Split
 
 if TYPE_CHECKING:
     import torch
@@ -56,29 +57,6 @@ class Table:
     def num_outputs(self) -> int:
         """Number of outputs K of a network for this task."""
         return 1 if self.regression else 2
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Both splits of a task.
-
-    Attributes:
-        train, test: Examples; ``index`` are row numbers of the file, counted from 0.
-        hash: Fingerprint of both.
-    """
-
-    train: "Data"
-    test: "Data"
-    hash: str
-
-    def first(self, num_train: int | None, num_test: int | None) -> "Split":
-        """Return the first examples of each split, standardised as before; None: all."""
-        if num_train is None and num_test is None:
-            return self
-        return replace(
-            self, train=self.train.take(slice(num_train)), test=self.test.take(slice(num_test)),
-            hash=f"{self.hash}-{num_train}-{num_test}",
-        )  # fmt: skip
 
 
 TABLES = {

@@ -1,8 +1,6 @@
 """Stage: what each method says about a final model's further training, for left-out examples."""
 
-from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,17 @@ from bayestda.curvature.gauss_newton import dual_gauss_newton, training_products
 from bayestda.curvature.vector_products import largest_eigenvalue
 from bayestda.errors import UserError
 from bayestda.experiments import checkpoints, paths
-from bayestda.experiments.final_models import FinalModels
-from bayestda.experiments.stages.context import Options
+from bayestda.experiments.approximations import (
+    APPROXIMATIONS,
+    LISSA_BATCH,
+    LISSA_STEPS,
+    Approximation,
+    projection,
+)
 from bayestda.experiments.stages.final_context import FinalContext
 from bayestda.experiments.stages.further_training import FinalStage
-from bayestda.experiments.stages.runner import Result
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.stage import Result
 from bayestda.gradients.blocks import collected
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.conjugate_gradients import cg_influence
@@ -37,42 +41,17 @@ from bayestda.model.examples import labels
 from bayestda.retraining.further_training import Course
 from bayestda.training.recipe import Recipe
 
-DAMPINGS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
-SOLVED = (0.1, 1.0)  # where each damping costs an iterative solution
-SOLVED_HESSIAN = (*SOLVED, 10.0)  # the true Hessian may have eigenvalues below minus the first
-LISSA_STEPS, LISSA_BATCH = 100, 128
-PROJECTION = 512  # of TRAK
-
-
-@dataclass(frozen=True)
-class Approximation:
-    """A method in this stage.
-
-    Attributes:
-        score: from gradients of the final model and a damping or filter to scores [N M], positive
-            = helpful, for examples of weight 1 and not 1/n.
-        dampings: to compute it for; () if it has none.
-        filtered: whether it takes the filter of SGD's horizon at each measured epoch instead.
-        thorough: whether it costs (N·K)² numbers, or hundreds of products with a curvature for each
-            test example.
-        layers: whether it covers linear and convolutional layers alone: scores are through these.
-    """
-
-    score: Callable[[SampleGradients, Any], Tensor]
-    dampings: Sequence[float] = ()
-    filtered: bool = False
-    thorough: bool = False
-    layers: bool = False
+Score = Callable[[SampleGradients, Any], Tensor]
 
 
 def filtered(gradients: SampleGradients, phi: Filter) -> Tensor:
-    """∇gᵀ φ(C) ∇L_i with the exact Gauss-Newton matrix."""
+    """Return ∇gᵀ φ(C) ∇L_i [N M] with the exact Gauss-Newton matrix."""
     size = (len(gradients.train_data), len(gradients.test_data))
     return collected(dual_gauss_newton(gradients).filtered(phi), size)
 
 
 def scaled_lissa(gradients: SampleGradients, damping: float, curvature: str) -> Tensor:
-    """LiSSA with a scale that makes it converge: twice the largest eigenvalue, and the damping."""
+    """Run LiSSA with a scale that makes it converge: twice the largest eigenvalue, plus λ."""
     if "largest" not in gradients.kept:
         gradients.kept["largest"] = largest_eigenvalue(
             training_products(gradients, "gauss_newton"), gradients.theta_P
@@ -84,7 +63,7 @@ def scaled_lissa(gradients: SampleGradients, damping: float, curvature: str) -> 
 
 
 def proposition_1_if_defined(gradients: SampleGradients, damping: float) -> Tensor:
-    """Proposition 1; not a number where H + λ is not positive definite and Δ(D) does not exist."""
+    """Return Proposition 1, or NaN where H + λ is not positive definite and Δ(D) does not exist."""
     try:
         return proposition_1(gradients, damping)
     except Indefinite:
@@ -92,74 +71,36 @@ def proposition_1_if_defined(gradients: SampleGradients, damping: float) -> Tens
         return torch.full(size, torch.nan)
 
 
-def projection(num_train: int) -> int:
-    """Dimensions of TRAK's projection: less than there are examples."""
-    return PROJECTION if num_train > PROJECTION else num_train // 2
-
-
-def default_methods(models: FinalModels) -> tuple[str, ...]:
-    """Methods for a task unless others are asked for: those that fit its size and optimiser."""
-    small, has_horizon = models.protocol.small, "sgd" in models.protocol.further
-    if models.pretrained and not models.lora:  # others take minutes and 10 GB even of MiniLM
-        return "grad_dot", "grad_cos"
-    return tuple(
-        name
-        for name, own in APPROXIMATIONS.items()
-        if (small or not own.thorough) and (has_horizon or not own.filtered)
-    )
-
-
 def _ekfac(gradients: SampleGradients, phi: Filter) -> Tensor:
     return filtered_ekfac_influence(gradients, phi)
 
 
-APPROXIMATIONS = {
-    "grad_dot": Approximation(lambda gradients, _: grad_dot(gradients)),
-    "grad_cos": Approximation(lambda gradients, _: grad_cos(gradients)),
-    "influence": Approximation(
-        lambda g, damping: filtered(g, ridge(damping)), DAMPINGS, thorough=True
-    ),
-    "corollary_2": Approximation(
-        lambda g, damping: generalised(g, ridge(damping)), DAMPINGS, thorough=True
-    ),
-    "equation_16": Approximation(near_stationary, DAMPINGS, thorough=True),
-    "horizon": Approximation(filtered, filtered=True, thorough=True),
-    "horizon_generalised": Approximation(generalised, filtered=True, thorough=True),
-    "horizon_linearised": Approximation(linearised, filtered=True, thorough=True),
-    "horizon_ekfac": Approximation(_ekfac, filtered=True, layers=True),
-    "ekfac": Approximation(lambda g, damping: _ekfac(g, ridge(damping)), DAMPINGS, layers=True),
-    "datainf": Approximation(lambda gradients, _: datainf(gradients)),
-    "trak": Approximation(
-        lambda gradients, _: trak(gradients, projection(len(gradients.train_data)))
-    ),
-    "cg": Approximation(cg_influence, SOLVED, thorough=True),
-    "lissa": Approximation(
-        lambda g, damping: scaled_lissa(g, damping, "gauss_newton"), SOLVED, thorough=True
-    ),
-    "lissa_h": Approximation(
-        lambda g, damping: scaled_lissa(g, damping, "hessian"), SOLVED, thorough=True
-    ),
-    "proposition_1": Approximation(proposition_1_if_defined, SOLVED_HESSIAN, thorough=True),
+SCORES: dict[str, Score] = {
+    "grad_dot": lambda gradients, _: grad_dot(gradients),
+    "grad_cos": lambda gradients, _: grad_cos(gradients),
+    "influence": lambda gradients, damping: filtered(gradients, ridge(damping)),
+    "corollary_2": lambda gradients, damping: generalised(gradients, ridge(damping)),
+    "equation_16": near_stationary,
+    "horizon": filtered,
+    "horizon_generalised": generalised,
+    "horizon_linearised": linearised,
+    "horizon_ekfac": _ekfac,
+    "ekfac": lambda gradients, damping: _ekfac(gradients, ridge(damping)),
+    "datainf": lambda gradients, _: datainf(gradients),
+    "trak": lambda gradients, _: trak(gradients, projection(len(gradients.train_data))),
+    "cg": cg_influence,
+    "lissa": lambda gradients, damping: scaled_lissa(gradients, damping, "gauss_newton"),
+    "lissa_h": lambda gradients, damping: scaled_lissa(gradients, damping, "hessian"),
+    "proposition_1": proposition_1_if_defined,
 }
-
-
-def add_approximation_flags(parser: ArgumentParser) -> None:
-    """``--methods``."""
-    parser.add_argument(
-        "--methods", nargs="+", choices=tuple(APPROXIMATIONS),
-        help="which, from one pass over the gradients; default: all that fit the task's size and "
-        "optimiser. The exact Gauss-Newton matrix (influence, corollary_2, equation_16, horizon, "
-        "horizon_generalised, horizon_linearised) needs memory for (N K)^2 numbers",
-    )  # fmt: skip
+"""From gradients of the final model and a damping or filter to scores [N M]: positive = helpful,
+for examples of weight 1 and not 1/n."""
 
 
 class Approximate(FinalStage):
     """Scores of left-out examples by each method, an output each."""
 
     name, chosen_by = "approximate", "methods"
-
-    def resolved(self, models: FinalModels, flags: dict) -> dict:
-        return {**flags, "methods": flags["methods"] or default_methods(models)}
 
     def outputs(self, options: Options) -> tuple[str, ...]:
         return tuple(dict.fromkeys(options["methods"]))
@@ -192,7 +133,7 @@ def scores_or_reason(context: FinalContext, name: str) -> Result:
 
 
 def scores(context: FinalContext, name: str) -> xr.Dataset:
-    """``score`` of one method, dims (train_seed, [damping or step], left_out, test).
+    """Return ``score`` of one method, dims (train_seed, [damping or step], left_out, test).
 
     In the scale of a removal where the method has one: with the factor 1/n.
     """
@@ -200,9 +141,7 @@ def scores(context: FinalContext, name: str) -> xr.Dataset:
     dim, given, coordinates = _given(context, approximation)
     chosen = list(context.left_out)
     gradients = context.layer_gradients if approximation.layers else context.gradients
-    values = [
-        approximation.score(gradients, value)[chosen].double().cpu().numpy() for value in given
-    ]
+    values = [SCORES[name](gradients, value)[chosen].double().cpu().numpy() for value in given]
     array = np.stack(values) / len(context.split.train)
     dims = ([dim] if dim else []) + ["left_out", "test"]
     score = xr.DataArray(array if dim else array[0], dims=dims, coords=coordinates)
@@ -213,7 +152,7 @@ def scores(context: FinalContext, name: str) -> xr.Dataset:
 def _given(
     context: FinalContext, approximation: Approximation
 ) -> tuple[str, Sequence[Any], dict[str, Any]]:
-    """The dim of what the method is computed for, its values, and their coordinates."""
+    """Return the dim of what the method is computed for, its values, and their coordinates."""
     if approximation.filtered:
         course, rate = _course(context), _rate(context)
         filters = [unrolled(rate, float(step)) for step in course.steps]
@@ -224,9 +163,9 @@ def _given(
 
 
 def _course(context: FinalContext) -> Course:
-    """When further training with SGD is measured, but for its start."""
+    """Return when further training with SGD is measured, but for its start."""
     recipe, num_train = _sgd(context), len(context.split.train)
-    steps = context.experiment.protocol.measured(recipe, num_train)[1:]
+    steps = context.system.protocol.measured(recipe, num_train)[1:]
     return Course.of(recipe, num_train, steps=steps)
 
 
@@ -235,7 +174,7 @@ def _rate(context: FinalContext) -> float:
 
 
 def _sgd(context: FinalContext) -> Recipe:
-    further = context.experiment.protocol.further
+    further = context.system.protocol.further
     if "sgd" not in further:
         others = [name for name, own in APPROXIMATIONS.items() if not own.filtered]
         raise UserError(

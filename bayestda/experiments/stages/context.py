@@ -1,10 +1,8 @@
 """What the computation of one run needs, each made when first asked for."""
 
-import os
 import sys
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,131 +10,79 @@ import xarray as xr
 from torch import Tensor
 
 from bayestda.errors import UserError
-from bayestda.experiments import checkpoints, networks
-from bayestda.experiments.data import subsets
-from bayestda.experiments.grid import Experiment, Run
-from bayestda.experiments.networks import pretrained
-from bayestda.experiments.tasks import task
-from bayestda.model.objective import Classification
-from bayestda.model.parameters import Parameters
+from bayestda.experiments import checkpoints
+from bayestda.experiments.data.split import Split
+from bayestda.experiments.grid import Run
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.systems import System
+from bayestda.model.parameters import Parameters, private_copy
 from bayestda.training.members import Members, data_order
 from bayestda.training.memory import budget_bytes, members_that_fit
+from bayestda.training.posterior import Posterior, Training
 
 
-@dataclass(frozen=True)
-class Options:
-    """Flags of a stage script.
-
-    Attributes:
-        device: torch device.
-        jobs: worker processes of one thread each, None for all cores. Results do not depend on it,
-            but for rounding where gradients do not fit into a worker's share of ``memory_gb``.
-        memory_gb: what all workers together may take; None: most of what is free, so that blocks of
-            gradients of a large model may differ between two runs of one command, and rounding.
-        chunk: members trained together; None: what fits on a GPU, 1 on a CPU.
-        tf32: TensorFloat-32 in training, never in scores.
-        pretrained: where a ViT's weights are from: hub id, local folder, or ``vit_small``.
-        augment: ``none``, or random crops of a ViT's training images, drawn once per run.
-        method: the method's own flags, as sorted pairs.
-    """
-
-    device: str = "cpu"
-    jobs: int | None = None
-    memory_gb: float | None = None
-    chunk: int | None = None
-    tf32: bool = False
-    pretrained: str = ""
-    augment: str = "none"
-    method: tuple[tuple[str, object], ...] = ()
-
-    def __getitem__(self, flag: str):
-        return dict(self.method)[flag]
-
-
-class RunContext:
-    """What the runner asks of the context of a run.
+class Context:
+    """One run of one system: data, network, and where it starts from.
 
     Attributes:
-        options: flags.
-        device: to compute on.
-        split: the data, with their ``hash``.
-        training_settings: what the run's training depends on.
-        flags: by which any stage script is asked for the same, from any folder.
-        chunk: members to train together.
+        system: The model, its data and its training.
+        run: The seeds of initialisation and order.
+        options: The flags.
+        device: The torch device.
+        split: The data.
+        objective: The loss of training, and what is measured.
+        recipe: The hyperparameters of training.
     """
 
-    options: Options
-    device: torch.device
-    split: Any
-    training_settings: Any
-    flags: Any
-    chunk: Any
+    def __init__(self, system: System, run: Run, options: Options):
+        self.system, self.run, self.options = system, run, options
+        self.device = torch.device(options.device)
+        self.split = _data(system, options.device, system.data_seed(run))
+        self.objective, self.recipe = system.objective, system.recipe
 
     @property
     def memory_bytes(self) -> float:
         """What this process may take."""
         return budget_bytes(self.options.memory_gb, self.device, self.options.jobs or 1)
 
-
-class Context(RunContext):
-    """One run of an experiment: data, network, and where it starts from."""
-
-    def __init__(self, experiment: Experiment, run: Run, options: Options):
-        self.experiment, self.run, self.options = experiment, run, options
-        self.recipe = experiment.recipe
-        self.objective = Classification()
-        self.device = torch.device(options.device)
-        crop_seed = None if options.augment == "none" else run.order
-        self.split = _split(experiment, options.device, options.pretrained, crop_seed)
-
     @cached_property
     def network(self) -> torch.nn.Module:
         """The run's network with its initial parameters."""
-        experiment, seed = self.experiment, self.run.init
-        if experiment.family == "cnn":
-            return networks.build(experiment.model, experiment.task, seed).to(self.device)
-        num_outputs = task(experiment.task).num_outputs
-        network = pretrained.lora_vit(self.options.pretrained, seed, num_outputs)
-        return pretrained.moved(network, self.device)
+        return self.built()
+
+    def built(self) -> torch.nn.Module:
+        """Build the run's network once more."""
+        return self.system.network(self.run, self.split, self.device)
 
     @cached_property
     def layout(self) -> Parameters:
         """Layout of θ."""
         return Parameters(self.network)
 
+    @property
+    def trained_run(self) -> Run:
+        """The run that has trained the checkpoints."""
+        return self.run
+
     @cached_property
     def posterior(self) -> Tensor:
         """θ of the run's checkpoints [C P]."""
-        loaded = checkpoints.load(
-            self.experiment, self.run, self.layout, self.training_settings,
-            f"python {self.experiment.script('train')} {self.flags}",
+        theta_CP = checkpoints.load(
+            self.system, self.trained_run, self.layout, self.training_settings,
+            f"python {self.system.script('train')} {self.flags}",
         )  # fmt: skip
-        return loaded.to(self.device)
+        return theta_CP.to(self.device)
 
     @property
     def flags(self) -> str:
-        """The flags by which any stage script is asked for this experiment, from any folder."""
-        options = self.options
-        return self.experiment.flags_of(options.pretrained, options.augment, options.tf32)
+        """The flags by which any stage script is asked for this run, from any folder."""
+        return self.system.flags_of(self.run)
 
     @property
     def training_settings(self) -> dict:
         """What the run's checkpoints depend on."""
-        return {
-            **self.experiment.settings(),
-            "run": self.run.name,
-            **self.experiment.held_fixed(self.run),
-            "data_hash": self.split.hash,
-            "tf32": self.options.tf32,
-            **self._pretrained_settings,
-        }
-
-    @property
-    def _pretrained_settings(self) -> dict:
-        if self.experiment.family == "cnn":
-            return {}
-        weights = pretrained.fingerprint(self.options.pretrained)
-        return {"pretrained": weights, "augment": self.options.augment}
+        known = {**self.system.settings(), **self.system.run_settings(self.run)}
+        return {**known, "data_hash": self.split.hash}
 
     @cached_property
     def chunk(self) -> int:
@@ -146,14 +92,32 @@ class Context(RunContext):
         return self.options.chunk or members_that_fit(*fitting)
 
     def members(self, weight_RN: Tensor, initial_P: Tensor | None = None) -> Members:
-        """Members with the run's order that start from its initialisation or from given θ."""
+        """Return members with the run's order.
+
+        Args:
+            weight_RN: The weight of each example for each member.
+            initial_P: Where they start from; None: the run's initialisation.
+        """
         initial_P = self.layout.read(self.network) if initial_P is None else initial_P
-        order = data_order(self.run.order, len(self.split.train.y), self.recipe.epochs)
-        dropout_seed = None if self.experiment.family == "cnn" else self.run.order
+        order = data_order(self.run.order, len(self.split.train), self.recipe.epochs)
+        dropout_seed = self.run.order if self.system.has_dropout else None
         return Members(initial_P[None], order.to(self.device), weight_RN, dropout_seed)
 
+    def full_run(self) -> Members:
+        """Return the one member that trains with all examples."""
+        return self.members(torch.ones(1, len(self.split.train), device=self.device))
+
+    def as_posterior(self) -> Posterior:
+        """Return the run and its checkpoints as the library knows them, under the seed 0."""
+        seed, network, layout = 0, self.network, self.layout
+        order = data_order(self.run.order, len(self.split.train), self.recipe.epochs)
+        training = Training(self.recipe, {seed: layout.read(network)}, {seed: order})
+        samples = {seed: [layout.split(theta_P) for theta_P in self.posterior]}
+        names = tuple(self.recipe.kept_epochs)
+        return Posterior(lambda: private_copy(network), samples, names, training=training)
+
     def labelled(self, values: Tensor | np.ndarray, dims: tuple[str, ...]) -> xr.DataArray:
-        """An array with a leading dim ``seed`` of length 1 and the coordinates of its dims."""
+        """Return an array with a leading dim ``seed`` of length 1 and its dims' coordinates."""
         array = values.cpu().numpy() if isinstance(values, Tensor) else values
         return xr.DataArray(array[None], dims=("seed", *dims), coords=self._coordinates(dims))
 
@@ -179,36 +143,39 @@ class Context(RunContext):
         return coordinates
 
 
+Known = TypeVar("Known", bound=Context)
+
+
 @lru_cache(maxsize=1)
-def _split(
-    experiment: Experiment, device: str, source: str, crop_seed: int | None
-) -> subsets.Split:
-    """The data of an experiment, prepared once for all runs (with crops, once for each)."""
-    if experiment.family == "cnn":
-        return subsets.load(experiment, device)
-    return subsets.load(experiment, device, pretrained.Inputs(source, device, crop_seed))
+def _data(system: System, device: str, seed: int | None) -> Split:
+    """Load the data once for all runs (with crops, once for each)."""
+    return system.data(device, seed)
 
 
 @lru_cache(maxsize=2)
-def context(experiment: Experiment, run: Run, options: Options) -> Context:
-    """The context of a run, kept while its parts are computed."""
-    return Context(experiment, run, options)
+def _kept(kind: type[Context], system: System, run: Run, options: Options) -> Context:
+    return kind(system, run, options)
 
 
-def forget() -> None:
-    """Read files anew: they may have changed since an earlier stage in this process."""
-    context.cache_clear()
-    _split.cache_clear()
-    pretrained.forget()
+def context_of(kind: type[Known], system: System, run: Run, options: Options) -> Known:
+    """Return the context of a run, which is kept while its parts are computed."""
+    return _kept(kind, system, run, options)  # type: ignore[return-value,arg-type]
+
+
+def forget(system: System) -> None:
+    """Read files anew, as they may have changed since an earlier stage in this process."""
+    _kept.cache_clear()
+    _data.cache_clear()
+    system.forget()
 
 
 def choose_device(requested: str | None, seed_id: int | None) -> str:
-    """``cuda:{seed_id mod GPUs}`` if there is a GPU, else the CPU, or what was asked for.
+    """Return ``cuda:{seed_id mod GPUs}`` if there is a GPU, else the CPU, or what was asked for.
 
     A GPU that is there and cannot be used is named on stderr, and the CPU taken.
 
     Raises:
-        UserError: the device that was asked for cannot be used.
+        UserError: The device that was asked for cannot be used.
     """
     gpus = torch.cuda.device_count()
     device = requested or (f"cuda:{(seed_id or 0) % gpus}" if gpus else "cpu")
@@ -218,12 +185,6 @@ def choose_device(requested: str | None, seed_id: int | None) -> str:
         if requested:
             raise UserError(f"device {device!r} cannot be used here: leave out --device") from error
         reason = str(error).partition("\n")[0]
-        print(f"{device} cannot be used ({reason}): going on on the CPU", file=sys.stderr)
+        print(f"{device} cannot be used ({reason}): falling back to the CPU", file=sys.stderr)
         return "cpu"
     return device
-
-
-def default_jobs(device: str, num_parts: int) -> int:
-    """Workers: all cores on a CPU, one process on a GPU, never more than there are parts."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min((cores or 1) if device == "cpu" else 1, num_parts))

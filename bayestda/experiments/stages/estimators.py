@@ -3,7 +3,6 @@
 Everything is a mean over a run's checkpoints, and positive = helpful.
 """
 
-from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,22 +14,20 @@ from torch import Tensor
 from bayestda.curvature.filters import flow, ridge
 from bayestda.errors import UserError
 from bayestda.experiments import checkpoints, paths
-from bayestda.experiments.stages.context import Context, Options
-from bayestda.experiments.stages.runner import Stage
+from bayestda.experiments.stages.context import Context
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.stage import Stage
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.methods.influence import filtered_influence
 from bayestda.methods.preconditioned import preconditioned_influence
 from bayestda.methods.trak import trak
-from bayestda.model.parameters import private_copy
 from bayestda.retraining.ablations import ABLATIONS
 from bayestda.retraining.leave_one_out import retrained_losses
 from bayestda.retraining.replay import replay
 from bayestda.scores.estimators import METHODS
 from bayestda.training.horizon import Pace, paces
-from bayestda.training.members import data_order
-from bayestda.training.posterior import Posterior, Training
 
 DAMPINGS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)  # and horizons are 1 / these
 APPROXIMATE = {  # of the exact Gauss-Newton matrix, at one damping; slow, so of the last checkpoint
@@ -43,19 +40,6 @@ AVERAGED = ("grad_dot", "influence 0.1")  # of which the last checkpoint's score
 SMALL = 1e-2  # share of an example that is removed, where the size of removal is left out
 TRAK_SHARE = 2 / 3  # of N: numbers that TRAK projects to
 SUBSET_SEED = 0  # of the random halves, the same for all runs
-
-
-def add_flags(parser: ArgumentParser) -> None:
-    """``--subsets``, ``--ablations``."""
-    parser.add_argument(
-        "--subsets", type=_subsets, default=0,
-        help="models trained again, each on a random half, for the linear datamodelling score",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ablations", action="store_true",
-        help="also replays with one idea left out, and the exact derivative of the run; about ten "
-        "times the work of the replay alone",
-    )  # fmt: skip
 
 
 class Estimators(Stage):
@@ -95,33 +79,22 @@ class Estimators(Stage):
         horizon = context.labelled(horizons, ("checkpoint",))
         dataset = xr.Dataset({"score": score, "horizon": horizon})
         if context.options["subsets"]:
-            included_AN = random_halves(context.options["subsets"], len(context.split.train.y))
+            included_AN = random_halves(context.options["subsets"], len(context.split.train))
             loss_AM = on_subsets(context, included_AN, chunk)
             dataset["loss"] = context.labelled(loss_AM, ("subset", "test"))
             dataset["included"] = (("subset", "train"), included_AN)
         return {"estimators": dataset}
 
 
-def _subsets(text: str) -> int:
-    if not 0 <= int(text) < 10**6:
-        raise ArgumentTypeError(f"must be a number from 0 on, below a million, not {text}")
-    return int(text)
-
-
 def followed_paces(context: Context) -> list[Pace]:
-    """How far the run had come at each checkpoint."""
-    one = torch.ones(1, len(context.split.train), device=context.device)
+    """Return how far the run had come at each checkpoint."""
     return paces(
-        context.network,
-        context.objective,
-        context.split.train,
-        context.recipe,
-        context.members(one),
+        context.network, context.objective, context.split.train, context.recipe, context.full_run()
     )
 
 
 def of_gradients(context: Context, followed: list[Pace]) -> dict[str, Tensor]:
-    """Scores [N M] by estimator, on the CPU, from the gradients of each checkpoint."""
+    """Return scores [N M] by estimator, on the CPU, from the gradients of each checkpoint."""
     found: dict[str, list[Tensor]] = {}
     last = len(context.posterior) - 1
     for place, theta_P in enumerate(context.posterior):
@@ -153,11 +126,11 @@ def _of_sample(gradients: SampleGradients, pace: Pace, last: bool) -> Iterator[t
 
 
 def of_replays(context: Context) -> dict[str, Tensor]:
-    """Scores [N M] of replays, whole and without an idea; none of runs with dropout."""
-    if context.experiment.family != "cnn":
+    """Return scores [N M] of replays, whole and without an idea; none of runs with dropout."""
+    if context.system.has_dropout:
         return {}
     split = context.split
-    asked = (as_posterior(context), context.objective, split.train, split.test)
+    asked = (context.as_posterior(), context.objective, split.train, split.test)
     scores = {"replay": replay(*asked)}
     if context.options["ablations"]:
         slight = 1 - SMALL * torch.eye(len(split.train))
@@ -168,29 +141,19 @@ def of_replays(context: Context) -> dict[str, Tensor]:
     return {name: torch.from_numpy(s.values[0].mean(0)).double() for name, s in scores.items()}
 
 
-def as_posterior(context: Context) -> Posterior:
-    """A run of an experiment as the library knows it."""
-    seed, num_train, network = 0, len(context.split.train.y), context.network
-    order = data_order(context.run.order, num_train, context.recipe.epochs)
-    training = Training(context.recipe, {seed: context.layout.read(network)}, {seed: order})
-    samples = {seed: [context.layout.split(theta_P) for theta_P in context.posterior]}
-    names = tuple(context.recipe.kept_epochs)
-    return Posterior(lambda: private_copy(network), samples, names, training=training)
-
-
 def random_halves(count: int, num_train: int) -> np.ndarray:
-    """Booleans [A N], half of each row true."""
+    """Return booleans [A N], half of each row true."""
     rng = np.random.default_rng(SUBSET_SEED)
     ranks_AN = rng.random((count, num_train)).argsort(1).argsort(1)
     return ranks_AN < num_train // 2
 
 
 def on_subsets(context: Context, included_AN: np.ndarray, chunk: int) -> Tensor:
-    """Test losses [A M] of models trained on subsets, from the run's initialisation and order."""
+    """Return test losses [A M] of models trained on subsets, from the run's start and order."""
     weight_AN = torch.from_numpy(included_AN).float().to(context.device)
     loss_CAM = retrained_losses(
         context.network, context.objective, context.recipe, context.members(weight_AN),
         train_data=context.split.train, test_data=context.split.test,
-        chunk=chunk, tf32=context.options.tf32,
+        chunk=chunk, tf32=context.system.tf32,
     )  # fmt: skip
     return loss_CAM.mean(0)

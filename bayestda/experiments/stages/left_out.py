@@ -7,11 +7,11 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError
 
 from bayestda.errors import UserError
-from bayestda.experiments.stages.context import Options
+from bayestda.experiments.stages.options import Options
 
 
 def add_loo_ids(parser: ArgumentParser) -> None:
-    """``--loo_ids``."""
+    """Add ``--loo_ids``."""
     parser.add_argument(
         "--loo_ids", type=_first_and_last, metavar="FIRST:LAST",
         help="train without examples FIRST to LAST - 1 only (counted from 0 in the index list), to "
@@ -20,14 +20,14 @@ def add_loo_ids(parser: ArgumentParser) -> None:
 
 
 def wanted_items(options: Options, num_left_out: int) -> range:
-    """Items of ``--loo_ids``, without it all; that with all examples goes with example 0.
+    """Return the items of ``--loo_ids``, without it all; item 0 goes with example 0.
 
     Args:
-        options: flags.
-        num_left_out: examples of the run that are left out in turn.
+        options: The flags.
+        num_left_out: The number of examples of the run that are left out in turn.
 
     Raises:
-        UserError: the range is empty, or reaches beyond these examples.
+        UserError: The range is empty, or reaches beyond these examples.
     """
     first, last = options["loo_ids"] or (0, num_left_out)
     if not 0 <= first < last <= num_left_out:

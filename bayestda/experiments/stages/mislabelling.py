@@ -1,6 +1,5 @@
 """Stage: mislabelled left-out examples, and what each method says about them."""
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,42 +13,28 @@ from torch import Tensor
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths
-from bayestda.experiments.final_models import FinalModels
-from bayestda.experiments.flags import count
 from bayestda.experiments.grid import Run
-from bayestda.experiments.stages.approximation import (
-    add_approximation_flags,
-    default_methods,
-    scores_or_reason,
-)
-from bayestda.experiments.stages.context import Options
+from bayestda.experiments.stages.approximation import scores_or_reason
 from bayestda.experiments.stages.final_context import FinalContext
+from bayestda.experiments.stages.final_systems import FinalSystem
 from bayestda.experiments.stages.further_training import FinalStage, trained
+from bayestda.experiments.stages.options import Options
 from bayestda.model.examples import Data
 from bayestda.retraining.data_changes import Change
 from bayestda.retraining.further_training import Course, GoldStandard
 
-SHARE, NUM_TRIALS = 0.2, 40  # of the left-out labels; Wei et al. 2025
+SHARE = 0.2  # of the left-out labels are flipped; Wei et al. 2025
 GOLD = "gold"
 
 
-def add_mislabel_flags(parser: ArgumentParser) -> None:
-    """``--num_trials`` and ``--methods``."""
-    parser.add_argument(
-        "--num_trials", type=count, default=NUM_TRIALS,
-        help="final models, each with labels of its own flipped; default: %(default)s",
-    )  # fmt: skip
-    add_approximation_flags(parser)
-
-
 def flipped_positions(trial: int, num_left_out: int) -> np.ndarray:
-    """The left-out examples whose labels are flipped in a trial: a fifth of them."""
+    """Return the left-out examples whose labels are flipped in a trial: a fifth of them."""
     rng = np.random.default_rng(trial)
     return np.sort(rng.choice(num_left_out, round(SHARE * num_left_out), replace=False))
 
 
 def mislabelled(train: Data, positions: np.ndarray, trial: int) -> Data:
-    """The training data with other classes for some examples.
+    """Return the training data with other classes for some examples.
 
     Raises:
         UserError: targets are no classes.
@@ -66,8 +51,8 @@ def mislabelled(train: Data, positions: np.ndarray, trial: int) -> Data:
 class MislabelContext(FinalContext):
     """One trial: flipped labels, and the final model that is trained on them."""
 
-    def __init__(self, experiment: FinalModels, run: Run, options: Options):
-        super().__init__(experiment, run, options)
+    def __init__(self, system: FinalSystem, run: Run, options: Options):
+        super().__init__(system, run, options)
         self.flipped = flipped_positions(run.init, len(self.left_out))
         self.split = replace(
             self.split,
@@ -77,7 +62,7 @@ class MislabelContext(FinalContext):
 
     @cached_property
     def theta_P(self) -> Tensor:
-        """Of the final model of this trial; not kept on disk."""
+        """The final model of this trial, which is not kept on disk."""
         return trained(self)[0][-1]
 
 
@@ -98,19 +83,7 @@ class Mislabel(FinalStage):
 
     name, unit, stacks = "mislabel", "trial", True
 
-    def train_seeds(self, flags: Namespace) -> range:
-        return range(flags.num_trials)
-
-    def resolved(self, models: FinalModels, flags: dict) -> dict:
-        if "sgd" not in models.protocol.further:
-            raise UserError(
-                f"mislabelled examples take further training with SGD, and {models.task} has "
-                f"{', '.join(models.protocol.further)}: choose another --task"
-            )
-        return {**flags, "methods": flags["methods"] or default_methods(models)}
-
-    def context(self, experiment: FinalModels, run: Run, options: Options) -> MislabelContext:
-        return MislabelContext(experiment, run, options)
+    context = MislabelContext
 
     def outputs(self, options: Options) -> tuple[str, ...]:
         return ("mislabel",)
@@ -148,7 +121,7 @@ def gold_rows(context: FinalContext, chunk: int) -> Iterator[Row]:
     The order is that in which the trial's final model was trained, from its first epoch on.
     """
     recipe, train = _sgd(context), context.split.train
-    steps = context.experiment.protocol.measured(recipe, len(train))[1:]
+    steps = context.system.protocol.measured(recipe, len(train))[1:]
     course = Course.of(recipe, len(train), steps=steps)
     gold = GoldStandard(context.final_network, context.objective, recipe, course, chunk)
     change = Change([[position] for position in context.left_out])
@@ -186,4 +159,4 @@ def _settings(score: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
 
 
 def _sgd(context: FinalContext):
-    return context.experiment.protocol.further["sgd"]
+    return context.system.protocol.further["sgd"]

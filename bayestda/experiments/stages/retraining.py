@@ -1,6 +1,5 @@
 """Stages that train: leave-one-out and the additional training step."""
 
-from argparse import ArgumentParser
 from dataclasses import replace
 
 import torch
@@ -9,35 +8,16 @@ from torch import Tensor
 
 from bayestda.experiments import checkpoints
 from bayestda.experiments.grid import SIGN
-from bayestda.experiments.stages.context import Context, Options
-from bayestda.experiments.stages.left_out import add_loo_ids, wanted_items
-from bayestda.experiments.stages.runner import Stage
+from bayestda.experiments.stages.context import Context
+from bayestda.experiments.stages.left_out import wanted_items
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.stage import Stage
 from bayestda.retraining.additional_step import additional_training_step, step_recipe
 from bayestda.retraining.leave_one_out import removals, retrained_losses
 from bayestda.training.loop import losses
 
-MIN_PART = 8  # items; a part takes seconds, and what is lost when the stage is killed is one part
-VARIANTS = ("scratch", "published")
-OPTIMIZERS = ("adam", "sgd")
-
-
-def add_loo_flags(parser: ArgumentParser) -> None:
-    """``--variant``, ``--loo_ids``."""
-    add_loo_ids(parser)
-    parser.add_argument(
-        "--variant", choices=VARIANTS, default="scratch",
-        help="scratch: retrain from the run's own initialisation; published: train on from each "
-        "trained checkpoint, as the released code does",
-    )  # fmt: skip
-
-
-def add_ats_flags(parser: ArgumentParser) -> None:
-    """``--optimizer``."""
-    parser.add_argument(
-        "--optimizer", choices=OPTIMIZERS, default="adam",
-        help="of the additional step. adam: a fresh Adam step, as the released code does; "
-        "sgd: a gradient step, as the paper's text reads",
-    )  # fmt: skip
+# A part is lost when the stage is killed; it takes seconds.
+MIN_PART = 8
 
 
 class _InParts(Stage):
@@ -63,15 +43,15 @@ class LeaveOneOut(_InParts):
         return {"method": output, "posterior": checkpoints.fingerprint(context.posterior)}
 
     def num_items(self, context: Context) -> int:
-        """The base run and one retraining for each training example."""
-        return 1 + len(context.split.train.y)
+        """Count the base run and one retraining for each training example."""
+        return 1 + len(context.split.train)
 
     def wanted_items(self, context: Context) -> range:
-        """Those of ``--loo_ids``; the base run is with example 0."""
-        return wanted_items(context.options, len(context.split.train.y))
+        """Return those of ``--loo_ids``; the base run is with example 0."""
+        return wanted_items(context.options, len(context.split.train))
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
-        weight_RN = removals(len(context.split.train.y), items).to(context.device)
+        weight_RN = removals(len(context.split.train), items).to(context.device)
         (output,) = self.outputs(context.options)
         retrained = _from_scratch if output == "loo" else _continued
         loss_CRM = retrained(context, weight_RN, items, chunk)
@@ -79,7 +59,7 @@ class LeaveOneOut(_InParts):
         return {output: xr.Dataset({"loss": loss.assign_coords(member=list(items))})}
 
     def gather(self, context: Context, parts: list[xr.Dataset]) -> xr.Dataset:
-        """Loss without z_j less loss of the base run, which is member 0."""
+        """Return the loss without z_j less that of the base run, which is member 0."""
         loss = xr.concat([part["loss"] for part in parts], dim="member").drop_duplicates("member")
         base = loss.sel(member=0, drop=True)
         score = (loss.sel(member=slice(1, None)) - base).astype("float32")
@@ -100,8 +80,8 @@ class AdditionalStep(_InParts):
         return {"method": output, "posterior": posterior, **SIGN}
 
     def num_items(self, context: Context) -> int:
-        """One step for each training example."""
-        return len(context.split.train.y)
+        """Count one step for each training example."""
+        return len(context.split.train)
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         recipe = step_recipe(context.recipe, context.options["optimizer"])
@@ -125,18 +105,18 @@ def _from_scratch(context: Context, weight_RN: Tensor, _items: range, chunk: int
     return retrained_losses(
         context.network, context.objective, context.recipe, context.members(weight_RN),
         train_data=context.split.train, test_data=context.split.test,
-        chunk=chunk, tf32=context.options.tf32,
+        chunk=chunk, tf32=context.system.tf32,
     )  # fmt: skip
 
 
 def _continued(context: Context, weight_RN: Tensor, items: range, chunk: int) -> Tensor:
-    """Losses [C R M] after one more full run from each checkpoint; row 0 is the checkpoint's."""
+    """Return losses [C R M] after one more full run from each checkpoint; row 0 is its own."""
     recipe, test = replace(context.recipe, keep=1), context.split.test
     trained = [
         retrained_losses(
             context.network, context.objective, recipe, context.members(weight_RN, theta_P),
             train_data=context.split.train, test_data=test,
-            chunk=chunk, tf32=context.options.tf32,
+            chunk=chunk, tf32=context.system.tf32,
         )
         for theta_P in context.posterior
     ]  # fmt: skip

@@ -1,81 +1,289 @@
-"""Tasks of final-model-only attribution as the stages see them: data, objective, network."""
+"""Systems: everything that the stages must know of a model, its data and its training.
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+A stage asks a system, and never of which kind it is. A further system is a further class here or,
+for final-model-only attribution, in :mod:`bayestda.experiments.stages.final_systems`. Importing
+this file does not import torch, so that a help text is fast; data and networks do.
+"""
 
-from torch import nn
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from bayestda.experiments.data import sentences, subsets, tables
-from bayestda.experiments.final_models import FinalModels
-from bayestda.experiments.networks import bert
-from bayestda.experiments.networks.mlp import mlp
-from bayestda.experiments.networks.resnet9 import resnet9
-from bayestda.model.objective import Classification, Objective, Regression, confident_loss
+from bayestda.errors import UserError
+from bayestda.experiments.flags import count
+from bayestda.experiments.grid import RANDOMNESS, VIT, Experiment, Grid, Run, source_flag, vit_name
+from bayestda.experiments.tasks import TASKS, task
+from bayestda.training.recipe import Recipe
 
-CLASSES = Classification(confident_loss)
+if TYPE_CHECKING:
+    import torch
+
+    from bayestda.experiments.data.split import Split
+    from bayestda.model.objective import Objective
 
 
-@dataclass(frozen=True, eq=False)
-class System:
-    """A task as the stages see it; a further one is a further entry of ``SYSTEMS``.
+class System(Grid, Protocol):
+    """A model, its data and its training. It is sent to worker processes, so it must pickle."""
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether training draws dropout masks."""
+
+    @property
+    def tf32(self) -> bool:
+        """Whether training uses TensorFloat-32; scores never do."""
+
+    @property
+    def objective(self) -> "Objective":
+        """Loss of training, and what is measured."""
+
+    def data(self, device: str, seed: int | None) -> "Split":
+        """Load the data of the runs that draw them with a seed.
+
+        Raises:
+            UserError: Data or a pretrained model are missing, or not those of the task.
+        """
+
+    def data_seed(self, run: Run) -> int | None:
+        """Return the seed that a run draws its data with; None: all runs have the same."""
+
+    def network(self, run: Run, split: "Split", device: "torch.device") -> "torch.nn.Module":
+        """Build a run's network for its data, with initial parameters drawn on the CPU.
+
+        So a seed means the same on every device.
+        """
+
+    def run_settings(self, run: Run) -> dict:
+        """Return what a run's training depends on beside :meth:`settings` and the data."""
+
+    def flags_of(self, run: Run) -> str:
+        """Return the flags by which any stage script is asked for this run's results."""
+
+    def forget(self) -> None:
+        """Read files of pretrained models anew, as they may have changed."""
+
+
+@dataclass(frozen=True)
+class PaperSystem:
+    """A system of the paper's grid (Nguyen et al. 2023): an experiment and how it is trained.
 
     Attributes:
-        split: with ``train``, ``test`` and ``hash``.
-        objective: of training, and what is measured.
-        build: makes the network with random parameters, or pretrained ones and a random head.
-        settings: what results depend on beside the task's protocol and data.
+        experiment: The model, the task, the training set size, and what varies between runs.
+        tf32: Whether training uses TensorFloat-32; scores never do.
     """
 
-    split: Any
-    objective: Objective
-    build: Callable[[], nn.Module]
-    settings: dict = field(default_factory=dict)
+    experiment: Experiment
+    tf32: bool = False
+    has_dropout: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Folder below ``results/``."""
+        return self.experiment.name
+
+    @property
+    def model(self) -> str:
+        """Folder below ``models/``."""
+        return self.experiment.model
+
+    @property
+    def recipe(self) -> Recipe:
+        """Hyperparameters of training."""
+        return self.experiment.recipe
+
+    @property
+    def objective(self) -> "Objective":
+        """Cross-entropy, which is also measured."""
+        from bayestda.model.objective import Classification
+
+        return Classification()
+
+    @property
+    def flags(self) -> str:
+        """The flags by which a stage script is asked for this system."""
+        return self.experiment.flags_with(*self.chosen(), tf32=self.tf32)
+
+    def chosen(self) -> Sequence[str]:
+        """Return the flags that choose the model."""
+        raise NotImplementedError
+
+    def flags_of(self, _run: Run) -> str:
+        """Return the flags of the system: all runs are asked for together."""
+        return self.flags
+
+    def script(self, stage: str, /) -> str:
+        """Return the script of a stage, from the project's folder."""
+        return self.experiment.script(stage)
+
+    def settings(self) -> dict:
+        """Return what training depends on."""
+        return {**self.experiment.settings(), "tf32": self.tf32}
+
+    def run_settings(self, run: Run) -> dict:
+        """Return the run's name, and the seed that all runs share."""
+        return {"run": run.name, **self.experiment.held_fixed(run)}
+
+    def data_seed(self, _run: Run) -> int | None:
+        """Return None: all runs have the same data."""
+        return None
+
+    def forget(self) -> None:
+        """Forget nothing, as nothing is pretrained."""
+
+    @classmethod
+    def add_flags(cls, parser: ArgumentParser) -> None:
+        """Add the flags that choose an experiment."""
+        tasks = f"{', '.join(TASKS)}, or the name of a new subset"
+        parser.add_argument("--task", default="mnist3", help=tasks)
+        parser.add_argument(
+            "--num_per_class", type=count, default=10, help="training images per class"
+        )
+        cls.add_model_flags(parser)
+        parser.add_argument(
+            "--randomness", choices=RANDOMNESS, default="init",
+            help="what differs between runs: initialisation and order (init), order (batch), "
+            "initialisation (init_only), or both in a full grid (crossed)",
+        )  # fmt: skip
+        parser.add_argument("--seed_id", type=int, help="one run, counted from 0; default: all")
+        parser.add_argument(
+            "--tf32", action="store_true", help="TensorFloat-32 in training, on a GPU"
+        )
+
+    @classmethod
+    def add_model_flags(cls, parser: ArgumentParser) -> None:
+        """Add the flags that choose the model."""
+        raise NotImplementedError
+
+    @staticmethod
+    def experiment_of(model: str, flags: Namespace) -> Experiment:
+        """Return the experiment that flags name.
+
+        Raises:
+            UserError: There is no such task.
+        """
+        task(flags.task)
+        return Experiment(model, flags.task, flags.num_per_class, flags.randomness)
+
+    def runs_of(self, flags: Namespace) -> list[Run]:
+        """Return the runs that flags choose.
+
+        Raises:
+            UserError: There is no such run.
+        """
+        runs, seed_id = self.experiment.runs(), flags.seed_id
+        if seed_id is None:
+            return runs
+        if not 0 <= seed_id < len(runs):
+            raise UserError(
+                f"--seed_id {seed_id} does not exist: {self.name} has runs 0 to {len(runs) - 1}"
+            )
+        return [runs[seed_id]]
+
+    @staticmethod
+    def place(flags: Namespace) -> int | None:
+        """Return the number of the only run, by which it gets one of several GPUs."""
+        return flags.seed_id
 
 
-def system(models: FinalModels, device: str) -> System:
-    """The system of a task, its data on a device.
+@dataclass(frozen=True)
+class Cnn(PaperSystem):
+    """A CNN with two or three convolutions, trained from scratch."""
 
-    Raises:
-        UserError: data or a pretrained model are missing, or not those of the task.
+    def chosen(self) -> Sequence[str]:
+        """Return ``--layers``."""
+        return [self.experiment.family.flag, self.experiment.family.chosen(self.model)]
+
+    def data(self, device: str, _seed: int | None) -> "Split":
+        """Load normalised images."""
+        from bayestda.experiments.data import subsets
+
+        return subsets.load(self.experiment, device)
+
+    def network(self, run: Run, _split: "Split", device: "torch.device") -> "torch.nn.Module":
+        """Build the CNN with parameters of the run's seed."""
+        from bayestda.experiments import networks
+
+        return networks.build(self.model, self.experiment.task, run.init).to(device)
+
+    @classmethod
+    def add_model_flags(cls, parser: ArgumentParser) -> None:
+        """Add ``--layers``."""
+        parser.add_argument("--layers", type=int, choices=(2, 3), default=2, help="convolutions")
+
+    @classmethod
+    def of(cls, flags: Namespace) -> "Cnn":
+        """Return the system that flags name."""
+        return cls(cls.experiment_of(f"cnn{flags.layers}", flags), flags.tf32)
+
+
+@dataclass(frozen=True)
+class VitLora(PaperSystem):
+    """A pretrained ViT whose LoRA adapters and head are trained.
+
+    Attributes:
+        source: Where its weights are from: a hub id, a local folder, or ``vit_small``.
+        augment: ``none``, or random crops of the training images, drawn once for each run.
     """
-    return SYSTEMS[models.task](models, device)
 
+    source: str = ""
+    augment: str = "none"
+    has_dropout: ClassVar[bool] = True
 
-def _tabular(models: FinalModels, device: str) -> System:
-    table, split = tables.TABLES[models.rows], tables.load(models.rows, device)
-    split = split.first(models.protocol.num_train, models.protocol.num_test)
-    sizes = split.train.x.shape[1], table.num_outputs
-    return System(
-        split,
-        Regression() if table.regression else CLASSES,
-        lambda: mlp(*sizes),
-    )
+    def chosen(self) -> Sequence[str]:
+        """Return ``--model`` and, where it is not the default, ``--augment``."""
+        augment = ["--augment", self.augment] if self.augment != "none" else []
+        return [self.experiment.family.flag, source_flag(self.source), *augment]
 
+    def settings(self) -> dict:
+        """Return what training depends on, a hash of the pretrained weights among it."""
+        from bayestda.experiments.networks import pretrained
 
-def _images(models: FinalModels, device: str) -> System:
-    """All of CIFAR-10, or (reduced) the images that come with the project."""
-    protocol = models.protocol
-    name = "cifar10full" if protocol.num_train is None else "cifar10"
-    split = subsets.load_shuffled(name, protocol.num_train, protocol.num_test, device)
-    width = protocol.width
-    return System(split, CLASSES, lambda: resnet9(width=width), {"width": width})
+        weights = pretrained.fingerprint(self.source)
+        return {**super().settings(), "pretrained": weights, "augment": self.augment}
 
+    def data_seed(self, run: Run) -> int | None:
+        """Return the seed of random crops, which is that of the order."""
+        return None if self.augment == "none" else run.order
 
-def _text(models: FinalModels, device: str) -> System:
-    protocol, source = models.protocol, models.pretrained
-    tokens = bert.tokenizer(source)
-    split = sentences.load(tokens, protocol.num_train, protocol.num_test, device)
-    return System(
-        split,
-        CLASSES,
-        lambda: bert.text_classifier(source, lora=models.lora),
-        {"pretrained": bert.fingerprint(source)},
-    )
+    def data(self, device: str, seed: int | None) -> "Split":
+        """Load images as what the adapters see of them."""
+        from bayestda.experiments.data import subsets
+        from bayestda.experiments.networks import pretrained
 
+        return subsets.load(self.experiment, device, pretrained.Inputs(self.source, device, seed))
 
-SYSTEMS: dict[str, Callable[[FinalModels, str], System]] = {
-    **dict.fromkeys((*tables.TABLES, "heloc_reduced", "adult_reduced"), _tabular),
-    **dict.fromkeys(("cifar10", "cifar10_reduced"), _images),
-    **dict.fromkeys(("sst2", "sst2_reduced"), _text),
-}
+    def network(self, run: Run, _split: "Split", device: "torch.device") -> "torch.nn.Module":
+        """Build the ViT with adapters and a head of the run's seed."""
+        from bayestda.experiments.networks import pretrained
+
+        num_outputs = task(self.experiment.task).num_outputs
+        network = pretrained.lora_vit(self.source, run.init, num_outputs)
+        return pretrained.moved(network, device)
+
+    def forget(self) -> None:
+        """Read the pretrained model anew."""
+        from bayestda.experiments.networks import pretrained
+
+        pretrained.forget()
+
+    @classmethod
+    def add_model_flags(cls, parser: ArgumentParser) -> None:
+        """Add ``--model`` and ``--augment``."""
+        parser.add_argument(
+            "--model", default=VIT,
+            help="hub id or local folder of a ViT image classifier, or vit_small, which comes with "
+            "the project; default: %(default)s",
+        )  # fmt: skip
+        parser.add_argument(
+            "--augment", choices=("none", "random_resized_crop"), default="none",
+            help="random crops of the training images, drawn once per run",
+        )  # fmt: skip
+
+    @classmethod
+    def of(cls, flags: Namespace) -> "VitLora":
+        """Return the system that flags name."""
+        experiment = cls.experiment_of(vit_name(flags.model), flags)
+        return cls(experiment, flags.tf32, flags.model, flags.augment)

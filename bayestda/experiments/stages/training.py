@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import torch
 import xarray as xr
 
 from bayestda.experiments import checkpoints, paths
-from bayestda.experiments.stages.context import Context, Options
-from bayestda.experiments.stages.runner import Stage
+from bayestda.experiments.stages.context import Context
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.stage import Stage
 from bayestda.training.loop import output, train
 
 
@@ -26,19 +26,18 @@ class Training(Stage):
         return paths.predictions(experiment, run)
 
     def is_complete(self, context: Context) -> bool:
-        """Whether the checkpoints that the predictions come from are there too."""
-        return checkpoints.is_saved(context.experiment, context.run, context.training_settings)
+        """Return whether the checkpoints that the predictions come from are there too."""
+        return checkpoints.is_saved(context.system, context.run, context.training_settings)
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
         split = context.split
-        members = context.members(torch.ones(1, len(split.train.y), device=context.device))
         trained = train(
-            context.network, context.objective, split.train, context.recipe, members,
-            tf32=context.options.tf32,
+            context.network, context.objective, split.train, context.recipe, context.full_run(),
+            tf32=context.system.tf32,
         )  # fmt: skip
         theta_CP = next(trained)[1][:, 0]
         checkpoints.save(
-            context.experiment, context.run, theta_CP, context.layout, context.training_settings
+            context.system, context.run, theta_CP, context.layout, context.training_settings
         )
         logits = {
             f"{name}_logit": context.labelled(

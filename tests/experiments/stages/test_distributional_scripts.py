@@ -1,10 +1,9 @@
 """Scripts of distributional experiments end to end, with few runs, twice, from a foreign folder."""
 
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +11,14 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from stage_scripts import run_path
 
+from bayestda.errors import UserError
 from bayestda.experiments import paths, results
+from bayestda.experiments.samples import cifar10_pruning as pruning
+from bayestda.experiments.samples import concrete
+from bayestda.experiments.samples import mnist3_spread as spread
 from bayestda.experiments.stages import distributional
-from bayestda.experiments.stages.distributional import run_script
 
 
 def script(*arguments, root, ok=True):
@@ -25,14 +28,6 @@ def script(*arguments, root, ok=True):
     )
     assert (finished.returncode == 0) == ok, finished.stderr
     return finished.stdout + finished.stderr
-
-
-def load(script):
-    """A script as a module."""
-    spec = spec_from_file_location("loaded_script", paths.REPOSITORY / script)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_mean_and_w2_name_different_examples(root):
@@ -62,44 +57,37 @@ def test_what_is_missing_is_named_with_its_command(root):
 
 
 @pytest.mark.usefixtures("root")
-def test_samples_of_other_data_are_refused(monkeypatch, capsys):
+def test_samples_of_other_data_are_refused(monkeypatch):
     """As when data/prepare.py has replaced JPEG images by the original ones."""
-    monkeypatch.setattr(sys, "argv", ["concrete.py", "--runs", "4"])
     made = []
 
+    def make(num_runs):
+        made.append((num_runs, torch.get_num_threads()))
+        return xr.Dataset()
+
     def run(data_hash):
-        def make(num_runs):
-            made.append((num_runs, torch.get_num_threads()))
-            return xr.Dataset()
+        monkeypatch.setattr(concrete, "data", lambda: SimpleNamespace(hash=data_hash))
+        distributional.make_samples("concrete", {"runs": 4})
 
-        data = SimpleNamespace(hash=data_hash)
-        run_script("", "concrete", {"a": 1}, make, runs=100, data=lambda: data)
-
+    monkeypatch.setattr(concrete, "make", make)
     torch.set_num_threads(2)
     for _ in range(2):
         run("one")
     assert made == [(4, 1)]
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match=r"\(data_hash: file 'one', asked 'other'\)"):
         run("other")
-    assert "(data_hash: file 'one', asked 'other')" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["concrete", "convergence", "mnist3_spread", "mnist3_groups",
                                   "cifar10_pruning"])  # fmt: skip
 @pytest.mark.usefixtures("root")
 def test_scripts_that_read_data_record_which(monkeypatch, name):
-    """Instead of making samples they are asked for their data."""
-    found = []
-
-    def asked(*_arguments, data=None, **_named):
-        found.append(data().hash)
-
-    monkeypatch.setattr(distributional, "run_script", asked)
-    runpy.run_path(
-        str(paths.REPOSITORY / f"tda_distributional_scripts/{name}.py"), None, "__main__"
-    )
-    (data_hash,) = found
-    assert len(data_hash) == 16
+    """They make no samples here."""
+    experiment = import_module(f"bayestda.experiments.samples.{name}")
+    monkeypatch.setattr(experiment, "make", lambda *_counts: xr.Dataset())
+    assert run_path(paths.REPOSITORY / f"tda_distributional_scripts/{name}.py") == 0
+    made = results.open_scores(paths.distributional(name), "test")
+    assert results.settings_of(made)["data_hash"] == experiment.data().hash
 
 
 def test_concrete_ranks_removals_by_the_number_of_runs(root):
@@ -124,7 +112,6 @@ def test_concrete_ranks_removals_by_the_number_of_runs(root):
 
 def test_images_are_chosen_for_the_spread_by_some_runs_and_confirmed_by_others(root, monkeypatch):
     """With 4 runs of 150, 4 retrained of 500, and 2 epochs of 15."""
-    spread = load("tda_distributional_scripts/mnist3_spread.py")
     monkeypatch.setattr(spread.margins, "RECIPE", replace(spread.margins.RECIPE, epochs=2))
     monkeypatch.setattr(spread, "NUM_QUERIES", 12)
     samples = spread.make(4, 4)
@@ -167,7 +154,6 @@ def test_margins_fall_without_their_class(root):
 
 def test_pruning_removes_what_the_scores_say(root, monkeypatch):
     """With 2 runs of 10 and 1 epoch of 30."""
-    pruning = load("tda_distributional_scripts/cifar10_pruning.py")
     monkeypatch.setattr(pruning, "RECIPE", replace(pruning.RECIPE, epochs=1))
     monkeypatch.setattr(pruning, "SHARES", (0.1, 0.5))
     monkeypatch.setattr(pruning, "NUM_VALIDATION", 10)

@@ -20,9 +20,9 @@ from bayestda.experiments.final_models import FinalModels, evaluated_epochs
 from bayestda.experiments.networks import seeded
 from bayestda.experiments.networks.mlp import mlp
 from bayestda.experiments.stages import approximation, mislabelling
-from bayestda.experiments.stages.approximation import Approximation
-from bayestda.experiments.stages.context import Options
-from bayestda.experiments.stages.final_context import final_context
+from bayestda.experiments.stages.final_context import FinalContext
+from bayestda.experiments.stages.final_systems import final_system
+from bayestda.experiments.stages.options import Options
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.influence import filtered_influence
 from bayestda.model.objective import Regression
@@ -31,7 +31,8 @@ from bayestda.model.parameters import Parameters
 MODELS, LEFT_OUT, TESTS = FinalModels("concrete"), 9, 5
 METHODS = ("grad_dot", "influence", "corollary_2", "horizon", "horizon_linearised", "datainf")
 ANALYSES = ("agreement", "damping", "gold", "seeds", "examples", "scratch", "ranking")
-FLAGS = ("--task", "concrete", "--jobs", "1", "--chunk", "4")
+FLAGS = ("--task", "concrete", "--jobs", "1")
+STACKED = {"further_train": ("--chunk", "4"), "mislabel": ("--chunk", "4")}
 
 
 def short_protocol():
@@ -56,7 +57,7 @@ def run(script, *flags):
 
 
 def stage(name, *flags):
-    return run(f"tda_fimo_scripts/{name}.py", *FLAGS, *flags)
+    return run(f"tda_fimo_scripts/{name}.py", *FLAGS, *STACKED.get(name, ()), *flags)
 
 
 @pytest.fixture(scope="module")
@@ -340,10 +341,9 @@ def test_a_method_that_refuses_is_named_with_the_flags_without_it(name, monkeypa
     def refusing(_gradients, _damping):
         raise UserError("the kernel is singular")
 
-    refuses = Approximation(refusing)
-    monkeypatch.setitem(approximation.APPROXIMATIONS, "trak", refuses)
+    monkeypatch.setitem(approximation.SCORES, "trak", refusing)
     options = Options(method=(("methods", ("trak", "grad_dot")),))
-    context = final_context(MODELS, MODELS.finals([0])[0], options)
+    context = FinalContext(final_system(MODELS), MODELS.finals([0])[0], options)
     if name == "approximate":
         found = approximation.Approximate().compute(context, range(1), 1)
         assert str(found["trak"]) == "the kernel is singular"

@@ -15,13 +15,15 @@ from stage_scripts import run_path
 import bayestda as tda
 from bayestda.errors import UserError
 from bayestda.experiments import final_models, paths
+from bayestda.experiments.approximations import default_methods
 from bayestda.experiments.data import sentences, subsets
 from bayestda.experiments.final_models import PROTOCOLS, FinalModels
 from bayestda.experiments.networks import bert, seeded
-from bayestda.experiments.stages.approximation import default_methods
-from bayestda.experiments.stages.context import Options
-from bayestda.experiments.stages.final_context import final_context, forget
+from bayestda.experiments.stages.context import forget
+from bayestda.experiments.stages.final_context import FinalContext
+from bayestda.experiments.stages.final_systems import final_system
 from bayestda.experiments.stages.further_training import FurtherTraining
+from bayestda.experiments.stages.options import Options
 from bayestda.model.objective import AsCalled
 from bayestda.training.memory import bytes_per_member
 from bayestda.training.recipe import Recipe
@@ -33,7 +35,8 @@ TINY = {"num_train": 12, "num_test": 8, "num_left_out": 3, "num_evaluated": 4, "
 @pytest.fixture(autouse=True)
 def read_anew():
     yield
-    forget()
+    for task in ("cifar10_reduced", "sst2_reduced"):
+        forget(final_system(FinalModels(task)))
 
 
 @pytest.fixture
@@ -146,7 +149,7 @@ def test_default_methods_are_those_that_fit_size_and_optimiser(tmp_path):
 def test_ekfac_is_through_linear_and_convolutional_layers_alone():
     assert stage("train_final", "--task", "cifar10_reduced") == 0
     models = FinalModels("cifar10_reduced")
-    context = final_context(models, models.finals()[0], Options(memory_gb=1.0))
+    context = FinalContext(final_system(models), models.finals()[0], Options(memory_gb=1.0))
     covered, network = context.layer_gradients.layout.shapes, context.final_network
     for name in context.layout.shapes:
         owner = network.get_submodule(name.rpartition(".")[0])

@@ -13,8 +13,10 @@ from stage_scripts import run_path
 from bayestda.errors import UserError
 from bayestda.experiments import final_models, paths, results
 from bayestda.experiments.data.tables import load
+from bayestda.experiments.final_models import FinalModels
 from bayestda.experiments.networks.mlp import mlp
-from bayestda.experiments.stages.final_context import forget
+from bayestda.experiments.stages.context import forget
+from bayestda.experiments.stages.final_systems import final_system
 from bayestda.experiments.stages.mislabelling import flipped_positions, mislabelled
 from bayestda.model.examples import Data
 from bayestda.model.objective import Classification
@@ -50,7 +52,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("TDA_ROOT", str(tmp_path))
     monkeypatch.setitem(final_models.PROTOCOLS, "adult_reduced", short_protocol())
     yield tmp_path
-    forget()
+    forget(final_system(FinalModels("adult_reduced")))
 
 
 def test_a_fifth_of_the_left_out_labels_is_flipped_and_others_in_each_trial():

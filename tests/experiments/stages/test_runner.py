@@ -13,12 +13,16 @@ from stage_scripts import SMALL, make_subset, run
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
-from bayestda.experiments.stages import runner
-from bayestda.experiments.stages.context import Options
-from bayestda.experiments.stages.runner import Stage, run_stage
+from bayestda.experiments.stages import job as jobs
+from bayestda.experiments.stages import workers
+from bayestda.experiments.stages.job import Job, Part
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.runner import run_stage
+from bayestda.experiments.stages.stage import Stage
+from bayestda.experiments.stages.systems import Cnn
 
 COUNT = 20
-RUN = SMALL.runs()[0]
+SYSTEM, RUN = Cnn(SMALL), SMALL.runs()[0]
 OPTIONS = Options(jobs=1, chunk=8)
 FILE = "loo"
 
@@ -64,7 +68,7 @@ def root(tmp_path, monkeypatch):
 
 
 def work(stage, **options):
-    run_stage(stage, "the command", SMALL, [RUN], replace(OPTIONS, **options))
+    run_stage(stage, "the command", SYSTEM, [RUN], replace(OPTIONS, **options))
     return stage
 
 
@@ -77,20 +81,20 @@ def parts_folder():
 
 
 def test_ranges_have_no_gaps_and_a_largest_size():
-    assert runner.ranges([0, 1, 2, 5, 6, 9], 2) == [
+    assert jobs.ranges([0, 1, 2, 5, 6, 9], 2) == [
         range(2),
         range(2, 3),
         range(5, 7),
         range(9, 10),
     ]
-    assert runner.ranges([], 2) == []
+    assert jobs.ranges([], 2) == []
 
 
 def test_a_full_gpu_half_way_makes_the_whole_run_again_with_half_the_members(capsys):
     work(Counting(largest_chunk=4))
     assert result()["item"].values.tolist() == list(range(COUNT))
     assert set(result()["chunk"].values) == {4}
-    assert "going on with 4 members a time" in capsys.readouterr().err
+    assert "falling back to 4 members at a time" in capsys.readouterr().err
     assert not parts_folder().exists()
 
 
@@ -99,7 +103,7 @@ def test_a_stage_that_stacks_nothing_says_at_once_that_the_gpu_is_full(capsys):
     stage.stacks = False
     with pytest.raises(UserError, match="the GPU has not enough free memory"):
         work(stage)
-    assert "going on" not in capsys.readouterr().err
+    assert "falling back" not in capsys.readouterr().err
 
 
 class Choosy(Stage):
@@ -129,7 +133,7 @@ def test_outputs_are_written_once_though_another_is_refused(capsys):
     with pytest.raises(UserError) as refused:
         work(stage, method=(("methods", methods),))
     assert str(refused.value) == (
-        "trak cannot be computed: too hard; the rest is done, and asked for alone by "
+        "trak cannot be computed: too hard; the rest is done: ask for it alone by "
         "`--methods grad_dot datainf`"
     )
     assert stage.made == list(methods)  # and not again
@@ -153,9 +157,9 @@ def test_jobs_make_what_no_other_job_has_made(capsys):
 
 def test_parts_that_overlap_are_joined_once():
     work(Counting(range(10)), chunk=4)
-    job = runner._Job(Counting(), "the command", SMALL, replace(OPTIONS, chunk=4))
+    job = Job(Counting(), "the command", SYSTEM, replace(OPTIONS, chunk=4))
     for items in (range(5, 12), range(9, COUNT)):
-        job.compute(runner.Part(RUN, items))
+        job.compute(Part(RUN, items))
     job.join(RUN)
     np.testing.assert_array_equal(result()["item"], np.arange(COUNT))
 
@@ -164,7 +168,7 @@ def test_jobs_with_other_chunks_are_not_joined_and_the_whole_command_mends_it(ca
     work(Counting(range(10)), chunk=2)
     work(Counting(range(10, COUNT)), chunk=5)
     said = capsys.readouterr().err
-    assert re.search(r"not joined: 10 items were made .* --chunk \(here 5\)", said)
+    assert re.search(r"10 items used a different --chunk.* --chunk \(here 5\)", said)
     assert not paths.scores(SMALL.name, FILE, RUN.name).exists()
     again = work(Counting(), chunk=5)
     assert again.made == list(range(10))
@@ -201,7 +205,7 @@ def test_a_job_reads_no_part_of_others_before_the_last(monkeypatch):
 
 def test_a_job_whose_items_another_has_joined_meanwhile_has_nothing_to_complain_of(monkeypatch):
     """As when a node is lost, but its job goes on beside the one that was sent after it."""
-    job = runner._Job(Counting(), "the command", SMALL, OPTIONS)
+    job = Job(Counting(), "the command", SYSTEM, OPTIONS)
     write = results.write_scores
 
     def overtaken(path, *_arguments, **_provenance):
@@ -210,7 +214,7 @@ def test_a_job_whose_items_another_has_joined_meanwhile_has_nothing_to_complain_
         raise UserError(f"cannot write {path}")
 
     monkeypatch.setattr(results, "write_scores", overtaken)
-    job.compute(runner.Part(RUN, range(8)))
+    job.compute(Part(RUN, range(8)))
     assert result()["item"].values.tolist() == list(range(COUNT))
 
 
@@ -225,8 +229,8 @@ def test_a_part_that_cannot_be_written_is_an_error_while_the_run_is_unfinished(m
 
 def test_a_part_that_comes_after_the_run_was_joined_is_removed():
     work(Counting())
-    job = runner._Job(Counting(), "the command", SMALL, OPTIONS)
-    job.compute(runner.Part(RUN, range(4)))
+    job = Job(Counting(), "the command", SYSTEM, OPTIONS)
+    job.compute(Part(RUN, range(4)))
     assert parts_folder().exists()
     job.join(RUN)
     assert not parts_folder().exists()
@@ -241,5 +245,5 @@ def test_wrong_numbers_are_an_error_also_when_all_is_done(capsys):
 
 
 def test_an_interruption_while_workers_start_is_not_lost():
-    with pytest.raises(KeyboardInterrupt), runner.interruption_deferred():
+    with pytest.raises(KeyboardInterrupt), workers.interruption_deferred():
         os.kill(os.getpid(), signal.SIGINT)

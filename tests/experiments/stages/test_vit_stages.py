@@ -16,7 +16,9 @@ from bayestda.experiments import paths, results
 from bayestda.experiments.data import subsets
 from bayestda.experiments.grid import Experiment, vit_name
 from bayestda.experiments.networks.pretrained import fingerprint, random_crops
-from bayestda.experiments.stages.context import Context, Options
+from bayestda.experiments.stages.context import Context
+from bayestda.experiments.stages.options import Options
+from bayestda.experiments.stages.systems import VitLora
 from bayestda.training.loop import losses
 
 N, M, CHECKPOINTS = 3 * NUM_PER_CLASS, 30, 5
@@ -135,7 +137,7 @@ def test_nothing_unfinished_is_left_behind(root):
 
 def test_the_base_run_of_loo_is_the_posterior_bit_for_bit(source):
     experiment = small(source)
-    context = Context(experiment, experiment.runs()[0], Options(pretrained=source))
+    context = Context(VitLora(experiment, source=source), experiment.runs()[0], Options())
     assert len(context.posterior) == CHECKPOINTS
     base_CM = losses(context.network, context.objective, context.posterior, context.split.test)
     np.testing.assert_array_equal(read(source, "loo")["test_loss"][0], base_CM)
@@ -220,8 +222,8 @@ def test_random_crops_are_recorded_and_belong_to_the_run(root, tiny, monkeypatch
 @pytest.mark.parametrize("randomness", ["batch", "init_only"])
 def test_random_crops_vary_with_the_order_and_not_with_the_initialisation(randomness, tiny):
     experiment = Experiment("tiny", TASK, NUM_PER_CLASS, randomness)
-    options = Options(pretrained=tiny, augment=CROPS[1])
-    first, second = (Context(experiment, each, options).split for each in experiment.runs()[:2])
+    system = VitLora(experiment, source=tiny, augment=CROPS[1])
+    first, second = (Context(system, each, Options()).split for each in experiment.runs()[:2])
     assert np.array_equal(first.train.crops, second.train.crops) == (randomness == "init_only")
     assert first.train.x.equal(second.train.x) == (randomness == "init_only")
     assert first.test.x.equal(second.test.x)
@@ -244,8 +246,8 @@ def test_the_base_run_of_loo_meets_the_crops_of_the_posterior(fresh, tiny):
     for name in ("finetune_vit_lora", "loo"):
         assert run_vit(tiny, name, "--seed_id", 0, *CROPS) == 0
     experiment = small(tiny)
-    options = Options(pretrained=tiny, augment=CROPS[1])
-    context = Context(experiment, experiment.runs()[0], options)
+    system = VitLora(experiment, source=tiny, augment=CROPS[1])
+    context = Context(system, experiment.runs()[0], Options())
     base_CM = losses(context.network, context.objective, context.posterior, context.split.test)
     np.testing.assert_array_equal(read(tiny, "loo")["test_loss"][0], base_CM)
     assert fresh.is_dir()

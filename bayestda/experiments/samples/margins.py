@@ -25,12 +25,12 @@ SETTINGS = {"model": EXPERIMENT.model, "task": EXPERIMENT.task, **asdict(RECIPE)
 
 
 def split() -> subsets.Split:
-    """The data, with their hash."""
+    """Load the data, with their hash."""
     return subsets.load(EXPERIMENT)
 
 
 def images(num_queries: int = NUM_QUERIES) -> tuple[Data, Data]:
-    """The training images and the queries, of all classes alike."""
+    """Return the training images and the queries, of all classes alike."""
     both = split()
     label = both.test.y.numpy()
     by_class = [np.flatnonzero(label == c)[: num_queries // 3] for c in np.unique(label)]
@@ -38,19 +38,19 @@ def images(num_queries: int = NUM_QUERIES) -> tuple[Data, Data]:
 
 
 def trained(train: Data, seeds: Sequence[int]) -> Posterior:
-    """Runs that differ in initialisation; a batch is all 30 images."""
+    """Train runs that differ in initialisation; a batch is all 30 images."""
     return tda.train_posterior(
         lambda: cnn2(task(EXPERIMENT.task)), OBJECTIVE, train, RECIPE, seeds=seeds
     )
 
 
 def shifts(posterior: Posterior, train: Data, queries: Data) -> xr.DataArray:
-    """Shifts of the margins by removal of every image, through the horizon filter."""
+    """Return shifts of the margins by removal of every image, through the horizon filter."""
     return tda.shifts(posterior, OBJECTIVE, train, queries, method="flow")
 
 
 def without(
     posterior: Posterior, train: Data, queries: Data, removed_RN: np.ndarray
 ) -> xr.DataArray:
-    """Margins of the same runs, retrained without some images, dims (seed, ..., member, test)."""
+    """Return margins (seed, ..., member, test) of the same runs, retrained without images."""
     return tda.retrained(posterior, OBJECTIVE, train, queries, weights=1.0 - removed_RN)
