@@ -40,7 +40,7 @@ from bayestda.experiments.stages.runner import settle_process
 from bayestda.experiments.terminal import guarded
 from bayestda.gradients.blocks import collected
 from bayestda.gradients.sample import SampleGradients
-from bayestda.model.objective import Regression
+from bayestda.model.losses import Regression
 from bayestda.retraining.data_changes import Change
 from bayestda.retraining.further_training import Course, GoldStandard
 from bayestda.training.recipe import Recipe

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Data, labels
-from bayestda.model.objective import Measurement, Objective, measuring
+from bayestda.model.measuring import measuring
+from bayestda.model.objective import Measurement, Objective
 from bayestda.model.parameters import thetas
 from bayestda.model.precision import matmul_precision
 from bayestda.retraining.unrolling import Unrolled, in_blocks

@@ -17,10 +17,7 @@ from bayestda.gradients.hooks import Cotangents, capture, simple_layers
 from bayestda.gradients.layers import is_plain, parts
 from bayestda.gradients.shards import Scratch
 from bayestda.model.examples import Data, Examples, blocks
-from bayestda.model.objective import (
-    Measurement,
-    Objective,
-)
+from bayestda.model.objective import Measurement, Objective
 from bayestda.model.parameters import Parameters, channels_last_copy, sole_owners
 from bayestda.training.loop import output
 

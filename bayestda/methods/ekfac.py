@@ -15,14 +15,9 @@ from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, between, by_blocks
 from bayestda.gradients.sample import SampleGradients, plain_layers
 from bayestda.model.examples import blocks
-from bayestda.model.objective import (
-    AsCalled,
-    BinaryClassification,
-    Classification,
-    Objective,
-    Regression,
-    innermost,
-)
+from bayestda.model.losses import BinaryClassification, Classification, Regression
+from bayestda.model.measuring import innermost
+from bayestda.model.objective import AsCalled, Objective
 
 _LOSSES = {
     Classification: nn.CrossEntropyLoss,

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayestda.model.objective import Objective, calls_plainly
+from bayestda.model.measuring import calls_plainly
+from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, private_copy
 
 ELEMENTWISE = (

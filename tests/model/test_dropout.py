@@ -12,7 +12,7 @@ from torch import nn
 import bayestda as tda
 from bayestda.errors import UserError
 from bayestda.model.dropout import draws_masks, dropout_masks
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.retraining.leave_one_out import removals, retrained_losses
 from bayestda.training.loop import losses, train

@@ -16,7 +16,8 @@ from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.generalised import generalised_influence
 from bayestda.methods.preconditioned import preconditioned_influence
 from bayestda.model.examples import Data
-from bayestda.model.objective import OutsideSpan, measuring
+from bayestda.model.measuring import measuring
+from bayestda.model.objective import OutsideSpan
 from bayestda.model.parameters import Parameters
 from bayestda.training.horizon import Pace
 

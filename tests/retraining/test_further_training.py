@@ -16,7 +16,7 @@ import bayestda.experiments.paths
 from bayestda.errors import UserError
 from bayestda.model.dropout import dropout_masks
 from bayestda.model.examples import Data
-from bayestda.model.objective import confident_loss
+from bayestda.model.measurements import confident_loss
 from bayestda.retraining.data_changes import Change
 from bayestda.retraining.further_training import Course, GoldStandard, chunk_for
 from bayestda.training.members import data_order
@@ -229,7 +229,7 @@ def test_classification_and_a_measurement_of_ones_own(chunk):
     labels = torch.arange(N) % 3
     train = Data(TRAIN.x.float(), labels, TRAIN.index)
     test = Data(TEST.x.float(), labels[:M], TEST.index)
-    objective = tda.Classification(measurement=bayestda.model.objective.margin)
+    objective = tda.Classification(measurement=bayestda.model.measurements.margin)
     measured = tda.further_train(
         network,
         objective,
@@ -249,7 +249,7 @@ def test_classification_and_a_measurement_of_ones_own(chunk):
         (loss - F.cross_entropy(network(train.x[[1]]), labels[[1]]) / N).backward()
         optimizer.step()
     logits = network(test.x).detach().double()
-    expected = bayestda.model.objective.margin(logits, labels[:M])
+    expected = bayestda.model.measurements.margin(logits, labels[:M])
     np.testing.assert_allclose(measured["loss"][0, 0, 0], expected, rtol=1e-5)
 
 

@@ -19,7 +19,7 @@ from bayestda.gradients.sample import SampleGradients, output_cotangents
 from bayestda.methods import METHODS
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.model.examples import Data
-from bayestda.model.objective import margin
+from bayestda.model.measurements import margin
 from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
 from bayestda.training.posterior import select

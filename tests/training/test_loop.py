@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from small_networks import examples
 from torch.func import functional_call
 
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.retraining.additional_step import additional_training_step, step_recipe
 from bayestda.retraining.leave_one_out import removals, retrained_losses

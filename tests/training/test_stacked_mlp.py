@@ -6,7 +6,7 @@ from small_networks import mlp, sequence_mlp
 from torch import nn
 
 import bayestda as tda
-from bayestda.model.objective import measuring
+from bayestda.model.measuring import measuring
 from bayestda.model.parameters import Parameters
 from bayestda.training.stacked_mlp import Perceptrons, fits
 from bayestda.training.stacking import Stacked, copies_of

@@ -16,7 +16,7 @@ from bayestda.experiments import checkpoints, networks
 from bayestda.experiments.data import subsets
 from bayestda.experiments.grid import Experiment, Run
 from bayestda.experiments.networks import pretrained
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.training.members import Members, data_order
 from bayestda.training.memory import budget_bytes, members_that_fit

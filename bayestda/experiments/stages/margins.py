@@ -12,7 +12,7 @@ from bayestda.experiments.data import subsets
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.networks import cnn2
 from bayestda.model.examples import Data
-from bayestda.model.objective import margin
+from bayestda.model.measurements import margin
 from bayestda.training.posterior import Posterior
 
 EXPERIMENT = Experiment("cnn2", "mnist3", 10)

@@ -11,7 +11,9 @@ from bayestda.experiments.final_models import FinalModels
 from bayestda.experiments.networks import bert
 from bayestda.experiments.networks.mlp import mlp
 from bayestda.experiments.networks.resnet9 import resnet9
-from bayestda.model.objective import Classification, Objective, Regression, confident_loss
+from bayestda.model.losses import Classification, Regression
+from bayestda.model.measurements import confident_loss
+from bayestda.model.objective import Objective
 
 CLASSES = Classification(confident_loss)
 

@@ -17,7 +17,7 @@ from bayestda.experiments.networks.mlp import mlp
 from bayestda.experiments.stages.final_context import forget
 from bayestda.experiments.stages.mislabelling import flipped_positions, mislabelled
 from bayestda.model.examples import Data
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.retraining.data_changes import Change
 from bayestda.retraining.further_training import Course, GoldStandard
 from bayestda.statistics.ground_truth import area_under_curve
