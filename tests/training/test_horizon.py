@@ -129,7 +129,7 @@ def test_damping_by_the_horizon_is_that_of_the_optimiser(recipe):
 
 def test_horizons_of_other_examples_or_optimisers_are_refused():
     fewer = (X[: N - 1], Y[: N - 1])
-    with pytest.raises(UserError, match="its 11 examples, and train has 10"):
+    with pytest.raises(UserError, match="had 11 examples, and train has 10"):
         tda.attribute(trained(ADAM), tda.Classification(), fewer, TEST, damping="horizon")
     recipe = tda.Recipe(4, 4, 0.01, clip=1.0, keep=1)
     with pytest.raises(UserError, match="clip=1.0"):

@@ -28,9 +28,10 @@ from bayestda.model.parameters import private_copy
 from bayestda.retraining.ablations import ABLATIONS
 from bayestda.retraining.leave_one_out import retrained_losses
 from bayestda.retraining.replay import replay
+from bayestda.training.history import Training
 from bayestda.training.horizon import Pace, paces
 from bayestda.training.members import data_order
-from bayestda.training.posterior import Posterior, Training
+from bayestda.training.posterior import Posterior
 
 DAMPINGS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)  # and horizons are 1 / these
 APPROXIMATE = {  # of the exact Gauss-Newton matrix, at one damping; slow, so of the last checkpoint
