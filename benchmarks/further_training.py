@@ -42,7 +42,7 @@ from bayestda.gradients.blocks import collected
 from bayestda.gradients.sample import SampleGradients
 from bayestda.model.losses import Regression
 from bayestda.retraining.data_changes import Change
-from bayestda.retraining.further_training import Course, GoldStandard
+from bayestda.retraining.gold_standard import Course, GoldStandard
 from bayestda.training.recipe import Recipe
 
 SEEDS, SLICE, CG_STEPS, DAMPING = 10, 2, 100, 0.1

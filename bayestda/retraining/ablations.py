@@ -1,8 +1,9 @@
-"""The linearised replay with one of its ideas left out: what each is worth.
+"""Leave out one idea of the linearised replay at a time, to see what each contributes.
 
-Classes for ``kind=`` of :func:`tda.replay`; letters as in :mod:`bayestda.retraining.replay`. Two
-further ideas are left out without a class: the finite size of the removal, by weights close to
-one, and the trajectory, by the influence function of the last checkpoints.
+The classes are for ``kind=`` of :func:`tda.replay`; letters are those of
+:mod:`bayestda.retraining.replay`. Two further ideas can be left out without a class: the finite
+size of the removal, by weights close to one, and the trajectory, by the influence function of the
+last checkpoints.
 """
 
 from torch import Tensor
@@ -14,46 +15,49 @@ from bayestda.training.recipe import Recipe
 
 
 class WithoutCurvature(Linearised):
-    """Outputs stay those of the base run: Grad-Dot along the run, through the optimiser."""
+    """Keep the base run's outputs: this is Grad-Dot along the run, through the optimiser."""
 
     def changes(self, rows_kP: Tensor) -> Tensor:
-        """None."""
+        """Return no change of outputs, zeros [R k]."""
         return self.shift_RP.new_zeros(len(self.shift_RP), len(rows_kP))
 
 
 class WithoutDecay(Linearised):
-    """Weight decay acts on the base run alone."""
+    """Let weight decay act on the base run's parameters alone."""
 
     def decaying(self, theta_P: Tensor) -> Tensor:
-        """The base run's parameters, for all members."""
+        """Return the base run's parameters for all members [R P]."""
         return theta_P.expand_as(self.shift_RP)
 
 
 class WithoutScaleResponse(Linearised):
-    """Adam's step sizes are the base run's: a fixed preconditioner of each step."""
+    """Keep Adam's step sizes of the base run, as a fixed preconditioner of each step."""
 
     def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
         super().__init__(recipe, weight_RN, theta_P)
         if recipe.optimizer != "adam":
-            raise UserError("WithoutScaleResponse is for runs with Adam")
+            raise UserError(
+                f"{type(self).__name__} needs runs with optimizer='adam', not "
+                f"{recipe.optimizer!r}: train the posterior with Adam"
+            )
         self.rule = SharedScale()
         self.state = (self.shift_RP, self.shift_RP[:1])
 
 
 class SharedScale(Adam):
-    """Adam whose second moment is that of the first member."""
+    """Take steps of Adam with the first member's second moment for all members."""
 
     def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
-        """u [R P], and the moments after the step, [R P] and [1 P]."""
+        """Return u [R P], and the moments after the step, [R P] and [1 P]."""
         m_RP = BETA1 * state[0] + (1 - BETA1) * gradient
         moments = m_RP, BETA2 * state[1] + (1 - BETA2) * gradient[:1] ** 2
         return m_RP / (1 - BETA1**count) / self.scale(moments, count), moments
 
 
 class WithoutMoments(WithoutScaleResponse):
-    """Neither moment: the removal meets plain gradient descent of the base run's mean rate.
+    """Follow the removal by plain gradient descent, at the base run's mean rate.
 
-    That rate is η GᵀD⁻¹G/GᵀG with D = √v̂ + ε: a step of it goes as far along G as Adam's scaling.
+    That rate is η GᵀD⁻¹G/GᵀG with D = √v̂ + ε: a plain step goes as far along G as a scaled one.
     """
 
     def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
@@ -62,10 +66,10 @@ class WithoutMoments(WithoutScaleResponse):
 
 
 class MeanRate(SharedScale):
-    """Adam for the first member; all others differ from it by gradient descent of its mean rate."""
+    """Take Adam's steps for the first member, and plain steps for the others' differences."""
 
     def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
-        """u [R P], and the moments of the first member after the step."""
+        """Return u [R P], and the moments of the first member after the step."""
         base_1P = gradient[:1]
         u_1P, moments = super().direction(base_1P, (state[0][:1], state[1]), count)
         rate = mean_rate(base_1P, self.scale(moments, count))

@@ -1,8 +1,8 @@
-r"""Unrolled differentiation: the derivative of whole training runs in the weights of examples.
+r"""Differentiate whole training runs in the weights of examples: unrolled differentiation.
 
-Examples n of the batch of step t have the weights w in the loss; member r of a run moves them in
-the direction :math:`d_r` (−1 for what it removes). With u the optimiser's direction, ω the weight
-decay and :math:`r_0 = 0`:
+Examples n of the batch of step t have the weights w in the loss. Member r of a run moves them in
+the direction :math:`d_r`, which is −1 for the examples it removes. With u the optimiser's
+direction, ω the weight decay and :math:`r_0 = 0`:
 
 .. math::
     g_t &= \tfrac1B \textstyle\sum_{n \in b_t} w_n \nabla\ell_n + \omega \theta_t \\
@@ -10,8 +10,9 @@ decay and :math:`r_0 = 0`:
     r_{t+1} &= r_t - \eta_t \, du(g_t)[dg_t]
 
 (Mlodozeniec et al. 2025, arXiv 2506.12965, whose recursion is that of plain SGD). The change of the
-measurement is :math:`\nabla m(\theta_T)^\top r_T`. Forward mode: dg is one Jacobian-vector product
-of the gradient, so that memory does not grow with the steps. Runs S and members R are stacked.
+measurement is :math:`\nabla m(\theta_T)^\top r_T`. Differentiation is in forward mode: dg is one
+Jacobian-vector product of the gradient, so that memory does not grow with the steps. Runs S and
+members R are stacked.
 """
 
 import warnings
@@ -30,22 +31,22 @@ from bayestda.model.parameters import Parameters, private_copy
 from bayestda.training.optimizers import State, Step, decays, rule_of
 from bayestda.training.recipe import Recipe
 
-TEST_BLOCK = 64  # test examples whose changes are taken at a time
+TEST_BLOCK = 64  # test examples differentiated at a time: bounds the memory, only speed
 
 
 class Unrolled:
-    """Runs that are trained again, and the derivatives of their parameters.
+    """Repeat runs step by step, together with the derivatives of their parameters.
 
     Args:
-        network: the architecture, without dropout and batch norm.
-        objective: gives the loss and the measurement.
-        recipe: of the training.
-        theta_SP: parameters at the start.
-        direction_RN: how each member moves the weights of the examples.
+        network: The architecture, without dropout and batch norm; it is copied.
+        objective: The objective with the loss and the measurement.
+        recipe: Hyperparameters of the training.
+        theta_SP: Parameters at the start.
+        direction_RN: Directions in which members move the weights of the examples.
 
     Attributes:
-        theta_SP: parameters of the runs.
-        shift_SRP: their derivatives r.
+        theta_SP: Parameters of the runs after the last step.
+        shift_SRP: Derivatives r of the parameters, one for each member.
     """
 
     def __init__(
@@ -66,13 +67,19 @@ class Unrolled:
         self.moving: State = (zero_SRP,) * self.rule.moments
 
     def step(self, step: Step, data: Data) -> None:
-        """Take one step of all runs, on their own batches [S B]."""
+        """Take one step of all runs, each on its own batch.
+
+        Args:
+            step: Description of the step, with positions [S B].
+            data: Training examples.
+        """
         direction_SRB = self.direction_RN[:, step.batch].transpose(0, 1)
         batch = (rows_of(data.x, step.batch), data.y[step.batch])
-        with sdpa_kernel(SDPBackend.MATH):  # faster kernels of attention: no second derivative
+        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with second derivatives
             gradient_SP, change_SRP = vmap(self._changes)(
                 self.theta_SP, self.shift_SRP, direction_SRB, batch
             )
+        # g_t and dg_t of the recursion above; decay is inside the gradient (Adam, SGD) ...
         (inside, outside), self.count = decays(self.recipe), self.count + 1
         gradient_S1P = (gradient_SP + inside * self.theta_SP)[:, None]
         change_SRP = change_SRP + inside * self.shift_SRP
@@ -81,11 +88,12 @@ class Unrolled:
         turned_SRP, self.moving = self.rule.derivative(
             gradient_S1P, self.state, change_SRP, self.moving, self.count
         )
+        # ... or outside of it (AdamW), and then acts on θ and r directly.
         self.theta_SP = self.theta_SP - step.rate * (direction_S1P[:, 0] + outside * self.theta_SP)
         self.shift_SRP = self.shift_SRP - step.rate * (turned_SRP + outside * self.shift_SRP)
 
     def changes(self, queries: Data) -> Tensor:
-        """∇m(θ)ᵀ r of all queries [S R M], float64."""
+        """Return the changes of the measurement, ∇m(θ)ᵀ r [S R M], in float64."""
         along = vmap(vmap(self._measured_change, in_dims=(None, 0, None)), in_dims=(0, 0, None))
         with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             pieces = [
@@ -130,14 +138,15 @@ class Unrolled:
 
 @cache
 def _load_forward_mode() -> None:
-    """PyTorch (2.13) scripts some of its formulas when first asked, and warns that it does."""
+    # On the first use PyTorch (2.13) compiles some formulas by a deprecated function of its own,
+    # and warns about it; a throw-away derivative takes that warning out of users' sight.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
 
 
 def in_blocks(num_members: int, num_runs: int, chunk: int) -> Iterator[tuple[slice, slice]]:
-    """Runs and members to take together: about ``chunk`` pairs of both."""
+    """Yield slices of runs and of members to compute together, about ``chunk`` pairs each."""
     members = min(num_members, chunk)
     runs = max(1, chunk // members)
     for first_run in range(0, num_runs, runs):

@@ -114,5 +114,5 @@ def test_every_ablation_changes_the_answer():
 
 def test_adams_ideas_are_only_left_out_of_adam():
     asked = posed(tda.Recipe(3, 5, 0.3, 0.0, "sgd", keep=1))
-    with pytest.raises(UserError, match="for runs with Adam"):
+    with pytest.raises(UserError, match="needs runs with optimizer='adam'"):
         tda.replay(*asked, kind=ABLATIONS["Adam's moments"])

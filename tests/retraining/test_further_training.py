@@ -18,7 +18,7 @@ from bayestda.model.dropout import dropout_masks
 from bayestda.model.examples import Data
 from bayestda.model.measurements import confident_loss
 from bayestda.retraining.data_changes import Change
-from bayestda.retraining.further_training import Course, GoldStandard, chunk_for
+from bayestda.retraining.gold_standard import Course, GoldStandard, chunk_for
 from bayestda.training.members import data_order
 from bayestda.training.recipe import Recipe
 
@@ -340,8 +340,8 @@ def test_perceptrons_are_stacked_on_a_cpu_and_other_networks_are_not():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({}, "one of them"),
-        ({"left_out": [1], "added": NEW}, "one of them"),
+        ({}, "either left_out= "),
+        ({"left_out": [1], "added": NEW}, "either left_out= "),
         ({"left_out": [N]}, "between 0 and 10"),
         ({"left_out": [[1, 1]]}, "must differ"),
         ({"left_out": []}, "at least one position"),

@@ -119,7 +119,7 @@ def test_what_cannot_be_replayed_is_refused():
     posterior, objective, (x, y), test = pose(mlp, "adam")
     with pytest.raises(UserError, match="kind='other' is unknown: choose one of linearised, exact"):
         tda.replay(posterior, objective, (x, y), test, kind="other")
-    with pytest.raises(UserError, match="does not come to its checkpoint again"):
+    with pytest.raises(UserError, match="does not arrive at its checkpoint"):
         tda.replay(posterior, objective, (x.flip(0) * 2, y), test)
     with pytest.raises(UserError, match="one column per training example, 13"):
         tda.replay(posterior, objective, (x, y), test, weights=np.ones((2, 5)))

@@ -330,6 +330,6 @@ def test_runs_that_end_elsewhere_are_told_from_those_that_round(posterior, ends,
     )
     initial_SP = torch.stack([posterior.training.initial[seed] for seed in (3, 8)])
     apart_SP = torch.tensor(ends)[:, None] * (kept_SP - initial_SP)
-    with pytest.raises(UserError, match=f"the run of seed 8 does not come .* ends {drift}"):
+    with pytest.raises(UserError, match=f"the run of seed 8 does not arrive .* ends {drift}"):
         check_same_runs(posterior, [3, 8], 1, kept_SP + apart_SP, initial_SP)
     check_same_runs(posterior, [3], 1, (kept_SP + apart_SP)[:1], initial_SP[:1])

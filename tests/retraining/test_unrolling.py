@@ -211,7 +211,7 @@ def test_a_measurement_is_a_name_or_a_function():
     np.testing.assert_allclose(one_by_one.values[:, 1], -right)
     with pytest.raises(UserError, match="measurement='accuracy' is unknown: choose one of loss"):
         tda.measure(posterior, OBJECTIVE, QUERIES, measurement="accuracy")
-    with pytest.raises(UserError, match="networks with one output, not 2"):
+    with pytest.raises(UserError, match="network with one output, not 2"):
         tda.measure(posterior, OBJECTIVE, QUERIES, measurement="output")
 
 
@@ -282,7 +282,7 @@ def test_shifts_that_cannot_be_had_are_refused():
     asked = (OBJECTIVE, TRAIN, QUERIES)
     with pytest.raises(UserError, match="needs a posterior from tda.train_posterior"):
         tda.shifts(tda.Posterior.of_networks({0: [mlp()]}), *asked)
-    with pytest.raises(UserError, match="does not come to its checkpoint again"):
+    with pytest.raises(UserError, match="does not arrive at its checkpoint"):
         tda.shifts(posterior, OBJECTIVE, (X.flip(0) * 2, Y), QUERIES)
     with pytest.raises(UserError, match="it has no settings"):
         tda.shifts(posterior, *asked, damping=0.1)
@@ -300,7 +300,7 @@ def test_shifts_that_cannot_be_had_are_refused():
         tda.shifts(dropped, *asked)
     clipped = replace(RECIPES["sgd"], clip=1.0)
     posterior = tda.train_posterior(mlp, OBJECTIVE, TRAIN, clipped, seeds=[3])
-    with pytest.raises(UserError, match="clip=1.0 is not replayed"):
+    with pytest.raises(UserError, match="clip=1.0 cannot be replayed"):
         tda.shifts(posterior, *asked)
-    with pytest.raises(UserError, match="momentum=0.9 is of optimizer='sgd'"):
+    with pytest.raises(UserError, match="momentum=0.9 applies only to optimizer='sgd'"):
         tda.train_posterior(mlp, OBJECTIVE, TRAIN, tda.Recipe(3, momentum=0.9), seeds=[1])

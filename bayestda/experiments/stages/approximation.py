@@ -34,7 +34,7 @@ from bayestda.methods.linearised import linearised
 from bayestda.methods.lissa import lissa
 from bayestda.methods.trak import trak
 from bayestda.model.examples import labels
-from bayestda.retraining.further_training import Course
+from bayestda.retraining.gold_standard import Course
 from bayestda.training.recipe import Recipe
 
 DAMPINGS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)

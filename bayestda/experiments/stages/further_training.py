@@ -17,7 +17,8 @@ from bayestda.experiments.stages.left_out import add_loo_ids, wanted_items
 from bayestda.experiments.stages.runner import Stage
 from bayestda.model.dropout import draws_masks
 from bayestda.retraining.data_changes import HOW, Change
-from bayestda.retraining.further_training import Course, GoldStandard, labelled
+from bayestda.retraining.further_training import labelled
+from bayestda.retraining.gold_standard import Course, GoldStandard
 from bayestda.training.loop import accuracy, output, run, train
 from bayestda.training.members import Members, data_order
 from bayestda.training.recipe import OPTIMIZERS, Recipe

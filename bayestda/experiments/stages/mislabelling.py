@@ -27,7 +27,7 @@ from bayestda.experiments.stages.final_context import FinalContext
 from bayestda.experiments.stages.further_training import FinalStage, trained
 from bayestda.model.examples import Data
 from bayestda.retraining.data_changes import Change
-from bayestda.retraining.further_training import Course, GoldStandard
+from bayestda.retraining.gold_standard import Course, GoldStandard
 
 SHARE, NUM_TRIALS = 0.2, 40  # of the left-out labels; Wei et al. 2025
 GOLD = "gold"
