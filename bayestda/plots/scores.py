@@ -1,5 +1,7 @@
 """Draw the scores of single pairs, seed by seed."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -56,7 +58,14 @@ def _draw_pair(
     )
     cell = pairs.sel(train=pair[0], test=pair[1])
     error = float(cell["std"]) / float(cell["n_seeds"]) ** 0.5
-    bar = {"fmt": "_", "ms": 16, "mew": 1.6, "lw": 1.6, "color": "black", "capsize": 0}
+    bar: dict[str, Any] = {
+        "fmt": "_",
+        "ms": 16,
+        "mew": 1.6,
+        "lw": 1.6,
+        "color": "black",
+        "capsize": 0,
+    }
     axis.errorbar(position, float(cell["mean"]), error, **bar)
 
 

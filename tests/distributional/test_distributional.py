@@ -385,7 +385,7 @@ def test_checkpoints_are_distributions_of_their_own():
 
 
 @pytest.mark.parametrize(("spoil", "message"), [
-    (lambda m, s: (m, s.mean("seed")), "never their mean"),
+    (lambda m, s: (m, s.mean("seed")), "not their mean"),
     (lambda m, s: (m.isel(seed=slice(5)), s), "differ in seed: samples are paired"),
     (lambda m, s: (m.isel(test=[1, 0, 2]), s), "differ in test"),
     (lambda m, s: (m, s.where(s < 0.1)), "not finite"),
@@ -402,21 +402,21 @@ def test_what_cannot_be_asked_is_refused():
         value("median")
     with pytest.raises(UserError, match="between 0 and 1"):
         tda.quantile(5)
-    with pytest.raises(UserError, match=r"remove=\[3\] are no names of the dim train"):
+    with pytest.raises(UserError, match=r"remove=\[3\] are not among the names of the dim train"):
         tda.predict_removal(measured, shifts, [3, 20])
     with pytest.raises(UserError, match=r"groups must be booleans \[G, 6\]"):
         tda.predict_removal(measured, shifts, np.ones((1, 2), dtype=bool))
     few = {"seed": slice(2)}
-    with pytest.raises(UserError, match="takes three runs at least, not 2"):
+    with pytest.raises(UserError, match="needs three runs or more, not 2"):
         tda.rank_removals(measured.isel(few), shifts.isel(few))
     predicted, retrained = removals()
-    with pytest.raises(UserError, match="lacks the sample before"):
+    with pytest.raises(UserError, match="lacks the coordinate 'before'"):
         tda.validate(predicted.drop_vars("before"), retrained)
-    with pytest.raises(UserError, match="12 removals are predicted, 11"):
+    with pytest.raises(UserError, match="12 removals are predicted and 11"):
         tda.validate(predicted, retrained.isel(member=slice(11)))
     with pytest.raises(UserError, match="share some seeds and not others"):
         tda.validate(predicted, retrained.isel(seed=slice(30)))
-    with pytest.raises(UserError, match="takes four runs, not 3"):
+    with pytest.raises(UserError, match="needs four runs or more, not 3"):
         tda.validate(predicted.isel(seed=slice(3)), retrained.isel(seed=slice(3)))
     with pytest.raises(UserError, match="differ in test"):
         tda.validate(predicted, retrained.isel(test=[2, 1, 0]))
@@ -475,8 +475,8 @@ def test_lds_by_runs_is_that_of_the_chosen_runs_against_all_retrained():
         expected.append(np.mean(spread))
     np.testing.assert_allclose(table.loc[(5, "mean"), "value"], np.mean(expected), rtol=1e-10)
     assert table.loc[(5, "mean"), "low"] < table.loc[(5, "mean"), "high"]
-    with pytest.raises(UserError, match="must be between 1 and the 40 runs"):
+    with pytest.raises(UserError, match="must be between 1 and 40"):
         tda.lds_by_runs(predicted, retrained, [S + 1])
-    with pytest.raises(UserError, match="takes three at least, not 2"):
+    with pytest.raises(UserError, match="needs three removals or more, not 2"):
         two = {"group": [0, 1]}
         tda.lds_by_runs(predicted.isel(two), retrained.isel(two), [4], differences=wanted)
