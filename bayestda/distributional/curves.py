@@ -71,8 +71,8 @@ def _row(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Degrees of freedom|invalid value", RuntimeWarning)
         scores_DL = np.stack([
-            lds_scores(samples.of_runs(chosen, all_retrained), samples, differences)
-            for chosen in draws
+            lds_scores(samples.of_runs(draw_S, all_retrained), samples, differences)
+            for draw_S in draws
         ])  # fmt: skip
     names = [difference.name for difference in differences]
     columns = {"difference": names, "n_seeds": count, "value": scores_DL.mean(0)}

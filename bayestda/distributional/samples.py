@@ -105,6 +105,7 @@ def samples_of(
     if have_names:
         retrained = _by_name(predicted, retrained)
     seeds = [set(sample["seed"].values.tolist()) for sample in (predicted, retrained)]
+    # The same seeds are the same runs: their order is made equal, and the sample before is shared.
     if paired := seeds[0] == seeds[1]:
         retrained, base = retrained.sel(seed=predicted["seed"]), before
     names = (predicted["group"].values.tolist(), predicted["test"].values.tolist())
@@ -135,6 +136,7 @@ def _with_group(sample: xr.DataArray) -> xr.DataArray:
 
 def _by_name(predicted: xr.DataArray, retrained: xr.DataArray) -> xr.DataArray:
     """The retrained removals in the order of the predicted ones, by their names."""
+    # Names are compared, because removals are not always listed in the same order.
     names, other_names = (sample["group"].values.tolist() for sample in (predicted, retrained))
     if names == other_names:
         return retrained
@@ -216,7 +218,7 @@ class Paired:
                 )
         between = [dim for dim in common if dim not in ("seed", "test")]
         ordered = shifts.transpose("seed", *between, *rows, "test")
-        base = measured.transpose("seed", *between, "test").values[..., None, :]
+        base = measured.transpose("seed", *between, "test").values[..., None, :]  # [S ... 1 M]
         if not (np.isfinite(base).all() and np.isfinite(ordered.values).all()):
             raise UserError("measured values or shifts are not finite: did a run diverge?")
         return cls(base, base + ordered.values, ordered.isel(seed=0, drop=True))
@@ -233,8 +235,9 @@ class Paired:
 
     def of_test(self, test: int) -> "Paired":
         """Return the samples of one test point, by its position."""
-        one = slice(test, test + 1)
-        return Paired(self.before[..., one], self.after[..., one], self.template.isel(test=one))
+        column = slice(test, test + 1)  # a slice keeps the dim
+        template = self.template.isel(test=column)
+        return Paired(self.before[..., column], self.after[..., column], template)
 
     def value(self, difference: Difference) -> np.ndarray:
         """Return the difference [... R M] of the two samples."""

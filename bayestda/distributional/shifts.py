@@ -162,6 +162,7 @@ def _unrolled_runs(
 ) -> Tensor:
     """Shifts [S C R M] of some runs and members."""
     training, seeds = recorded_training(posterior), posterior.seeds[runs]
+    # Only checkpoints are stored, so the runs are trained again from their recorded starts.
     initial_SP = torch.stack([training.initial[seed] for seed in seeds]).to(direction_RN)
     order = torch.cat([training.order[seed] for seed in seeds]).to(direction_RN.device)
     unrolled = Unrolled(posterior.build(), objective, training.recipe, initial_SP, direction_RN)
@@ -176,6 +177,7 @@ def _unrolled_runs(
 
 def _losses(networks: Sequence[nn.Module], objective: Objective, data: Data) -> Tensor:
     """Measurements [S M] of networks, stacked where they differ in θ alone."""
+    # Stacked copies share all that is not in θ: buffers and frozen weights.
     theta_SP = thetas(networks)
     if all(_differ_in_theta_alone(networks[0], network) for network in networks[1:]):
         return losses(networks[0], objective, theta_SP, data, stacked=len(networks) > 1)

@@ -140,6 +140,7 @@ def _distances(samples: Samples) -> dict[str, np.ndarray]:
 
 def _null(samples: Samples, num_resamples: int) -> np.ndarray:
     """Mean distance [G M] of two independent samples of the retrained distribution."""
+    # Both samples are drawn from the retrained one with replacement, as if it were the population.
     rng, pool = np.random.default_rng(0), samples.retrained
     sizes = (len(samples.predicted), len(samples.retrained))
     total = np.zeros(pool.shape[1:])

@@ -117,6 +117,7 @@ def examples(source: Any, device: torch.device, dtype: torch.dtype) -> Examples:
     """
     if isinstance(source, (Data, Streamed)):
         return source
+    # A data set may be a tuple or mapping as well: its batched access, __getitems__, tells.
     if isinstance(source, tuple | Mapping) and not hasattr(source, "__getitems__"):
         x, y = place(*_inputs_and_targets(source), device, dtype)
         _check_lengths(x, y)

@@ -119,7 +119,7 @@ class BinaryClassification(Standard):
 
     def hessian_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """Return R = √(p (1 − p))."""
-        _one_target(y_B, output_BK)
+        _one_target(y_B, output_BK)  # only to refuse outputs or targets of another form
         return (0.5 * (F.logsigmoid(output_BK) + F.logsigmoid(-output_BK))).exp()[:, :, None]
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
@@ -175,6 +175,7 @@ class FromLoss(Standard):
             UserError: The function does not return one number per example, or does not take
                 outputs of this dtype.
         """
+        # Members share targets [B ...]: they are repeated along the leading dims of the outputs.
         flat = output.flatten(0, -2)
         target = y.expand(*output.shape[:-1], *y.shape[1:]).reshape(len(flat), *y.shape[1:])
         loss = evaluate(self.function, flat, target)
@@ -209,6 +210,7 @@ class FromLoss(Standard):
                 f"{len(outside_B)} training examples, as Huber's has for large residuals: use "
                 "influence, flow, influence_cg, influence_projected or influence_ekfac"
             )
+        # R⁺ = V diag(1/√s) Vᵀ, without the flat directions, whose 1/√∞ is 0.
         inverse_BK = torch.where(curved_BK, values_BK, torch.inf).rsqrt()
         return (vectors_BKK @ (inverse_BK * turned_BK)[..., None])[..., 0]
 

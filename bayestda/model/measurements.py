@@ -29,6 +29,7 @@ def confident_loss(output_BK: Tensor, y_B: Tensor) -> Tensor:
     The usual difference of logarithms loses all digits of a small loss: in float64 it gives 0 for
     losses below 1e-16.
     """
+    # Above its threshold softplus(x) is x; the default of 20 would be seen in float64.
     return F.softplus(-margin(output_BK, y_B), threshold=40.0)
 
 

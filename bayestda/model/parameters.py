@@ -51,6 +51,7 @@ class Parameters:
         pieces = []
         for name, shape in self.shapes.items():
             tensor = named[name]
+            # Only the parameter's own dims are flattened: leading ones, such as members, stay.
             pieces.append(tensor.reshape(*tensor.shape[: tensor.ndim - len(shape)], -1))
         return torch.cat(pieces, dim=-1)
 
@@ -73,6 +74,7 @@ def thetas(networks: Sequence[nn.Module]) -> Tensor:
 
 def private_copy(network: nn.Module) -> nn.Module:
     """Copy a network's trainable parameters and buffers; share its frozen parameters."""
+    # deepcopy takes objects that its memo already knows instead of copying them.
     frozen = {id(p): p for p in network.parameters() if not p.requires_grad}
     return copied(network, frozen)
 

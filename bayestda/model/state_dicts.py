@@ -61,6 +61,7 @@ def load(network: nn.Module, sample: State | Path, optional: set[str], where: st
     if isinstance(sample, Path):
         where, sample = str(sample), _read(sample)
     tensors, frozen = dict(network.state_dict(keep_vars=True)), frozen_names(network)
+    # All names are checked before the first tensor is written.
     _check_names(tensors, sample, optional, where)
     for name, value in sample.items():
         _check_value(name, value, tensors[name], where)
@@ -107,7 +108,9 @@ def _check_names(tensors: State, sample: State, optional: set[str], where: str) 
 
 def _is_redundant(name: str, tensors: State, sample: State) -> bool:
     """Whether a name may be missing: it is a batch counter, or tied to a tensor of the sample."""
+    # Batch norm counts batches for an average over all of them, which evaluation does not use.
     if name.endswith("num_batches_tracked"):
         return True
+    # safetensors store tied parameters, which share their memory, under one of their names only.
     address = tensors[name].data_ptr()
     return any(tensors[other].data_ptr() == address for other in sample if other in tensors)

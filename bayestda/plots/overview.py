@@ -98,7 +98,7 @@ def _extremes(pairs: xr.Dataset, test: int, count: int) -> dict[str, list[tuple[
         raise UserError(f"there is no test example {test}: they are named {names}, ...")
     mean = pairs["mean"].sel(test=test)
     ranked = mean["train"].values[np.argsort(-mean.values, kind="stable")].tolist()
-    count = min(count, len(ranked) // 2)
+    count = min(count, len(ranked) // 2)  # no example on both sides
     return {
         f"most helpful for {test}": [(train, test) for train in ranked[:count]],
         f"most harmful for {test}": [(train, test) for train in ranked[::-1][:count]],

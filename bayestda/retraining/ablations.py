@@ -41,6 +41,7 @@ class WithoutScaleResponse(Linearised):
                 f"{recipe.optimizer!r}: train the posterior with Adam"
             )
         self.rule = SharedScale()
+        # One first moment for each member, and a single second moment.
         self.state = (self.shift_RP, self.shift_RP[:1])
 
 
@@ -70,6 +71,7 @@ class MeanRate(SharedScale):
 
     def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
         """Return u [R P], and the moments of the first member after the step."""
+        # Member 0 is the base run: its step is Adam's, and only differences from it are plain.
         base_1P = gradient[:1]
         u_1P, moments = super().direction(base_1P, (state[0][:1], state[1]), count)
         rate = mean_rate(base_1P, self.scale(moments, count))

@@ -56,6 +56,7 @@ def additional_training_step(
         chunk: Number of members stepped together; changes only the speed.
     """
     num_train = len(examples.y)
+    # Member j has one epoch of one batch, which is example j alone.
     members = Members(
         initial=theta_P[None],
         order=torch.arange(num_train, device=theta_P.device)[:, None, None],

@@ -64,20 +64,20 @@ class Course:
         if steps is None:
             epochs = [recipe.epochs] if epochs is None else epochs
             steps = [per_epoch * epoch for epoch in epochs]
-        chosen = sorted(set(steps))
-        if not chosen:
+        steps = sorted(set(steps))
+        if not steps:
             raise UserError("give at least one epoch or step of further training to measure after")
-        if chosen[0] < 0 or chosen[-1] > len(rates):
+        if steps[0] < 0 or steps[-1] > len(rates):
             raise UserError(
                 f"further training has steps 0 to {len(rates)} ({recipe.epochs} epochs of "
-                f"{per_epoch}); step {chosen[-1] if chosen[0] >= 0 else chosen[0]} is not one of "
+                f"{per_epoch}); step {steps[-1] if steps[0] >= 0 else steps[0]} is not one of "
                 "them: ask for other epochs or steps, or for a recipe with more epochs"
             )
         sums = np.concatenate([[0.0], np.cumsum(rates)])
         return cls(
-            tuple(chosen),
-            tuple(step / per_epoch for step in chosen),
-            tuple(float(sums[step]) for step in chosen),
+            tuple(steps),
+            tuple(step / per_epoch for step in steps),
+            tuple(float(sums[step]) for step in steps),
         )
 
     @property

@@ -72,9 +72,11 @@ def leave_group_out(
         UserError: The posterior was trained elsewhere, or groups do not fit the examples.
     """
     removed_GN = torch.as_tensor(np.asarray(groups, dtype=bool))
+    # Member 0 keeps all examples. It is trained again with the others, so that a difference is the
+    # removal's and not that of another chunk's rounding.
     weight_RN = torch.cat([torch.ones(1, removed_GN.shape[1]), 1.0 - removed_GN.float()])
-    measured = retrained(posterior, objective, train, test, weights=weight_RN, chunk=chunk)
-    scores = measured.isel(member=slice(1, None)) - measured.isel(member=0, drop=True)
+    measurement = retrained(posterior, objective, train, test, weights=weight_RN, chunk=chunk)
+    scores = measurement.isel(member=slice(1, None)) - measurement.isel(member=0, drop=True)
     scores = scores.rename(member="group").rename("leave_group_out")
     return scores.assign_attrs(method="leave_group_out", sign="positive = helpful")
 
@@ -117,17 +119,13 @@ def retrained(
             network, objective, training.recipe, members,
             train_data=train_data, test_data=test_data, chunk=chunk,
         )  # fmt: skip
+        # [C, seeds · R, M] to one [C R M] for each seed.
         by_seed += loss_CRM.unflatten(1, (len(seeds), len(weight_RN))).movedim(1, 0)
+    coords = {"seed": list(posterior.seeds), "checkpoint": list(posterior.checkpoints)}
     return xr.DataArray(
-        torch.stack(by_seed).cpu().numpy(),
-        dims=("seed", "checkpoint", "member", "test"),
-        coords={
-            "seed": list(posterior.seeds),
-            "checkpoint": list(posterior.checkpoints),
-            **labels("test", test_data),
-        },
-        name="measurement",
-    )
+        torch.stack(by_seed).cpu().numpy(), dims=("seed", "checkpoint", "member", "test"),
+        coords=coords | labels("test", test_data), name="measurement",
+    )  # fmt: skip
 
 
 def removals(num_train: int, members: range) -> Tensor:

@@ -15,5 +15,6 @@ def accuracy(logits: xr.DataArray, labels: xr.DataArray, split: str) -> xr.DataA
     Returns:
         Shares with dims (seed, checkpoint); NaN where an output is not finite.
     """
+    # argmax takes NaN for the largest, so runs with one are found by their values instead.
     share = (logits.argmax("output", skipna=False) == labels).mean(split)
     return share.where(xr.apply_ufunc(np.isfinite, logits).all(("output", split)))

@@ -104,4 +104,5 @@ def run_means(scores: xr.DataArray) -> xr.DataArray:
         scores: Scores with dims (seed, train, test) and, unless averaged, checkpoint.
     """
     scores = scores.astype(np.float64)
+    # NaN of one checkpoint makes the run NaN: a mean of the others would hide a failed one.
     return scores.mean("checkpoint", skipna=False) if "checkpoint" in scores.dims else scores

@@ -61,6 +61,7 @@ class Problem:
 
     def values(self, maps_TAM: np.ndarray) -> np.ndarray:
         """Return values [measure, method] for maps of the methods and, last, the truth."""
+        # The last column of a measure's matrix is the truth; its row is left out.
         return np.array([measure(maps_TAM)[:-1, -1] for measure in self.measures.values()])
 
 
@@ -109,6 +110,7 @@ def subsets(
         UserError: Dims, names or values are wrong or do not fit.
     """
     included = _checked_included(included, loss)
+    # A subset's prediction is the sum of its examples' scores: [A N] @ [S N M].
     included_AN = included.values.astype(np.float64)
     runs = {}
     for name, scores in methods.items():

@@ -53,6 +53,7 @@ class _Products:
 
     def pearson(self, seeds) -> float:
         """Return the correlation of the mean maps over some seeds."""
+        # The product of two mean maps is the mean of the products of single maps.
         aa, ab, bb = (m[np.ix_(seeds, seeds)].sum() for m in (self.aa_SS, self.ab_SS, self.bb_SS))
         return float(ab / np.sqrt(aa * bb))
 

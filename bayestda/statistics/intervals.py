@@ -79,8 +79,9 @@ def half_samples(num_resamples: int, num_seeds: int, rng: np.random.Generator) -
         num_seeds: Number of seeds.
         rng: Generator that draws them.
     """
-    chosen = np.argsort(rng.random((num_resamples, num_seeds)), axis=1) < (num_seeds + 1) // 2
-    return chosen / chosen.sum(axis=1, keepdims=True)
+    # The argsort of random numbers is a random permutation in each row.
+    in_half = np.argsort(rng.random((num_resamples, num_seeds)), axis=1) < (num_seeds + 1) // 2
+    return in_half / in_half.sum(axis=1, keepdims=True)
 
 
 def bootstrap_interval(estimate: np.ndarray, resampled: np.ndarray, num_seeds: int) -> Interval:

@@ -123,9 +123,11 @@ def zero_p(difference: float, factors: list[np.ndarray]) -> float:
 
 def holm(p: np.ndarray) -> np.ndarray:
     """Return p-values corrected for their number (Holm 1979); NaN counts as no test."""
+    # The smallest of n p-values is multiplied by n, the next by n − 1, ..., and none gets smaller
+    # than one before it.
     corrected = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(np.isfinite(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
+    tests = np.flatnonzero(np.isfinite(p))
+    order = tests[np.argsort(p[tests], kind="stable")]
     factors = np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return corrected

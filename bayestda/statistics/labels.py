@@ -30,7 +30,8 @@ def within_labels(scores: xr.DataArray) -> xr.DataArray:
     scores = scores.transpose(..., "train", "test")
     values = scores.values.astype(np.float64)
     train_NL, test_ML = (_averaging(scores[name].values) for name in ("train_label", "test_label"))
-    means = train_NL.T @ values @ test_ML
+    means = train_NL.T @ values @ test_ML  # of each pair of labels [... L L]
+    # Then each pair of examples is given the mean of its labels, which is taken off.
     return scores.copy(data=values - (train_NL > 0) @ means @ (test_ML > 0).T)
 
 

@@ -49,9 +49,10 @@ class Training:
         # Only members of one seed share dropout masks, so seeds with dropout go one by one.
         count = 1 if self.dropout else max(1, chunk // len(weight_RN))
         for start in range(0, len(seeds), count):
-            chosen = seeds[start : start + count]
-            parts = [self.members(seed, weight_RN, device) for seed in chosen]
-            yield chosen, parts[0] if len(parts) == 1 else _concatenate(parts)
+            group = seeds[start : start + count]
+            parts = [self.members(seed, weight_RN, device) for seed in group]
+            # A single seed's members keep sharing their initialisation and order, with a dim of 1.
+            yield group, parts[0] if len(parts) == 1 else _concatenate(parts)
 
 
 def _concatenate(parts: Sequence[Members]) -> Members:

@@ -61,7 +61,7 @@ def paces(
     per_epoch = -(-member.num_ordered // recipe.batch_size)
     kept_steps = [epoch * per_epoch for epoch in recipe.kept_epochs]
     training = run(copies, objective, data, recipe, member)
-    theta_P = next(training).vector()[0]
+    theta_P = next(training).vector()[0]  # the first item is before the first step
     state: State = (torch.zeros_like(theta_P),) * rule.moments
     horizon, checkpoint_paces = 0.0, []
     for count, _ in enumerate(training, start=1):
@@ -72,6 +72,7 @@ def paces(
         horizon += rates[count - 1] * float(mean_rate(gradient_P, scale))
         theta_P = copies.vector()[0]
         if count in kept_steps:
+            # Of SGD the scale is one number for all parameters.
             scale_P = torch.as_tensor(scale).to(theta_P).expand_as(theta_P)
             checkpoint_paces.append(Pace(horizon, sum(rates[:count]), scale_P))
     return checkpoint_paces

@@ -74,7 +74,7 @@ class Recipe:
 
     def learning_rates(self, num_train: int) -> list[float]:
         """Return the learning rate η of every step of a run."""
-        total = self.epochs * -(-num_train // self.batch_size)
+        total = self.epochs * -(-num_train // self.batch_size)  # the last batch of a pass is kept
         return [self.lr * (1 - step / total if self.linear_decay else 1) for step in range(total)]
 
     def recorded(self, num_train: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -83,6 +83,7 @@ class Stacked:
         try:
             return forward(self.named, rows_of(x, 0) if is_shared else x)
         except RuntimeError as error:
+            # PyTorch has no type of its own for this error, only these words.
             if not re.search("vmap|batching rule", str(error), re.IGNORECASE):
                 raise
             raise UserError(

@@ -60,7 +60,7 @@ def plain(recipe, posterior, weight_N, left_out):
 
 
 @pytest.mark.parametrize("left_out", ["Adam's scale response", "Adam's moments"])
-def test_an_optimiser_without_an_idea_is_followed_where_the_network_is_linear(left_out):
+def test_ablations_follow_their_optimiser_exactly_if_the_network_is_linear(left_out):
     asked = posed(RECIPE)
     found = tda.replay(*asked, kind=ABLATIONS[left_out]).values[0, 0]
     for j in range(N):

@@ -189,7 +189,7 @@ def test_groups_are_left_out_together(how, chunk):
     assert measured["left_out"].values.tolist() == [0, 1]
 
 
-def test_groups_of_different_sizes_do_not_mind_each_other():
+def test_groups_of_different_sizes_do_not_affect_each_other():
     network = perceptron()
     together = further(network, left_out=[[2, 7, 1], 10], chunk=3)
     alone = further(network, left_out=[10], chunk=2)
@@ -223,7 +223,7 @@ def test_only_adapters_are_trained_where_the_rest_is_frozen():
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_classification_and_a_measurement_of_ones_own(chunk):
+def test_classification_with_a_custom_measurement(chunk):
     torch.manual_seed(1)
     network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
     labels = torch.arange(N) % 3
@@ -357,12 +357,12 @@ def test_perceptrons_are_stacked_on_a_cpu_and_other_networks_are_not():
         ({"left_out": [1], "steps": []}, "at least one epoch or step"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_error(asked, message):
+def test_arguments_that_do_not_fit_are_one_clear_error(asked, message):
     with pytest.raises(UserError, match=message):
         tda.further_train(perceptron(), tda.Regression(), TRAIN, TEST, SGD, seeds=[1], **asked)
 
 
-def test_settings_of_stored_results_do_not_know_of_later_fields():
+def test_fields_added_later_are_left_out_of_settings_at_their_defaults():
     assert set(Recipe(epochs=3).settings()) == {
         "epochs", "batch_size", "lr", "weight_decay", "optimizer", "linear_decay", "keep",
     }  # fmt: skip

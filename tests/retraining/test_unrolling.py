@@ -228,7 +228,7 @@ def test_scores_with_a_scale_become_shifts():
     assert np.corrcoef(ekfac.values.ravel(), exact.values.ravel())[0, 1] > 0.8
 
 
-def test_every_method_has_a_scale_or_says_why_it_has_none():
+def test_every_method_has_a_scale_or_a_stated_reason_for_none():
     lists = (scales.PER_MEAN_LOSS, scales.MEASURED, scales.SCALED, scales.REFUSED)
     known = [name for own in lists for name in own]
     assert set(tda.METHODS) <= set(known) and len(known) == len(set(known))
@@ -267,7 +267,7 @@ def test_early_in_training_grad_dot_times_its_scale_is_the_shift():
     ("representer", "share out an output"), ("ats", "one more step"),
     ("grad_dot", "give scale=Σ_t η_t / N"), ("tracin", "how many steps"), ("mine", "does not know"),
 ])  # fmt: skip
-def test_scores_without_a_scale_are_refused_and_it_says_why(method, why):
+def test_scores_without_a_scale_are_refused_with_the_reason(method, why):
     posterior = pose("sgd")
     scores = tda.attribute(posterior, OBJECTIVE, TRAIN, QUERIES, method="grad_dot")
     with pytest.raises(UserError, match=why):
@@ -277,7 +277,7 @@ def test_scores_without_a_scale_are_refused_and_it_says_why(method, why):
             tda.shifts(posterior, OBJECTIVE, TRAIN, QUERIES, method=method)
 
 
-def test_shifts_that_cannot_be_had_are_refused():
+def test_shifts_that_cannot_be_computed_are_refused():
     posterior = pose("sgd")
     asked = (OBJECTIVE, TRAIN, QUERIES)
     with pytest.raises(UserError, match="needs a posterior from tda.train_posterior"):
