@@ -1,7 +1,10 @@
-"""Training data attribution as a random variable: sample it, test it, explain it.
+"""Attribute a model's behaviour to its training data, and test how far the scores can be trusted.
 
-Letters at the end of a variable's name are its dimensions: N train, M test, P parameters, S seeds,
-C checkpoints, K outputs, B batch, R members trained together, E epochs.
+Training is random, so a score is a random variable: the library samples it over runs, tests it
+and explains it.
+
+Letters at the end of a variable's name give its dimensions: N train, M test, P parameters,
+S seeds, C checkpoints, K outputs, B batch, R members trained together, E epochs.
 """
 
 from importlib import import_module
@@ -19,13 +22,8 @@ if TYPE_CHECKING:
     from bayestda.distributional.shifts import measure, shifts
     from bayestda.distributional.validation import validate
     from bayestda.errors import UserError
-    from bayestda.model.objective import (
-        BinaryClassification,
-        Classification,
-        FromLoss,
-        Objective,
-        Regression,
-    )
+    from bayestda.model.losses import BinaryClassification, Classification, FromLoss, Regression
+    from bayestda.model.objective import Objective
     from bayestda.page.from_scores import write_page
     from bayestda.plots.overview import show
     from bayestda.retraining.additional_step import additional_step
@@ -57,11 +55,11 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "shifts": "distributional.shifts",
     "tail": "distributional.differences",
     "validate": "distributional.validation",
-    "BinaryClassification": "model.objective",
-    "Classification": "model.objective",
-    "FromLoss": "model.objective",
+    "BinaryClassification": "model.losses",
+    "Classification": "model.losses",
+    "FromLoss": "model.losses",
     "Objective": "model.objective",
-    "Regression": "model.objective",
+    "Regression": "model.losses",
     "Posterior": "training.posterior",
     "UserError": "errors",
     "Recipe": "training.recipe",

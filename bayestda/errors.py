@@ -1,6 +1,7 @@
-"""The error that a person is meant to read."""
+"""The error class whose message a user should read."""
 
-_SAID = (
+# Words for a lack of memory, as torch, the operating system and the GPU libraries put it.
+_OUT_OF_MEMORY = (
     "can't allocate memory",
     "annot allocate memory",
     "out of memory",
@@ -11,15 +12,18 @@ _SAID = (
 
 
 class UserError(ValueError):
-    """Something the user can mend; the message says what is wrong, where, and how to mend it."""
+    """Report a problem the user can mend: the message says what is wrong, where, and the remedy."""
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether there was no memory, for this or for what it comes from: by type, by torch's type,
-    which is not imported here, or by words, as torch, the system and libraries of a GPU say it.
+    """Return whether an error, or one that it was raised from, reports a lack of memory.
+
+    Args:
+        error: The error to look at, with its causes; None counts as no lack of memory.
     """
     if error is None:
         return False
-    is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    is_said = any(words in str(error) for words in _SAID)
-    return is_named or is_said or out_of_memory(error.__cause__ or error.__context__)
+    # torch's own type is told by its name, so that this file does not have to import torch.
+    has_type = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    has_words = any(words in str(error) for words in _OUT_OF_MEMORY)
+    return has_type or has_words or out_of_memory(error.__cause__ or error.__context__)

@@ -40,9 +40,9 @@ from bayestda.experiments.stages.workers import settle_process
 from bayestda.experiments.terminal import guarded
 from bayestda.gradients.blocks import collected
 from bayestda.gradients.sample import SampleGradients
-from bayestda.model.objective import Regression
+from bayestda.model.losses import Regression
 from bayestda.retraining.data_changes import Change
-from bayestda.retraining.further_training import Course, GoldStandard
+from bayestda.retraining.gold_standard import Course, GoldStandard
 from bayestda.training.recipe import Recipe
 
 SEEDS, SLICE, CG_STEPS, DAMPING = 10, 2, 100, 0.1

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
 
 from bayestda.errors import UserError
-from bayestda.model.objective import margin
+from bayestda.model.measurements import margin
 
 EXPLICIT = 5000  # parameters up to which a Hessian is formed
 EVERY = 10  # of how many training examples one is solved for, where it is not

@@ -39,7 +39,7 @@ from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.methods.influence import filtered_influence
 from bayestda.model.examples import Data
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
 from bayestda.training.loop import losses, train

@@ -36,7 +36,7 @@ from bayestda.experiments.terminal import guarded
 from bayestda.gradients.factored import MAX_BLOCK, Factored, Rows
 from bayestda.gradients.hooks import capture, simple_layers
 from bayestda.gradients.sample import value_cotangents
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 
 SOURCE = "vit_small"

@@ -4,7 +4,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bayestda.model.examples import rows_of
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 
 
 def leaves(network):

@@ -1,1 +1,1 @@
-"""Distributional attribution: how training examples shape the distribution over training runs."""
+"""Attribute the distribution over training runs to training examples."""

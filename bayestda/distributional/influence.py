@@ -1,14 +1,14 @@
-r"""Distributional influence: how removing examples changes the distribution of a measurement.
+r"""Estimate distributional influence: how removals change the distribution of a measurement.
 
 Training is random, so a measurement m has a distribution over runs. Run i has the value
 :math:`m_i` and, without example k, to first order :math:`m_i + s_{ik}`. Any difference of the two
-samples is an influence of k (Mlodozeniec et al. 2025, arXiv 2506.12965); runs are never averaged
-before, as of averages only the mean survives. Of the variance, for example,
+samples is an influence of k (Mlodozeniec et al. 2025, arXiv 2506.12965). Runs are never averaged
+first, because an average keeps nothing but the mean. For the variance, for example,
 
 .. math:: \mathrm{Var}(m + s) - \mathrm{Var}(m) = 2 \mathrm{Cov}(m, s) + \mathrm{Var}(s).
 
-All differences are *after removal less before*; of the mean that is the paper's with its sign
-turned, so that positive = helpful where m is a loss.
+All differences are *after removal less before*. For the mean this is the paper's influence with its
+sign turned, so that positive = helpful where m is a loss.
 Letters: S runs, H resamples, R examples or groups, M test.
 """
 
@@ -27,108 +27,140 @@ from bayestda.scores.groups import group_scores
 from bayestda.statistics.intervals import bootstrap_interval
 from bayestda.statistics.significance import ratio
 
-Asked = str | Difference | Callable[[np.ndarray, np.ndarray], Any]
-RESAMPLES = 200
-UNCHANGED = 0.1  # standard deviations of the measurement
+DifferenceLike = str | Difference | Callable[[np.ndarray, np.ndarray], Any]
+RESAMPLES = 200  # random halves of the runs for an interval
+UNCHANGED = 0.1  # largest change of a mean that counts as none, in standard deviations
+_FALSE_DISCOVERY_RATE = 0.05  # below which a change beside the mean counts
 
 
 def distributional_influence(
     measured: xr.DataArray,
     shifts: xr.DataArray,
-    difference: Asked = "wasserstein",
+    difference: DifferenceLike = "wasserstein",
     *,
     num_resamples: int = RESAMPLES,
 ) -> xr.Dataset:
-    """The difference that removing each example makes to the distribution over runs.
+    """Return the difference that removing each example makes to the distribution over runs.
 
     Args:
-        measured: dims (seed, ..., test), from :func:`tda.measure`.
-        shifts: dims (seed, ..., train or group, test), of the same runs: samples are paired.
-        difference: ``mean``, ``variance``, ``std``, ``wasserstein``, :func:`tda.quantile`,
-            :func:`tda.tail`, or any function of two samples [S], which is slower.
-        num_resamples: H of the intervals: the difference on random halves of the runs, paired
+        measured: Measurements from :func:`tda.measure`, dims (seed, ..., test).
+        shifts: Shifts of the same runs, dims (seed, ..., train or group, test); samples are paired.
+        difference: Difference of the two samples: ``mean``, ``variance``, ``std``,
+            ``wasserstein``, :func:`tda.quantile`, :func:`tda.tail`, or any function of two samples
+            [S], which is slower.
+        num_resamples: Number H of random halves of the runs for the intervals
             (:func:`bayestda.statistics.intervals.bootstrap_interval`); 0: no intervals.
 
     Returns:
-        value, and with resamples low, high: 95 % intervals over runs; dims (..., train or group,
-        test). Those of a distance do not end at 0.
+        The variables value and, with resamples, low and high, 95 % intervals over runs; dims
+        (..., train or group, test). Intervals of a distance may go below 0.
 
     Raises:
-        UserError: other runs or test points in the two, or no such difference.
+        UserError: The two have different runs or test points, or the difference is unknown.
     """
-    asked, pairs = difference_of(difference), Paired.of(measured, shifts)
-    found = {"value": pairs.value(asked)}
+    chosen, pairs = difference_of(difference), Paired.of(measured, shifts)
+    arrays = {"value": pairs.value(chosen)}
     if num_resamples:
-        resampled_H = np.stack([half.value(asked) for half in pairs.halves(num_resamples)])
-        ends = bootstrap_interval(found["value"], resampled_H, len(pairs.after))
-        found |= {"low": ends.low, "high": ends.high}
-    return pairs.labelled(found).assign_attrs(
-        difference=asked.name, sign="after removal less before", runs=len(pairs.after)
+        resampled_H = np.stack([half.value(chosen) for half in pairs.halves(num_resamples)])
+        ends = bootstrap_interval(arrays["value"], resampled_H, len(pairs.after))
+        arrays |= {"low": ends.low, "high": ends.high}
+    return pairs.labelled(arrays).assign_attrs(
+        difference=chosen.name, sign="after removal less before", runs=len(pairs.after)
     )
 
 
 def rank_removals(
     measured: xr.DataArray,
     shifts: xr.DataArray,
-    difference: Asked = "variance",
+    difference: DifferenceLike = "variance",
     *,
     unchanged: float = UNCHANGED,
     num_resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Examples in the order in which removing them changes a distribution, and how sure that is.
+    """Rank examples by how much their removal changes a distribution, with uncertainty.
 
     Args:
-        measured, shifts, difference, num_resamples: as of :func:`distributional_influence`.
-        unchanged: a mean counts as unchanged where its interval lies within ± this many standard
-            deviations of the measurement over runs.
+        measured, shifts, difference, num_resamples: The same as in
+            :func:`distributional_influence`.
+        unchanged: Largest change of a mean that counts as none, in standard deviations of the
+            measurement over runs; the mean's whole interval must lie within it.
 
     Returns:
-        A row per example or group and test point (and checkpoint), largest first: ``value``,
-        ``low``, ``high``; ``rank`` by size within the test point, 1 = largest, where ties share
-        their mean, ``rank_low``, ``rank_high``: 95 % of its ranks on random halves of the runs;
-        ``q``: false discovery rate
-        of a value of zero, within the test point (of no use for distances); ``mean``,
-        ``mean_low``, ``mean_high``; ``only``: what averages over runs cannot show: an unchanged
-        mean, and a false discovery rate below .05 of the difference that is left when both samples
-        have one mean (:func:`beside_mean`).
+        A row per example or group and test point (and checkpoint), largest first, with the columns
+
+        ``value``, ``low``, ``high``: The difference and its 95 % interval.
+
+        ``rank``: The rank by size within the test point, 1 = largest; ties share their mean rank.
+
+        ``rank_low``, ``rank_high``: 95 % of the ranks on random halves of the runs.
+
+        ``q``: The false discovery rate of a value of zero, within the test point (of no use for
+        distances).
+
+        ``mean``, ``mean_low``, ``mean_high``: The change of the mean and its 95 % interval.
+
+        ``only``: Whether the removal changes what averages over runs cannot show. The mean is
+        unchanged, and the difference that is left when both samples have the same mean has a false
+        discovery rate below .05 (:func:`beside_mean`).
 
     Raises:
-        UserError: as :func:`distributional_influence`, and fewer than three runs.
+        UserError: The two have different runs or test points, the difference is unknown, or there
+            are fewer than three runs.
     """
-    pairs, asked = Paired.of(measured, shifts), difference_of(difference)
+    pairs, chosen = Paired.of(measured, shifts), difference_of(difference)
     num_runs = len(pairs.after)
     if num_runs < 3:
-        raise UserError(f"a ranking with its uncertainty takes three runs at least, not {num_runs}")
-    columns: dict[str, np.ndarray] = {}
-    for prefix, wanted in (("", asked), ("mean_", difference_of("mean"))):
-        value = pairs.value(wanted)
-        resampled_H = np.stack([half.value(wanted) for half in pairs.halves(num_resamples)])
-        low, high = bootstrap_interval(value, resampled_H, num_runs)
-        columns |= {f"{prefix}value": value, f"{prefix}low": low, f"{prefix}high": high}
-        if not prefix:
-            ranks_H = _ranks(resampled_H)
-            columns["rank"] = _ranks(value)
-            columns["rank_low"], columns["rank_high"] = np.quantile(ranks_H, (0.025, 0.975), axis=0)
-            columns["q"] = _false_discovery(value, high - value, num_runs)
+        raise UserError(f"a ranking with its uncertainty needs three runs or more, not {num_runs}")
+    columns, resampled_H = _with_interval(pairs, chosen, num_resamples)
+    columns["rank"] = _ranks(columns["value"])
+    ends = np.quantile(_ranks(resampled_H), (0.025, 0.975), axis=0)
+    columns["rank_low"], columns["rank_high"] = ends
+    columns["q"] = _false_discovery(columns["value"], columns["high"] - columns["value"], num_runs)
+    mean, _ = _with_interval(pairs, DIFFERENCES["mean"], num_resamples)
+    columns |= {"mean": mean["value"], "mean_low": mean["low"], "mean_high": mean["high"]}
     limit = unchanged * pairs.before.std(axis=0, ddof=1)
-    mean_is_unchanged = (columns["mean_low"] > -limit) & (columns["mean_high"] < limit)
-    columns["only"] = np.zeros(mean_is_unchanged.shape, dtype=bool)
-    for test in range(mean_is_unchanged.shape[-1]):  # one at a time: it takes many copies
-        if (unchanged_R := mean_is_unchanged[..., test]).any():
-            rates_R = beside_mean(pairs.of_test(test), asked, num_resamples)[..., 0]
-            columns["only"][..., test] = unchanged_R & (rates_R < 0.05)
+    is_unchanged = (mean["low"] > -limit) & (mean["high"] < limit)
+    columns["only"] = _changes_beside_mean(pairs, chosen, is_unchanged, num_resamples)
     table = pairs.labelled(columns).to_dataframe().reset_index()
     by = [dim for dim in pairs.dims if dim != pairs.row]
-    return table.rename(columns={"mean_value": "mean"}).sort_values([*by, "rank"])
+    return table.sort_values([*by, "rank"])
+
+
+def _with_interval(
+    pairs: Paired, difference: Difference, num_resamples: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The difference with its 95 % interval [... R M], and its resamples [H ... R M]."""
+    value = pairs.value(difference)
+    resampled_H = np.stack([half.value(difference) for half in pairs.halves(num_resamples)])
+    low, high = bootstrap_interval(value, resampled_H, len(pairs.after))
+    return {"value": value, "low": low, "high": high}, resampled_H
+
+
+def _changes_beside_mean(
+    pairs: Paired, difference: Difference, is_unchanged: np.ndarray, num_resamples: int
+) -> np.ndarray:
+    """Whether a removal leaves the mean unchanged and changes the rest [... R M]."""
+    is_only = np.zeros(is_unchanged.shape, dtype=bool)
+    # One test point at a time, as the null takes many copies of both samples.
+    for test in range(is_unchanged.shape[-1]):
+        if is_unchanged[..., test].any():
+            rates_R = beside_mean(pairs.of_test(test), difference, num_resamples)[..., 0]
+            is_only[..., test] = is_unchanged[..., test] & (rates_R < _FALSE_DISCOVERY_RATE)
+    return is_only
 
 
 def beside_mean(pairs: Paired, difference: Difference, num_resamples: int) -> np.ndarray:
-    r"""False discovery rates [... R M] of a difference that removals make beside the mean's.
+    r"""Return false discovery rates [... R M] of the difference that removals make beside the mean.
 
-    Both samples are moved to the mean before. The difference of what results is compared with those
-    that are left when the two values of random runs are exchanged, as if the removal changed
-    nothing, by Student's t: :math:`(d - \bar d_H) / \mathrm{std}(d_H)`. A distance, which is never
-    below 0, has a null beyond 0 in this way. Of the mean nothing is left, and rates are 1.
+    Both samples are moved to the mean before. Their difference d is then compared with those that
+    are left when the two values of random runs are exchanged, as if the removal changed nothing.
+    The test is Student's, :math:`t = (d - \bar d_H) / \mathrm{std}(d_H)`. The null of a distance,
+    which is never below 0, lies above 0 in this way. Of the mean nothing is left, and rates are 1.
+
+    Args:
+        pairs: Samples before and after removals.
+        difference: Difference of the two samples.
+        num_resamples: Number H of random exchanges.
     """
     if difference is DIFFERENCES["mean"]:
         return np.ones(pairs.after.shape[1:])
@@ -143,33 +175,41 @@ def beside_mean(pairs: Paired, difference: Difference, num_resamples: int) -> np
 
 
 def predict_removal(measured: xr.DataArray, shifts: xr.DataArray, remove: Any) -> xr.DataArray:
-    """The counterfactual sample: one value a run, shifts summed within each run.
+    """Predict the counterfactual sample without some examples: one value for each run.
+
+    Shifts of the removed examples are summed within each run.
 
     Args:
-        measured, shifts: as of :func:`distributional_influence`.
-        remove: names of the examples or groups to remove together, such as ``[3, 17]``; or booleans
-            [G N], one removal a row.
+        measured: Measurements from :func:`tda.measure`, dims (seed, ..., test).
+        shifts: Shifts of the same runs, dims (seed, ..., train or group, test).
+        remove: Names of the examples or groups to remove together, such as ``[3, 17]``; or
+            booleans [G N], one removal in each row.
 
     Returns:
-        Dims (seed, ..., test), or (seed, ..., group, test). The coordinate ``before`` holds the
-        sample without removal.
+        The sample, dims (seed, ..., test) or (seed, ..., group, test). The coordinate ``before``
+        holds the sample without removal.
 
     Raises:
-        UserError: other runs or test points in the two, or no such examples.
+        UserError: The two have different runs or test points, or examples are unknown.
     """
     pairs = Paired.of(measured, shifts)
     names, row = np.asarray(remove), pairs.row
     if names.dtype == bool:
         if row == "group":
-            raise UserError("shifts of groups are removed by the groups' names, not by booleans")
-        moved = group_scores(shifts, names)
+            raise UserError(
+                "groups cannot be removed by booleans: give the names of the groups as remove="
+            )
+        total = group_scores(shifts, names)
     else:
         unknown = sorted(set(names.ravel().tolist()) - set(shifts[row].values.tolist()))
         if unknown:
-            raise UserError(f"remove={unknown} are no names of the dim {row}")
-        moved = shifts.sel({row: names.ravel()}).sum(row)
-    base = measured.reset_coords(drop=True).transpose(*(d for d in moved.dims if d != "group"))
-    predicted = (moved + base).transpose(*moved.dims).rename("predicted")
+            raise UserError(
+                f"remove={unknown} are not among the names of the dim {row}: choose from "
+                f"shifts[{row!r}]"
+            )
+        total = shifts.sel({row: names.ravel()}).sum(row)
+    base = measured.reset_coords(drop=True).transpose(*(d for d in total.dims if d != "group"))
+    predicted = (total + base).transpose(*total.dims).rename("predicted")
     return predicted.assign_coords(before=base)
 
 
@@ -180,6 +220,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def _false_discovery(value: np.ndarray, half_width: np.ndarray, num_runs: int) -> np.ndarray:
     """Rates [... R M] over R, from values and the half width of their 95 % intervals."""
+    # The interval is Student's, so that its half width gives the standard error.
     error = half_width / stats.t.ppf(0.975, num_runs - 1)
     p = 2 * stats.t.sf(np.abs(ratio(value, error)), num_runs - 1)
     return stats.false_discovery_control(p, axis=-2)

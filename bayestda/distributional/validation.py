@@ -1,4 +1,4 @@
-"""Do predicted distributions hold? Against retraining, with the noise of finitely many runs beside.
+"""Validate predicted distributions against retraining, with the noise of finitely many runs.
 
 Letters: S runs, G removals (groups of examples), M test points, H resamples, L differences.
 """
@@ -13,7 +13,7 @@ import xarray as xr
 from scipy import stats
 
 from bayestda.distributional.differences import DIFFERENCES, Difference, difference_of, wasserstein
-from bayestda.distributional.influence import RESAMPLES, Asked
+from bayestda.distributional.influence import RESAMPLES, DifferenceLike
 from bayestda.distributional.samples import Samples, samples_of
 from bayestda.statistics.intervals import Interval, bootstrap_interval, fisher_z, jackknife_interval
 from bayestda.statistics.reliability import spearman_brown
@@ -23,11 +23,11 @@ MEAN = DIFFERENCES["mean"]
 
 @dataclass(frozen=True)
 class Validation:
-    """What :func:`validate` finds.
+    """Hold the results of :func:`validate`.
 
     Attributes:
-        errors: a row per removal and test point.
-        lds: a row per difference: distributional linear datamodelling scores.
+        errors: Errors, with a row per removal and test point.
+        lds: Distributional linear datamodelling scores (LDS), with a row per difference.
     """
 
     errors: pd.DataFrame
@@ -38,54 +38,73 @@ def validate(
     predicted: xr.DataArray,
     retrained: xr.DataArray,
     *,
-    differences: Sequence[Asked] = ("mean", "variance", "wasserstein"),
+    differences: Sequence[DifferenceLike] = ("mean", "variance", "wasserstein"),
     num_resamples: int = RESAMPLES,
 ) -> Validation:
-    """Predicted counterfactual samples against samples of retrained runs.
+    """Compare predicted counterfactual samples with samples of retrained runs.
 
-    Runs of one seed name share initialisation and order (common random numbers), and are resampled
-    together; with other seeds in ``retrained`` the two are independent. Intervals are of 95 % over
-    runs, from random halves of them, unless they say otherwise.
+    Runs with the same seed name share initialisation and order (common random numbers), and are
+    resampled together. With other seeds in ``retrained`` the two are independent. Intervals are
+    95 % over runs, from random halves of them, unless stated otherwise.
 
     Args:
-        predicted: dims (seed[, checkpoint][, group], test), from :func:`tda.predict_removal`.
-        retrained: of the same removals, by their names where both have names, else in the same
-            order; dims (seed[, checkpoint][, member or group], test), from :func:`tda.retrained`.
-            With seeds of its own, distances, and functions of your own, are taken from what those
-            runs measure without a removal, its coordinate ``before`` (:func:`tda.measure`).
-        differences: whose changes are ranked over removals, as of
+        predicted: Samples from :func:`tda.predict_removal`, dims (seed[, checkpoint][, group],
+            test).
+        retrained: Samples from :func:`tda.retrained`, dims (seed[, checkpoint][, member or group],
+            test), of the same removals: by name where both have names, else in the same order. If
+            the seeds are others, distances (and functions of your own) need the measurements of
+            these seeds without a removal (:func:`tda.measure`), as the coordinate ``before``.
+        differences: Differences whose changes are ranked over removals, in a form of
             :func:`tda.distributional_influence`.
-        num_resamples: H.
+        num_resamples: Number H of random halves of the runs.
 
     Returns:
-        ``errors``, by removal and test point (and checkpoint): ``mean_change`` of retraining and
-        ``mean_predicted``; ``mean_error``, their difference, predicted less retrained, with
-        ``mean_low``, ``mean_high``; Wasserstein-2 distances to the retrained sample,
-        ``w2_before`` of the sample without removal and ``w2_predicted``; ``gain``, the first less
-        the second, with ``gain_low``, ``gain_high``: above 0 where predicting is better than not;
-        ``w2_null``: what two independent samples of these sizes of the *same* distribution are
-        apart on average (resampled from the retrained one). Common random numbers can bring
+        ``errors``, a row per removal and test point (and checkpoint), with the columns
+
+        ``mean_change``, ``mean_predicted``: The change of the mean by retraining, and predicted.
+
+        ``mean_error``, ``mean_low``, ``mean_high``: Predicted less retrained change, and its
+        interval.
+
+        ``w2_before``, ``w2_predicted``: Wasserstein-2 distances to the retrained sample, of the
+        sample without removal and of the predicted one.
+
+        ``gain``, ``gain_low``, ``gain_high``: The first less the second distance, above 0 where the
+        prediction is better than none, and its interval.
+
+        ``w2_null``: The mean distance of two independent samples of these sizes from the *same*
+        distribution (resampled from the retrained sample). Common random numbers can bring
         ``w2_predicted`` below it.
 
-        ``lds``, by difference (and checkpoint), empty below three removals: ``value``, Spearman's
-        correlation over removals of predicted and measured differences from the sample before, mean
-        over test points (of those not a number where other seeds lack that sample); ``low_seed``,
-        ``high_seed``; ``low_group``, ``high_group``: jackknife over removals; ``split_half``: that
-        correlation between the retrained runs' own halves (of an odd number of runs one is left
-        out); ``ceiling``: its root, raised to all runs (Spearman-Brown); ``cross_half``: prediction
-        of one half of the seeds against retraining of the other, which shared seeds cannot inflate.
+        ``lds``, a row per difference (and checkpoint), empty below three removals, with the columns
+
+        ``value``: Spearman's correlation over removals of predicted and measured differences from
+        the sample before, averaged over test points; NaN for distances if other seeds lack that
+        sample.
+
+        ``low_seed``, ``high_seed``: The interval over runs.
+
+        ``low_group``, ``high_group``: The jackknife interval over removals.
+
+        ``split_half``: The same correlation between two halves of the retrained runs; of an odd
+        number one run is left out.
+
+        ``ceiling``: The root of ``split_half``, raised to all runs (Spearman-Brown).
+
+        ``cross_half``: The correlation of predictions from one half of the seeds with retraining of
+        the other half, which shared seeds cannot inflate.
 
     Raises:
-        UserError: the two do not fit together, or less than four runs.
+        UserError: The two do not fit together, or there are less than four runs.
     """
-    wanted = [difference_of(asked) for asked in differences]
+    chosen = [difference_of(difference) for difference in differences]
     errors, lds = [], []
     for checkpoint, samples in samples_of(predicted, retrained):
-        at = {} if checkpoint is None else {"checkpoint": checkpoint}
-        errors.append(_errors(samples, num_resamples).assign(**at))
+        labels = {} if checkpoint is None else {"checkpoint": checkpoint}
+        errors.append(_errors(samples, num_resamples).assign(**labels))
         if samples.predicted.shape[1] > 2:
-            warn_of_distances(samples, wanted)
-            lds.append(_lds(samples, wanted, num_resamples).assign(**at))
+            warn_of_distances(samples, chosen)
+            lds.append(_lds(samples, chosen, num_resamples).assign(**labels))
     return Validation(pd.concat(errors), pd.concat(lds) if lds else pd.DataFrame())
 
 
@@ -94,7 +113,7 @@ def _errors(samples: Samples, num_resamples: int) -> pd.DataFrame:
     resampled = [_distances(half) for half, _ in samples.halves(num_resamples)]
     columns = dict(value)
     for name, prefix in (("mean_error", "mean"), ("gain", "gain")):
-        replicates_H = np.stack([found[name] for found in resampled])
+        replicates_H = np.stack([distances[name] for distances in resampled])
         ends = bootstrap_interval(value[name], replicates_H, samples.num_runs)
         columns |= {f"{prefix}_low": ends.low, f"{prefix}_high": ends.high}
     columns["w2_null"] = _null(samples, num_resamples)
@@ -121,6 +140,7 @@ def _distances(samples: Samples) -> dict[str, np.ndarray]:
 
 def _null(samples: Samples, num_resamples: int) -> np.ndarray:
     """Mean distance [G M] of two independent samples of the retrained distribution."""
+    # Both samples are drawn from the retrained one with replacement, as if it were the population.
     rng, pool = np.random.default_rng(0), samples.retrained
     sizes = (len(samples.predicted), len(samples.retrained))
     total = np.zeros(pool.shape[1:])
@@ -130,53 +150,65 @@ def _null(samples: Samples, num_resamples: int) -> np.ndarray:
     return total / num_resamples
 
 
-def _lds(samples: Samples, wanted: list[Difference], num_resamples: int) -> pd.DataFrame:
-    value_L = lds_scores(samples, samples, wanted)
+def _lds(samples: Samples, differences: list[Difference], num_resamples: int) -> pd.DataFrame:
+    value_L = lds_scores(samples, samples, differences)
     halves = list(samples.halves(num_resamples))
-    low, high = _on_fisher_scale(
-        value_L, np.stack([lds_scores(half, half, wanted) for half, _ in halves]), samples.num_runs
-    )
-    groups = range(samples.predicted.shape[1])
-    fewer = [samples.without(group) for group in groups]
-    without = np.stack([lds_scores(part, part, wanted) for part in fewer])
-    low_group, high_group = map(np.tanh, jackknife_interval(fisher_z(value_L), [fisher_z(without)]))
-    across = [lds_scores(a, b, wanted) for a, b in halves]
-    equal = samples.equal_halves(num_resamples)
-    own = [lds_scores(a, b, wanted, measured=True) for a, b in equal]
-    num_runs = len(samples.retrained)
-    split_L = np.mean(own, axis=0)
-    whole = [spearman_brown(float(r), num_runs, num_runs // 2) for r in split_L]
+    half_HL = np.stack([lds_scores(half, half, differences) for half, _ in halves])
+    low_seed, high_seed = _on_fisher_scale(value_L, half_HL, samples.num_runs)
+    num_groups = samples.predicted.shape[1]
+    fewer = [samples.without(group) for group in range(num_groups)]
+    fewer_GL = np.stack([lds_scores(part, part, differences) for part in fewer])
+    group_ends = jackknife_interval(fisher_z(value_L), [fisher_z(fewer_GL)])
+    low_group, high_group = map(np.tanh, group_ends)
     columns = {
-        "value": value_L, "low_seed": low, "high_seed": high, "low_group": low_group,
-        "high_group": high_group, "split_half": split_L, "ceiling": np.sqrt(np.clip(whole, 0, 1)),
-        "cross_half": np.mean(across, axis=0),
+        "value": value_L, "low_seed": low_seed, "high_seed": high_seed,
+        "low_group": low_group, "high_group": high_group,
+        **_split_half(samples, differences, num_resamples),
+        "cross_half": np.mean([lds_scores(a, b, differences) for a, b in halves], axis=0),
     }  # fmt: skip
-    return pd.DataFrame({"difference": [w.name for w in wanted], **columns}).assign(
-        n_groups=len(groups), n_seeds=len(samples.before), n_truth_seeds=num_runs
+    names = [difference.name for difference in differences]
+    return pd.DataFrame({"difference": names, **columns}).assign(
+        n_groups=num_groups, n_seeds=len(samples.before), n_truth_seeds=len(samples.retrained)
     )
+
+
+def _split_half(
+    samples: Samples, differences: list[Difference], num_resamples: int
+) -> dict[str, np.ndarray]:
+    """Reliability of the retrained runs' differences, and the ceiling that follows [L]."""
+    halves = samples.equal_halves(num_resamples)
+    split_L = np.mean([lds_scores(a, b, differences, measured=True) for a, b in halves], axis=0)
+    num_runs = len(samples.retrained)
+    whole = [spearman_brown(float(r), num_runs, num_runs // 2) for r in split_L]
+    return {"split_half": split_L, "ceiling": np.sqrt(np.clip(whole, 0, 1))}
 
 
 def lds_scores(
-    first: Samples, second: Samples, wanted: list[Difference], measured: bool = False
+    first: Samples, second: Samples, differences: list[Difference], measured: bool = False
 ) -> np.ndarray:
-    """Spearman's correlation over removals [L], mean over test points where it is defined.
+    """Return Spearman's correlation over removals [L], averaged over test points where defined.
 
-    Between the predicted (or measured) differences of the first and the measured of the second.
+    Args:
+        first: Samples with the predicted differences.
+        second: Samples with the measured differences, of the retrained runs.
+        differences: Differences to rank removals by.
+        measured: Whether to take the measured differences of ``first`` as well, instead of the
+            predicted ones.
     """
-    found = []
-    for difference in wanted:
+    correlations = []
+    for difference in differences:
         y_GM = _measured(difference, second)
         x_GM = (
             _measured(difference, first) if measured
             else _over_groups(difference, first.before, first.predicted)
         )  # fmt: skip
-        found.append(_spearman(x_GM, y_GM))
-    return np.array(found)
+        correlations.append(_spearman(x_GM, y_GM))
+    return np.array(correlations)
 
 
-def warn_of_distances(samples: Samples, wanted: Sequence[Difference]) -> None:
-    """Say which scores are not a number: a distance would mostly be that of two samples before."""
-    names = [difference.name for difference in wanted if not difference.of_statistic]
+def warn_of_distances(samples: Samples, differences: Sequence[Difference]) -> None:
+    """Warn which scores are NaN because the retrained seeds' sample before is not known."""
+    names = [difference.name for difference in differences if not difference.of_statistic]
     if samples.base is None and names:
         warnings.warn(
             f"removals are not ranked by {', '.join(names)}: what the retrained seeds measure "
@@ -187,9 +219,11 @@ def warn_of_distances(samples: Samples, wanted: Sequence[Difference]) -> None:
 
 
 def _measured(difference: Difference, samples: Samples) -> np.ndarray:
-    """Differences [G M] of the retrained runs; see :func:`warn_of_distances`."""
+    """Differences [G M] of the retrained runs from their sample before."""
     if samples.base is not None:
         return _over_groups(difference, samples.base, samples.retrained)
+    # Without it, other seeds' sample before adds the same to a statistic of all removals, which
+    # does not change ranks. A distance would mostly be that between the two samples before.
     if difference.of_statistic:
         return _over_groups(difference, samples.before, samples.retrained)
     return np.full(samples.retrained.shape[1:], np.nan)
@@ -200,6 +234,7 @@ def _over_groups(difference: Difference, before: np.ndarray, after: np.ndarray) 
 
 
 def _spearman(x_GM: np.ndarray, y_GM: np.ndarray) -> float:
+    """Correlation of ranks over removals, mean over test points where both vary."""
     x_GM, y_GM = (stats.rankdata(values, axis=0) for values in (x_GM, y_GM))
     x_GM, y_GM = x_GM - x_GM.mean(0), y_GM - y_GM.mean(0)
     norm_M = np.sqrt((x_GM**2).sum(0) * (y_GM**2).sum(0))

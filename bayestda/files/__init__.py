@@ -1,1 +1,1 @@
-"""Files written whole, and their checksums."""
+"""Write files whole or not at all, and seal them with checksums."""

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Write files whole or not at all."""
 
 import contextlib
 import os
@@ -14,20 +14,24 @@ from bayestda.errors import UserError
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` on a temporary name beside ``path``, then rename: all or nothing.
+    """Call ``write`` with a temporary name beside ``path``, then rename the file to ``path``.
+
+    Args:
+        path: The file to write; its folder is made if it does not exist.
+        write: A function that writes the file under the name it is given.
 
     Raises:
-        UserError: as :func:`writing_whole`, also of what ``write`` does.
+        UserError: The disk is full, or the folder cannot be written, here or within ``write``.
     """
     with writing_whole(path) as temporary, said_of_writing(path):
         write(temporary)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there, that what is written now makes untrue.
+    """Remove a file, if it exists, whose content new results contradict.
 
     Raises:
-        UserError: as :func:`writing_whole`.
+        UserError: The folder cannot be written.
     """
     with said_of_writing(path):
         path.unlink(missing_ok=True)
@@ -35,10 +39,10 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def said_of_writing(path: Path) -> Iterator[None]:
-    """A sentence for what goes wrong while a file is written.
+    """Turn errors of the operating system while a file is written into one that names the file.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: The disk is full, or the folder cannot be written.
     """
     try:
         yield
@@ -46,18 +50,19 @@ def said_of_writing(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise UserError(
             f"cannot write {path}: {reason}. Free some space or mend the folder's permissions, "
-            "then run the same command again; what is finished is kept"
+            "then run the same command again; finished results are kept"
         ) from error
 
 
 @contextlib.contextmanager
 def writing_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to, renamed at the end: all or nothing.
+    """Yield a temporary name beside ``path``, and rename it to ``path`` at the end.
 
-    What the caller writes goes into :func:`said_of_writing`: it may do other things meanwhile.
+    After an error the temporary file is removed and ``path`` stays as it was. The caller may do
+    other things in between, so it wraps its own writing in :func:`said_of_writing`.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: The disk is full, or the folder cannot be written.
     """
     temporary = _temporary(path, os.getpid())
     try:
@@ -73,12 +78,12 @@ def writing_whole(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path, process: int) -> Path:
-    """Random, as jobs of several machines may have one process number and one folder."""
+    # The random part keeps jobs apart that share a folder and, by chance, a process number.
     return path.with_name(f".{path.name}.{_HOST}-{process}-{secrets.token_hex(4)}.tmp")
 
 
 def _remove_orphans(path: Path) -> None:
-    """Remove what processes of this machine that were killed have left of the file."""
+    """Remove temporary files of ``path`` whose processes on this machine no longer run."""
     orphan = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(_HOST)}-(\d+)-[0-9a-f]+\.tmp")
     for file in path.parent.iterdir():
         match = orphan.fullmatch(file.name)
@@ -87,13 +92,17 @@ def _remove_orphans(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file's content whole; errors as :func:`write_whole`."""
+    """Write a file's content whole.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written.
+    """
     try:
         write_whole(path, lambda temporary: temporary.write_bytes(content))
     except UserError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
-        # Another job has finished the run meanwhile, and removed the folder of its parts.
+        # Another job finished the run in the meantime and removed the folder: make it again.
         write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 

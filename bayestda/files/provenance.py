@@ -1,4 +1,4 @@
-"""Which versions made a file."""
+"""Record the versions of the packages that make a file."""
 
 import platform
 from functools import cache

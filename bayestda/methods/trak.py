@@ -11,14 +11,9 @@ from bayestda.gradients.blocks import Blocks, collected, formed, require
 from bayestda.gradients.factored import RowBlocks, Rows
 from bayestda.gradients.sample import SampleGradients, value_cotangents
 from bayestda.model.examples import Examples
-from bayestda.model.objective import (
-    BinaryClassification,
-    Classification,
-    Measurement,
-    Regression,
-    innermost,
-    named_measurements,
-)
+from bayestda.model.losses import BinaryClassification, Classification, Regression
+from bayestda.model.measuring import innermost, named_measurements
+from bayestda.model.objective import Measurement
 
 TILE = 512  # examples of both sides whose scores are made at a time
 CHUNK = 4096  # parameters whose projection is in memory at a time

@@ -1,1 +1,1 @@
-"""What is attributed: network, loss, examples, parameters as a vector."""
+"""Describe a model to the library: network, loss, examples, and parameters as one vector."""

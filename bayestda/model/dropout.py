@@ -1,7 +1,8 @@
-"""Dropout in training: whether a network has any, and masks that runs of one seed share.
+"""Detect dropout, and draw masks that all runs of one seed share.
 
-Whatever a network draws in training mode counts as dropout, be it in a module or a function call:
-dropout of layers, attention and recurrent networks, stochastic depth, randomised slopes, noise.
+Anything random that a network does in training mode counts as dropout, in modules and in function
+calls: dropout of layers, attention and recurrent networks, stochastic depth, randomised slopes,
+noise.
 """
 
 from collections.abc import Iterator
@@ -16,18 +17,25 @@ from bayestda.model.parameters import private_copy
 
 
 def draws_masks(network: nn.Module, objective: Objective, batch: Data) -> bool:
-    """Whether training mode draws random numbers, seen from the generators after a batch."""
-    copied, device = private_copy(network), batch.y.device
-    set_mode(copied, training=True)
+    """Return whether a network in training mode draws random numbers.
+
+    One batch is passed through a copy; random numbers were drawn if a generator's state changes.
+    """
+    copied_network, device = private_copy(network), batch.y.device
+    set_mode(copied_network, training=True)
     with torch.no_grad(), dropout_masks(0, 0, device):
-        before = _states(device)
-        objective.output(copied, batch.x)
-        after = _states(device)
-    return not all(now.equal(then) for now, then in zip(after, before, strict=True))
+        states_before = _states(device)
+        objective.output(copied_network, batch.x)
+        states_after = _states(device)
+    pairs = zip(states_after, states_before, strict=True)
+    return not all(after.equal(before) for after, before in pairs)
 
 
 def set_mode(network: nn.Module, *, training: bool) -> None:
-    """Training mode draws masks; batch norm's statistics are no parameters and stay as they are."""
+    """Switch between training and evaluation mode; batch norm stays in evaluation mode.
+
+    Its running statistics are no parameters, so training here must not change them.
+    """
     network.train(training)
     for module in network.modules() if training else ():
         if isinstance(module, nn.modules.batchnorm._NormBase):
@@ -36,21 +44,23 @@ def set_mode(network: nn.Module, *, training: bool) -> None:
 
 @contextmanager
 def dropout_masks(seed: int | None, step: int, device: torch.device) -> Iterator[None]:
-    """Masks depend on the seed and the step alone: a run without z_j meets those of its base run.
+    """Seed the generators within the block from the seed and the step alone.
 
-    The global generators are as before afterwards.
+    A run without an example z_j so meets the masks of its base run. The global generators are
+    restored at the end. With ``seed=None`` nothing is seeded.
     """
     if seed is None:
         yield
         return
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
+        # Runs have fewer steps than the factor, so that no two pairs (seed, step) share a seed.
         torch.manual_seed((seed * 1_000_003 + step) % 2**63)
         yield
 
 
 def _states(device: torch.device) -> list[Tensor]:
-    """Of the generators that a network on the device may draw from."""
+    """States of the generators that a network on the device may draw from."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))

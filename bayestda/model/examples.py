@@ -1,89 +1,85 @@
-"""Examples as methods take them: in memory, or read batch by batch.
-
-Importing this file does not import torch, so that figures start fast.
-"""
+"""Hold examples in memory, or read them batch by batch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, default_collate
 
 from bayestda.errors import UserError
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-Inputs = "Tensor | Mapping[str, Tensor]"  # what a network is called with: f(x), or f(**x)
-# Examples evaluated together, on a GPU or not: on a CPU their images stay in its cache. Only speed.
+# Examples evaluated at a time, on a CPU (False) and a GPU (True). On a CPU that many activations
+# stay in the cache. Changes only the speed.
 EVALUATION_BATCH = {False: 30, True: 100}
-LABELS = ("labels", "label", "y", "target")  # keys of targets in dict batches
+LABELS = ("labels", "label", "y", "target")  # keys of the targets in batches that are mappings
 
 
 class Examples(Protocol):
-    """A set of examples."""
+    """Define what a set of examples must offer."""
 
     @property
     def index(self) -> np.ndarray:
-        """Names of the examples [N]."""
+        """Return the names of the examples [N]."""
 
     def __len__(self) -> int: ...
 
-    def take(self, chosen: "slice | Tensor") -> "Data":
-        """Some of the examples, in memory."""
+    def take(self, chosen: slice | Tensor) -> "Data":
+        """Return some of the examples, in memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Examples in memory.
+    """Hold examples in memory.
 
     Attributes:
-        x: inputs: one tensor [N, ...], or tensors [N, ...] by the name of the network's argument.
-        y: targets [N] or [N, ...].
-        index: int64 [N], names of the examples: their numbers in the data set they come from.
-        crops: int64 [N, 4], the part of each image that x shows (top, left, height, width), or
-            None: all of it.
+        x: Inputs: one tensor [N, ...], or tensors [N, ...] by the name of the network's argument.
+        y: Targets [N] or [N, ...].
+        index: Names of the examples, int64 [N]: their numbers in the data set they come from.
+        crops: Part of each image that x shows, int64 [N, 4] (top, left, height, width); None:
+            the whole image.
     """
 
     x: Any
-    y: "Tensor"
+    y: Tensor
     index: np.ndarray
     crops: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def take(self, chosen: "slice | Tensor") -> "Data":
-        """Some of the examples; a slice copies nothing."""
-        at = chosen if isinstance(chosen, slice) else chosen.cpu().numpy()
-        crops = None if self.crops is None else self.crops[at]
+    def take(self, chosen: slice | Tensor) -> "Data":
+        """Return some of the examples; a slice copies nothing."""
+        rows = chosen if isinstance(chosen, slice) else chosen.cpu().numpy()
+        crops = None if self.crops is None else self.crops[rows]
         return replace(
-            self, x=rows_of(self.x, chosen), y=self.y[chosen], index=self.index[at], crops=crops
+            self, x=rows_of(self.x, chosen), y=self.y[chosen], index=self.index[rows], crops=crops
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """Examples of a data set, read and collated whenever they are asked for.
+    """Read and collate examples of a data set each time they are needed.
 
     Attributes:
-        dataset: with a length and items by number, as ``torch.utils.data.Dataset``.
-        collate: makes a batch of a list of items.
-        place: moves a batch to the device and dtype of the network.
-        index: names of the examples.
+        dataset: A data set with a length and items by number, as ``torch.utils.data.Dataset``.
+        collate: A function that makes a batch from a list of items.
+        place: A function that moves a batch to the device and dtype of the network.
+        index: Names of the examples [N].
     """
 
     dataset: Any
     collate: Callable[[list], Any]
-    place: "Callable[[Any, Any], tuple[Any, Tensor]]"
+    place: Callable[[Any, Any], tuple[Any, Tensor]]
     index: np.ndarray
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def take(self, chosen: "slice | Tensor") -> Data:
-        """Some of the examples, read now."""
+    def take(self, chosen: slice | Tensor) -> Data:
+        """Read some of the examples."""
         numbers = range(len(self))[chosen] if isinstance(chosen, slice) else chosen.tolist()
         x, y = _inputs_and_targets(self.collate([self.dataset[number] for number in numbers]))
         x, y = self.place(x, y)
@@ -91,43 +87,48 @@ class Streamed:
 
 
 def rows_of(x: Any, chosen: Any) -> Any:
-    """Rows of a tensor, or of each tensor in a mapping."""
+    """Index the first dim of a tensor, or of each tensor in a mapping."""
     if isinstance(x, Mapping):
         return {name: value[chosen] for name, value in x.items()}
     return x[chosen]
 
 
 def labels(dim: str, data: Examples) -> dict[str, Any]:
-    """Coordinates of a dim of examples: their names, and their targets where these are classes."""
+    """Return the coordinates of a dim of examples: their names and, if known, their classes.
+
+    The coordinate ``<dim>_label`` exists for examples in memory whose targets are integers [N].
+    """
     coordinates: dict[str, Any] = {dim: data.index}
     if isinstance(data, Data) and data.y.ndim == 1 and not data.y.is_floating_point():
         coordinates[f"{dim}_label"] = (dim, data.y.cpu().numpy())
     return coordinates
 
 
-def examples(source: Any, device: "torch.device", dtype: "torch.dtype") -> Examples:
-    """What users have as what methods take.
+def examples(source: Any, device: torch.device, dtype: torch.dtype) -> Examples:
+    """Convert a user's examples to the form that methods take.
 
     Args:
-        source: ``(x, y)`` with x a tensor, an array or a mapping of them; a mapping with one of
-            the keys ``labels``, ``label``, ``y``, ``target``; a ``Dataset``; a ``DataLoader``
-            (read in the data set's order, whatever its sampler, with its collate function).
-        device, dtype: of the network; inputs and targets of a floating type are converted.
+        source: Examples as ``(x, y)`` with x a tensor, an array or a mapping of them; as a mapping
+            with one of the keys ``labels``, ``label``, ``y``, ``target``; as a ``Dataset``; or as
+            a ``DataLoader``, which is read in the data set's order with its collate function,
+            whatever its sampler.
+        device: The device to move inputs and targets to.
+        dtype: The type that floating inputs and targets are converted to.
 
     Raises:
-        UserError: not one of these, no examples, or of unequal lengths.
+        UserError: The source has another form, no examples, or parts of unequal lengths.
     """
     if isinstance(source, (Data, Streamed)):
         return source
+    # A data set may be a tuple or mapping as well: its batched access, __getitems__, tells.
     if isinstance(source, tuple | Mapping) and not hasattr(source, "__getitems__"):
         x, y = place(*_inputs_and_targets(source), device, dtype)
         _check_lengths(x, y)
         return Data(x, y, np.arange(len(y)))
-    from torch.utils.data import IterableDataset, default_collate
-
     dataset, collate = getattr(source, "dataset", source), getattr(source, "collate_fn", None)
     by_number = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    if not by_number or isinstance(dataset, IterableDataset):  # which inherits a __getitem__
+    # An IterableDataset inherits a __getitem__ that only raises.
+    if not by_number or isinstance(dataset, IterableDataset):
         raise UserError(
             f"examples of type {type(source).__name__} cannot be read by number: give (x, y), a "
             "Dataset with __len__ and __getitem__, or a DataLoader of one"
@@ -140,11 +141,10 @@ def examples(source: Any, device: "torch.device", dtype: "torch.dtype") -> Examp
     )  # fmt: skip
 
 
-def place(x: Any, y: Any, device: "torch.device", dtype: "torch.dtype") -> tuple[Any, "Tensor"]:
-    """Inputs and targets as tensors on a device; those of a floating type in the given dtype."""
-    import torch
+def place(x: Any, y: Any, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor]:
+    """Convert inputs and targets to tensors on a device; floating ones get the given dtype."""
 
-    def convert(value: Any) -> "Tensor":
+    def convert(value: Any) -> Tensor:
         tensor = torch.as_tensor(value, device=device)
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
@@ -165,7 +165,7 @@ def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
     return batch[0], batch[1]
 
 
-def _check_lengths(x: Any, y: "Tensor") -> None:
+def _check_lengths(x: Any, y: Tensor) -> None:
     tensors = list(x.values()) if isinstance(x, Mapping) else [x]
     lengths = {len(tensor) for tensor in (*tensors, y)}
     if len(lengths) != 1:
@@ -175,21 +175,17 @@ def _check_lengths(x: Any, y: "Tensor") -> None:
 
 
 def blocks(data: Examples, size: int) -> Iterator[Data]:
-    """The examples, some at a time."""
+    """Yield the examples in order, at most ``size`` at a time."""
     for start in range(0, len(data), size):
         yield data.take(slice(start, min(start + size, len(data))))
 
 
 def joined(train: Data, added: Data) -> Data:
-    """The examples of D, then those that are not in D."""
-    import torch
-
-    def join(a: "Tensor", b: "Tensor") -> "Tensor":
-        return torch.cat([a, b])
-
-    x: Any = (
-        {name: join(value, added.x[name]) for name, value in train.x.items()}
-        if isinstance(train.x, dict)
-        else join(train.x, added.x)
-    )
-    return Data(x, join(train.y, added.y), np.concatenate([train.index, added.index]))
+    """Concatenate two sets of examples: those of ``train``, then those of ``added``."""
+    x: Any
+    if isinstance(train.x, dict):
+        x = {name: torch.cat([value, added.x[name]]) for name, value in train.x.items()}
+    else:
+        x = torch.cat([train.x, added.x])
+    index = np.concatenate([train.index, added.index])
+    return Data(x, torch.cat([train.y, added.y]), index)

@@ -1,4 +1,4 @@
-"""The trainable parameters of a network as one vector θ [P]."""
+"""Read and write the trainable parameters of a network as one vector θ [P]."""
 
 import copy
 from collections import Counter
@@ -13,13 +13,18 @@ from bayestda.errors import UserError
 
 
 class Parameters:
-    """Layout of θ: the parameters that require a gradient, in the network's own order.
+    """Hold the layout of θ: the parameters that require a gradient, in the network's order.
 
     Args:
-        network: any module; frozen parameters and buffers stay in it.
+        network: Any module; frozen parameters and buffers are no part of θ.
+
+    Attributes:
+        shapes: Shape of each parameter, by name.
+        sizes: Number of values of each parameter, in the order of θ.
+        count: Length P of θ.
 
     Raises:
-        UserError: no parameter requires a gradient.
+        UserError: No parameter requires a gradient.
     """
 
     def __init__(self, network: nn.Module):
@@ -34,7 +39,7 @@ class Parameters:
         self.count = sum(self.sizes)
 
     def split(self, theta: Tensor) -> dict[str, Tensor]:
-        """Views of θ [..., P] by name, each [..., *shape]."""
+        """Return views of θ [..., P] by parameter name, each [..., *shape]."""
         pieces = theta.split(self.sizes, dim=-1)
         return {
             name: piece.unflatten(-1, shape) if len(shape) else piece.squeeze(-1)
@@ -42,49 +47,52 @@ class Parameters:
         }
 
     def join(self, named: dict[str, Tensor]) -> Tensor:
-        """θ [..., P] of tensors [..., *shape]: the inverse of :meth:`split`."""
+        """Return θ [..., P] from tensors [..., *shape] by name: the inverse of :meth:`split`."""
         pieces = []
         for name, shape in self.shapes.items():
             tensor = named[name]
+            # Only the parameter's own dims are flattened: leading ones, such as members, stay.
             pieces.append(tensor.reshape(*tensor.shape[: tensor.ndim - len(shape)], -1))
         return torch.cat(pieces, dim=-1)
 
     def read(self, network: nn.Module) -> Tensor:
-        """A copy of the network's θ [P]."""
+        """Return a copy of the network's θ [P]."""
         return self.join({name: network.get_parameter(name).detach() for name in self.shapes})
 
     @torch.no_grad()
     def write(self, network: nn.Module, theta_P: Tensor) -> None:
-        """Copy θ into the network, keeping its memory layout (channels-last stays so)."""
+        """Copy θ [P] into the network, keeping its memory layout (such as channels-last)."""
         for name, value in self.split(theta_P).items():
             network.get_parameter(name).copy_(value)
 
 
 def thetas(networks: Sequence[nn.Module]) -> Tensor:
-    """θ [S P] of networks of one architecture."""
+    """Return θ [S P] of networks of one architecture."""
     layout = Parameters(networks[0])
     return torch.stack([layout.read(network) for network in networks])
 
 
 def private_copy(network: nn.Module) -> nn.Module:
-    """A copy with trainable parameters and buffers of its own; frozen parameters are shared."""
+    """Copy a network's trainable parameters and buffers; share its frozen parameters."""
+    # deepcopy takes objects that its memo already knows instead of copying them.
     frozen = {id(p): p for p in network.parameters() if not p.requires_grad}
     return copied(network, frozen)
 
 
 def sole_owners(network: nn.Module) -> dict[str, nn.Module]:
-    """Modules with parameters, none of which another module has, too."""
+    """Return, by name, the modules with parameters that no other module has."""
     modules = dict(network.named_modules())
-    owners = Counter(id(p) for module in modules.values() for p in module.parameters(recurse=False))
+    parameters = {name: list(m.parameters(recurse=False)) for name, m in modules.items()}
+    owners = Counter(id(p) for direct in parameters.values() for p in direct)
     return {
         name: module
         for name, module in modules.items()
-        if (own := list(module.parameters(recurse=False))) and all(owners[id(p)] == 1 for p in own)
+        if parameters[name] and all(owners[id(p)] == 1 for p in parameters[name])
     }
 
 
 def exchange(network: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
-    """Put a parameter in the place of another one, under all of its names."""
+    """Replace a parameter by another one, under all names that it has in the network."""
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
             if parameter is old:
@@ -92,24 +100,29 @@ def exchange(network: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
 
 
 def channels_last_copy(network: nn.Module) -> nn.Module:
-    """A private copy with convolutions in channels-last layout, the faster one on a CPU.
+    """Copy a network, with convolutions in channels-last layout, which is faster on a CPU.
 
-    Frozen weights of convolutions are copied, too: shared ones keep the layout that others know.
+    Frozen weights are shared as in :func:`private_copy`, except those of convolutions: changing
+    their layout would change it for all networks that share them.
     """
     shared = {id(p): p for p in network.parameters() if not p.requires_grad and p.ndim != 4}
     return copied(network, shared)._apply(_channels_last)
 
 
-def _channels_last(held: Tensor) -> Tensor:
-    """What has four dims; ``Module.to`` would ask volumes for the layout, too, and fail."""
-    return held.to(memory_format=torch.channels_last) if held.ndim == 4 else held
+def _channels_last(tensor: Tensor) -> Tensor:
+    # Four dims only: Module.to(memory_format=torch.channels_last) also converts five and fails.
+    return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def copied(network: nn.Module, shared: dict[int, Any] | None = None) -> nn.Module:
-    """A copy, in which tensors with these ids are those that are given.
+    """Copy a network, except for the objects in ``shared``.
+
+    Args:
+        network: Any module.
+        shared: Objects that the copy refers to instead of copying them, by their ``id``.
 
     Raises:
-        UserError: the network keeps tensors that cannot be copied.
+        UserError: The network keeps tensors that cannot be copied.
     """
     try:
         return copy.deepcopy(network, shared)
@@ -117,7 +130,7 @@ def copied(network: nn.Module, shared: dict[int, Any] | None = None) -> nn.Modul
         if "deepcopy" not in str(error):
             raise
         raise UserError(
-            "the network keeps a tensor that it has made of its parameters, as weight_norm and "
-            "spectral_norm of torch.nn.utils do, and cannot be copied: use those of "
+            "the network cannot be copied, because it keeps a tensor computed from its "
+            "parameters, as weight_norm and spectral_norm of torch.nn.utils do: use those of "
             "torch.nn.utils.parametrizations"
         ) from error

@@ -1,6 +1,6 @@
-"""The tensors of a network by name, as they are kept and put into a network again.
+"""Keep the tensors of a network by name, and load them into a network again.
 
-Frozen weights may be shared by many networks: they are never written, but exchanged.
+Frozen weights may be shared by many networks, so they are replaced and never overwritten.
 """
 
 from collections.abc import Mapping
@@ -18,59 +18,70 @@ State = Mapping[str, Tensor]
 
 
 def snapshot(network: nn.Module, template: nn.Module) -> State:
-    """A network's tensors, copied, but for frozen weights that the template has as well."""
-    held = template.state_dict(keep_vars=True)
+    """Return a network's tensors by name.
+
+    Frozen weights that equal the template's are the template's own tensors; all others are copies.
+    """
+    tensors = template.state_dict(keep_vars=True)
     return {
-        name: held[name].detach() if _is_shared(held.get(name), value) else value.clone()
+        name: tensors[name].detach() if _is_shared(tensors.get(name), value) else value.clone()
         for name, value in network.state_dict().items()
     }
 
 
-def _is_shared(own: Tensor | None, value: Tensor) -> bool:
-    """Whether a network's own tensor is a frozen weight of this value."""
+def _is_shared(tensor: Tensor | None, value: Tensor) -> bool:
+    """Whether a tensor of a network is a frozen weight that equals a value."""
     return (
-        isinstance(own, nn.Parameter)
-        and not own.requires_grad
-        and (own.shape, own.dtype, own.device) == (value.shape, value.dtype, value.device)
-        and own.equal(value)
+        isinstance(tensor, nn.Parameter)
+        and not tensor.requires_grad
+        and (tensor.shape, tensor.dtype, tensor.device) == (value.shape, value.dtype, value.device)
+        and tensor.equal(value)
     )
 
 
 def frozen_names(network: nn.Module) -> set[str]:
-    """Names of parameters that require no gradient."""
-    every = network.named_parameters(remove_duplicate=False)
-    return {name for name, parameter in every if not parameter.requires_grad}
+    """Return the names of the parameters that require no gradient."""
+    parameters = network.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in parameters if not parameter.requires_grad}
 
 
 @torch.no_grad()
 def load(network: nn.Module, sample: State | Path, optional: set[str], where: str) -> None:
-    """Put a sample's tensors into the network, writing none that others share.
+    """Load a sample's tensors into the network, without writing tensors that others share.
 
     Args:
-        network: what they belong in.
-        sample: tensors by name, or a safetensors file of them.
-        optional: names that a sample may lack; of these the network keeps its own.
-        where: what to call the sample.
+        network: The network to load into.
+        sample: Tensors by name, or a safetensors file of them.
+        optional: Names that a sample may lack; the network keeps its tensors of these names.
+        where: A name of the sample for error messages.
 
     Raises:
-        UserError: it is of another network, or damaged, or not finite.
+        UserError: The sample belongs to another network, is damaged, or is not finite.
     """
     if isinstance(sample, Path):
         where, sample = str(sample), _read(sample)
-    own, frozen = dict(network.state_dict(keep_vars=True)), frozen_names(network)
-    _check_names(own, sample, optional, where)
+    tensors, frozen = dict(network.state_dict(keep_vars=True)), frozen_names(network)
+    # All names are checked before the first tensor is written.
+    _check_names(tensors, sample, optional, where)
     for name, value in sample.items():
-        if value.shape != own[name].shape:
-            raise UserError(
-                f"{where} does not fit the network that build makes: {name} has shape "
-                f"{tuple(value.shape)}, the network's {tuple(own[name].shape)}"
-            )
-        if value.is_floating_point() and not value.isfinite().all():
-            raise UserError(f"{where}: {name} has values that are not finite (did it diverge?)")
+        _check_value(name, value, tensors[name], where)
         if name not in frozen:
-            own[name].copy_(value)
-        elif not _is_shared(own[name], value := value.to(own[name])):
-            exchange(network, own[name], nn.Parameter(value, requires_grad=False))
+            tensors[name].copy_(value)
+            continue
+        # Other networks may share a frozen weight: an equal one stays, another one replaces it.
+        value = value.to(tensors[name])
+        if not _is_shared(tensors[name], value):
+            exchange(network, tensors[name], nn.Parameter(value, requires_grad=False))
+
+
+def _check_value(name: str, value: Tensor, tensor: Tensor, where: str) -> None:
+    if value.shape != tensor.shape:
+        raise UserError(
+            f"{where} does not fit the network that build makes: {name} has shape "
+            f"{tuple(value.shape)}, the network's {tuple(tensor.shape)}"
+        )
+    if value.is_floating_point() and not value.isfinite().all():
+        raise UserError(f"{where}: {name} has values that are not finite (did it diverge?)")
 
 
 def _read(file: Path) -> State:
@@ -80,11 +91,10 @@ def _read(file: Path) -> State:
         raise UserError(f"{file} is damaged or no safetensors file ({error})") from error
 
 
-def _check_names(own: State, sample: State, optional: set[str], where: str) -> None:
-    unknown = sorted(set(sample) - set(own))
-    missing = sorted(
-        name for name in set(own) - set(sample) - optional if not _is_redundant(name, own, sample)
-    )
+def _check_names(tensors: State, sample: State, optional: set[str], where: str) -> None:
+    unknown = sorted(set(sample) - set(tensors))
+    absent = set(tensors) - set(sample) - optional
+    missing = sorted(name for name in absent if not _is_redundant(name, tensors, sample))
     if unknown or missing:
         raise UserError(
             f"{where} does not fit the network that build makes: "
@@ -96,8 +106,11 @@ def _check_names(own: State, sample: State, optional: set[str], where: str) -> N
         )
 
 
-def _is_redundant(name: str, own: State, sample: State) -> bool:
-    """A second name of a tied parameter that the sample holds, or a count of batches."""
+def _is_redundant(name: str, tensors: State, sample: State) -> bool:
+    """Whether a name may be missing: it is a batch counter, or tied to a tensor of the sample."""
+    # Batch norm counts batches for an average over all of them, which evaluation does not use.
     if name.endswith("num_batches_tracked"):
         return True
-    return any(own[other].data_ptr() == own[name].data_ptr() for other in sample if other in own)
+    # safetensors store tied parameters, which share their memory, under one of their names only.
+    address = tensors[name].data_ptr()
+    return any(tensors[other].data_ptr() == address for other in sample if other in tensors)

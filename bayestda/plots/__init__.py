@@ -1,1 +1,1 @@
-"""Figures of anyone's scores."""
+"""Draw scores and their reliability."""

@@ -1,17 +1,29 @@
-"""Pairs that a figure shows."""
+"""Choose the train-test pairs that a figure shows."""
 
 import pandas as pd
 import xarray as xr
 
 
 def most_reliable(pairs: xr.Dataset, count: int) -> list[tuple[int, int]]:
-    """Pairs (train, test) of smallest q-value, ties by p, at most one for each test image."""
+    """Return the pairs (train, test) of smallest q-value, at most one for each test image.
+
+    Ties are broken by the p-value.
+
+    Args:
+        pairs: Variables p and q with dims (train, test).
+        count: Number of pairs.
+    """
     ranked = _finite_pairs(pairs).sort_values(["q", "p"], kind="stable")
     return _first_of_each_test(ranked, count)
 
 
 def least_reliable(pairs: xr.Dataset, count: int) -> list[tuple[int, int]]:
-    """Pairs (train, test) of largest p-value, at most one for each test image."""
+    """Return the pairs (train, test) of largest p-value, at most one for each test image.
+
+    Args:
+        pairs: Variables p and q with dims (train, test).
+        count: Number of pairs.
+    """
     ranked = _finite_pairs(pairs).sort_values("p", ascending=False, kind="stable")
     return _first_of_each_test(ranked, count)
 

@@ -1,4 +1,6 @@
-"""Figures of our own: what the scores of single pairs look like, seed by seed."""
+"""Draw the scores of single pairs, seed by seed."""
+
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,13 +20,14 @@ Pair = tuple[int, int]
 def score_distributions(
     scores: xr.DataArray, pairs: xr.Dataset, groups: dict[str, list[Pair]], heading: str
 ) -> Figure:
-    """Scores of chosen pairs, one dot for each seed, with mean and standard error.
+    """Draw the scores of chosen pairs, one dot for each seed, with mean and standard error.
 
     Args:
-        scores: dims (seed, train, test), checkpoints averaged; ``scores.name`` is the method.
-        pairs: variables mean, std, p, q (train, test) and n_seeds.
-        groups: panel title -> pairs (train, test) of that panel.
-        heading: names the experiment.
+        scores: Scores with dims (seed, train, test), checkpoints averaged; ``scores.name`` is the
+            method.
+        pairs: Variables mean, std, p, q with dims (train, test), and n_seeds.
+        groups: Pairs (train, test) of each panel, by its title.
+        heading: Name of the experiment.
     """
     longest = max(len(chosen) for chosen in groups.values())
     method = label(str(scores.name))
@@ -48,23 +51,22 @@ def _draw_pair(
     axis: Axes, position: int, scores: xr.DataArray, pairs: xr.Dataset, pair: Pair
 ) -> None:
     values_S = scores.sel(train=pair[0], test=pair[1]).values
-    spread = np.linspace(-0.18, 0.18, len(values_S))
+    # Dots of a pair stand side by side, so that equal scores do not hide each other.
+    offset_S = np.linspace(-0.18, 0.18, len(values_S))
     axis.plot(
-        position + spread, values_S, "o", ms=4, alpha=0.75, mew=0, color=colour(str(scores.name))
+        position + offset_S, values_S, "o", ms=4, alpha=0.75, mew=0, color=colour(str(scores.name))
     )
     cell = pairs.sel(train=pair[0], test=pair[1])
     error = float(cell["std"]) / float(cell["n_seeds"]) ** 0.5
-    axis.errorbar(
-        position,
-        float(cell["mean"]),
-        error,
-        fmt="_",
-        ms=16,
-        mew=1.6,
-        lw=1.6,
-        color="black",
-        capsize=0,
-    )
+    bar: dict[str, Any] = {
+        "fmt": "_",
+        "ms": 16,
+        "mew": 1.6,
+        "lw": 1.6,
+        "color": "black",
+        "capsize": 0,
+    }
+    axis.errorbar(position, float(cell["mean"]), error, **bar)
 
 
 def _pair_name(pairs: xr.Dataset, pair: Pair) -> str:

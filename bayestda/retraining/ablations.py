@@ -14,7 +14,7 @@ from bayestda.training.recipe import Recipe
 
 
 class WithoutCurvature(Linearised):
-    """Outputs stay those of the base run: Grad-Dot along the run, through the optimiser."""
+    """Keep the base run's outputs: this is Grad-Dot along the run, through the optimiser."""
 
     def changes(self, rows_kP: Tensor) -> Tensor:
         """Return zeros: no output changes."""
@@ -22,7 +22,7 @@ class WithoutCurvature(Linearised):
 
 
 class WithoutDecay(Linearised):
-    """Weight decay acts on the base run alone."""
+    """Let weight decay act on the base run's parameters alone."""
 
     def decaying(self, theta_P: Tensor) -> Tensor:
         """Return the base run's parameters, for all members."""
@@ -30,18 +30,22 @@ class WithoutDecay(Linearised):
 
 
 class WithoutScaleResponse(Linearised):
-    """Adam's step sizes are the base run's: a fixed preconditioner of each step."""
+    """Keep Adam's step sizes of the base run, as a fixed preconditioner of each step."""
 
     def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
         super().__init__(recipe, weight_RN, theta_P)
         if recipe.optimizer != "adam":
-            raise UserError("WithoutScaleResponse is for runs with Adam")
+            raise UserError(
+                f"{type(self).__name__} needs runs with optimizer='adam', not "
+                f"{recipe.optimizer!r}: train the posterior with Adam"
+            )
         self.rule = SharedScale()
+        # One first moment for each member, and a single second moment.
         self.state = (self.shift_RP, self.shift_RP[:1])
 
 
 class SharedScale(Adam):
-    """Adam whose second moment is that of the first member."""
+    """Take steps of Adam with the first member's second moment for all members."""
 
     def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
         """Return u [R P], and the moments after the step, [R P] and [1 P]."""
@@ -51,9 +55,9 @@ class SharedScale(Adam):
 
 
 class WithoutMoments(WithoutScaleResponse):
-    """Neither moment: the removal meets plain gradient descent of the base run's mean rate.
+    """Follow the removal by plain gradient descent, at the base run's mean rate.
 
-    That rate is η GᵀD⁻¹G/GᵀG with D = √v̂ + ε: a step of it goes as far along G as Adam's scaling.
+    That rate is η GᵀD⁻¹G/GᵀG with D = √v̂ + ε: a plain step goes as far along G as a scaled one.
     """
 
     def __init__(self, recipe: Recipe, weight_RN: Tensor, theta_P: Tensor):
@@ -62,7 +66,7 @@ class WithoutMoments(WithoutScaleResponse):
 
 
 class MeanRate(SharedScale):
-    """Adam for the first member; all others differ from it by gradient descent of its mean rate."""
+    """Take Adam's steps for the first member, and plain steps for the others' differences."""
 
     def direction(self, gradient: Tensor, state: State, count: int) -> tuple[Tensor, State]:
         """Return u [R P], and the moments of the first member after the step."""

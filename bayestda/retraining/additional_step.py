@@ -1,6 +1,5 @@
-"""Additional training step: what one more optimiser step on z_j does to the loss on z."""
+"""Take an additional training step (ATS) on z_j, and measure what it does to the loss on z."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,10 +18,14 @@ from bayestda.training.recorded import held_examples, recorded_training
 
 
 def step_recipe(recipe: Recipe, optimizer: str) -> Recipe:
-    """One step on one example, by a fresh optimiser at the training's learning rate.
+    """Return the recipe of one step on one example, at the training's learning rate.
 
-    The paper's text defines a step of gradient descent (``sgd``); the released code takes a fresh
-    Adam step (``adam``), whose first step is lr · sign(∇L + wd·θ) in every coordinate.
+    The paper's text defines a step of gradient descent (``sgd``). The released code takes the
+    first step of a fresh Adam (``adam``), which is lr · sign(∇L + wd·θ) in every coordinate.
+
+    Args:
+        recipe: Hyperparameters of the training.
+        optimizer: Name of the optimiser of the step.
     """
     step = Recipe(epochs=1, batch_size=1, keep=1, optimizer=optimizer)
     return replace(step, lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -38,21 +41,22 @@ def additional_training_step(
     test: Data,
     chunk: int = 1,
 ) -> Tensor:
-    r"""Scores [N M]: :math:`g(z; \theta) - g(z; \theta_{+j})`; positive = helpful.
+    r"""Return scores [N M], :math:`g(z; \theta) - g(z; \theta_{+j})`; positive = helpful.
 
-    Pruthi et al. 2020; Nguyen et al. 2023, section 2, with the sign turned. N gradients, N·M
-    forward passes.
+    Source: Pruthi et al. 2020; Nguyen et al. 2023, section 2, with the sign turned. The cost is N
+    gradients and N·M forward passes.
 
     Args:
-        network: the architecture.
-        objective: gives the loss.
-        theta_P: the sample of θ.
-        recipe: from :func:`step_recipe`.
-        examples: the training examples z_j to step on [N].
-        test: test examples [M].
-        chunk: members stepped together; changes only the speed.
+        network: The architecture; it is copied.
+        objective: The objective with the loss and the measurement g.
+        theta_P: Parameters to start from.
+        recipe: Hyperparameters from :func:`step_recipe`.
+        examples: Training examples z_j to step on [N].
+        test: Test examples [M].
+        chunk: Number of members stepped together; changes only the speed.
     """
     num_train = len(examples.y)
+    # Member j has one epoch of one batch, which is example j alone.
     members = Members(
         initial=theta_P[None],
         order=torch.arange(num_train, device=theta_P.device)[:, None, None],
@@ -60,43 +64,47 @@ def additional_training_step(
     )
     stacked = chunk > 1
     base_1M = losses(network, objective, theta_P[None], test, stacked=stacked)
-    stepped = [
+    loss_parts = [
         losses(network, objective, theta_1RP[0], test, stacked=stacked)
         for _, theta_1RP in train(network, objective, examples, recipe, members, chunk=chunk)
     ]
-    return base_1M - torch.cat(stepped)
+    return base_1M - torch.cat(loss_parts)
 
 
 def additional_step(
     posterior: Posterior, objective: Objective, train: Any, test: Any, *, optimizer: str = "adam"
 ) -> xr.DataArray:
-    """Measurement before less that after one more step on each example: positive = helpful.
+    """Return scores from one more training step on each example: positive = helpful.
+
+    A score is the measurement before the step less that after it
+    (:func:`bayestda.retraining.additional_step.additional_training_step`).
 
     Args:
-        posterior, objective, train, test: as in :func:`leave_one_out`.
-        optimizer: of the step; ``adam`` is a fresh one, whose first step is lr · sign(gradient).
+        posterior: Samples from :func:`tda.train_posterior`.
+        objective: The objective of the training.
+        train: Examples to step on.
+        test: Test examples, in a form of :func:`tda.attribute`.
+        optimizer: Name of the step's optimiser; ``adam`` is a fresh one, whose first step is
+            lr · sign(gradient).
 
     Returns:
-        Dims (seed, checkpoint, train, test). See :mod:`bayestda.retraining.additional_step`.
+        Scores with dims (seed, checkpoint, train, test).
+
+    Raises:
+        UserError: The posterior was trained elsewhere, or the optimiser is unknown.
     """
     recipe = step_recipe(recorded_training(posterior).recipe, optimizer)
-    held, queries = held_examples(posterior, train), held_examples(posterior, test)
-
-    def score(seed: int, place: int) -> Tensor:
-        network = posterior.network(seed, place)
-        return additional_training_step(
-            network, objective, Parameters(network).read(network), recipe,
-            examples=held, test=queries,
-        )  # fmt: skip
-
-    scores = _each(posterior, score)
-    coords = {**labels("train", held), **labels("test", queries)}
+    train_data, test_data = held_examples(posterior, train), held_examples(posterior, test)
+    rows = []
+    for seed in posterior.seeds:
+        for place in range(len(posterior.checkpoints)):
+            network = posterior.network(seed, place)
+            theta_P = Parameters(network).read(network)
+            rows.append(additional_training_step(
+                network, objective, theta_P, recipe, examples=train_data, test=test_data,
+            ))  # fmt: skip
+    scores = torch.stack(rows).unflatten(0, (len(posterior.seeds), len(posterior.checkpoints)))
+    coords = {**labels("train", train_data), **labels("test", test_data)}
     dims = ("seed", "checkpoint", "train", "test")
     coords |= {"seed": list(posterior.seeds), "checkpoint": list(posterior.checkpoints)}
     return xr.DataArray(scores.cpu().numpy(), dims=dims, coords=coords, name="ats")
-
-
-def _each(posterior: Posterior, score: Callable[[int, int], Tensor]) -> Tensor:
-    places: Sequence[int] = range(len(posterior.checkpoints))
-    runs = [torch.stack([score(seed, place) for place in places]) for seed in posterior.seeds]
-    return torch.stack(runs)

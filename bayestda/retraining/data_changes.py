@@ -1,4 +1,4 @@
-"""What members of further training do to the data D: leave examples out, or add some."""
+"""Describe how members of further training change the data D: leave examples out, or add some."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ HOW = ("subtract", "delete")
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What members do to the data D: one group of examples a member.
+    """Describe how members change the data D, with one group of examples for each member.
 
     Attributes:
-        groups: positions that are left out of D, or of the ``added`` examples; one or more each.
-        added: examples that are not in D; None: groups are left out.
-        how: of leaving out. ``subtract``: L(z_i)/n is subtracted from every batch's mean loss, so
+        groups: Positions of each group, one or more: in D, or in ``added`` if that is given.
+        added: Examples that are not in D; None: groups are left out of D.
+        how: Way of leaving out. ``subtract`` subtracts L(z_i)/n from every batch's mean loss, so
             that batches stay as they are; over an epoch this cancels z_i's weight in the mean.
-            ``delete``: z_i's position is taken out of the order, which shifts all later batches.
+            ``delete`` takes z_i's position out of the order, which shifts all later batches.
     """
 
     groups: Sequence[Sequence[int]]
@@ -31,20 +31,26 @@ class Change:
 
     @property
     def dim(self) -> str:
-        """``left_out`` or ``added``."""
+        """Return the name of the groups' dim, ``left_out`` or ``added``."""
         return "left_out" if self.added is None else "added"
 
 
-def asked(
+def checked_change(
     left_out: Sequence[int | Sequence[int]] | None, added: Data | None, how: str, num_train: int
 ) -> Change:
-    """The change that is asked for.
+    """Return the change of D that a user asked for.
+
+    Args:
+        left_out: Positions in D, or groups of them; exclusive with ``added``.
+        added: Examples that are not in D.
+        how: Way of leaving out, ``subtract`` or ``delete``.
+        num_train: Number of examples in D.
 
     Raises:
-        UserError: neither or both are given, or groups do not fit.
+        UserError: Neither or both are given, or groups do not fit.
     """
     if (left_out is None) == (added is None):
-        raise UserError("give left_out= (positions in train) or added= (new examples), one of them")
+        raise UserError("give either left_out= (positions in train) or added= (new examples)")
     if how not in HOW:
         raise UserError(f"how={how!r} is unknown: choose one of {', '.join(HOW)}")
     if added is not None:
@@ -58,7 +64,9 @@ def asked(
 
 def _check_groups(groups: list[list[int]], how: str, num_train: int) -> None:
     if not groups or not all(groups):
-        raise UserError("left_out is empty, or one of its groups is: give at least one position")
+        raise UserError(
+            "left_out or one of its groups is empty: give at least one position in each"
+        )
     for group in groups:
         if len(set(group)) < len(group) or not all(0 <= p < num_train for p in group):
             raise UserError(
@@ -70,12 +78,17 @@ def _check_groups(groups: list[list[int]], how: str, num_train: int) -> None:
 
 
 def extras(change: Change, num_train: int) -> tuple[Tensor, Tensor]:
-    """Positions and coefficients [R Q] of what members meet beside a batch; member 0 nothing.
+    """Return positions and coefficients [R Q] of the examples that members meet with every batch.
 
-    Smaller groups are filled up with position 0 and coefficient 0, so that all members go through
-    the same kernels and, where there is dropout, the same masks.
+    Member 0, with all of D, meets none. Smaller groups are filled up with position 0 and
+    coefficient 0, so that all members use the same kernels and the same dropout masks.
+
+    Args:
+        change: The members' groups.
+        num_train: Number n of examples in D.
     """
     widest = max(len(group) for group in change.groups)
+    # Added examples stand behind those of D, and enter with +1/n instead of −1/n.
     offset, sign = (0, -1.0) if change.added is None else (num_train, 1.0)
     position_RQ = torch.zeros(1 + len(change.groups), widest, dtype=torch.int64)
     coefficient_RQ = torch.zeros(position_RQ.shape, dtype=torch.float64)

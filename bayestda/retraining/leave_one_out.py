@@ -1,4 +1,4 @@
-"""Ground truth by retraining: leave-one-out, groups, subsets, one additional step."""
+"""Measure the ground truth by retraining without an example, without a group, or on a subset."""
 
 from typing import Any
 
@@ -20,28 +20,31 @@ from bayestda.training.recorded import held_examples, recorded_training
 def leave_one_out(
     posterior: Posterior, objective: Objective, train: Any, test: Any, *, chunk: int = 1
 ) -> xr.DataArray:
-    """Measurement without each training example less that with all: positive = helpful.
+    """Return leave-one-out (LOO) scores from retraining: positive = helpful.
 
-    Every run is repeated N times from its own initialisation and order of the data, with the
-    example's weight in the loss set to 0 (Nguyen et al. 2023, equation 1). N + 1 trainings a seed.
+    A score is the measurement without the training example less that with all examples (Nguyen et
+    al. 2023, equation 1). Every run is repeated N times from its own initialisation and order of
+    the data, with the example's weight in the loss set to 0. This takes N + 1 trainings a seed.
 
     Args:
-        posterior: from :func:`tda.train_posterior`.
-        objective, train, test: as in :func:`tda.attribute`; ``train`` is what was trained on.
-        chunk: members trained together, on a GPU, or where the network is small; of several seeds
-            if one seed's members are fewer.
+        posterior: Samples from :func:`tda.train_posterior`.
+        objective: The objective of the training.
+        train: Examples that were trained on, in their order.
+        test: Test examples, in a form of :func:`tda.attribute`.
+        chunk: Number of members trained together, on a GPU or where the network is small. Members
+            of several seeds are joined if one seed has fewer.
 
     Returns:
-        Dims (seed, checkpoint, train, test).
+        Scores with dims (seed, checkpoint, train, test), in units of the measurement.
 
     Raises:
-        UserError: the posterior was trained elsewhere, or on another number of examples.
+        UserError: The posterior was trained elsewhere, or on another number of examples.
     """
     num_train = len(recorded_training(posterior).order[posterior.seeds[0]][0, 0])
     groups = np.eye(num_train, dtype=bool)
     scores = leave_group_out(posterior, objective, train, test, groups=groups, chunk=chunk)
-    held = held_examples(posterior, train)
-    scores = scores.rename(group="train").rename("loo").assign_coords(labels("train", held))
+    train_labels = labels("train", held_examples(posterior, train))
+    scores = scores.rename(group="train").rename("loo").assign_coords(train_labels)
     return scores.assign_attrs(method="loo")
 
 
@@ -54,19 +57,26 @@ def leave_group_out(
     groups: Any,
     chunk: int = 1,
 ) -> xr.DataArray:
-    """Measurement without each group less that with all examples: positive = helpful.
+    """Return scores of groups from retraining: positive = helpful.
+
+    A score is the measurement without the group less that with all examples.
 
     Args:
-        posterior, objective, train, test, chunk: as in :func:`leave_one_out`.
-        groups: booleans [G N], True for the examples that a group leaves out.
+        posterior, objective, train, test, chunk: The same as in :func:`leave_one_out`.
+        groups: Booleans [G N], True for the examples that a group leaves out.
 
     Returns:
-        Dims (seed, checkpoint, group, test).
+        Scores with dims (seed, checkpoint, group, test).
+
+    Raises:
+        UserError: The posterior was trained elsewhere, or groups do not fit the examples.
     """
     removed_GN = torch.as_tensor(np.asarray(groups, dtype=bool))
+    # Member 0 keeps all examples. It is trained again with the others, so that a difference is the
+    # removal's and not that of another chunk's rounding.
     weight_RN = torch.cat([torch.ones(1, removed_GN.shape[1]), 1.0 - removed_GN.float()])
-    measured = retrained(posterior, objective, train, test, weights=weight_RN, chunk=chunk)
-    scores = measured.isel(member=slice(1, None)) - measured.isel(member=0, drop=True)
+    measurement = retrained(posterior, objective, train, test, weights=weight_RN, chunk=chunk)
+    scores = measurement.isel(member=slice(1, None)) - measurement.isel(member=0, drop=True)
     scores = scores.rename(member="group").rename("leave_group_out")
     return scores.assign_attrs(method="leave_group_out", sign="positive = helpful")
 
@@ -80,48 +90,48 @@ def retrained(
     weights: Any,
     chunk: int = 1,
 ) -> xr.DataArray:
-    """Measurements of models trained again with other weights of the examples.
+    """Retrain every run with other weights of the examples, and return its measurements.
 
     Args:
-        posterior, objective, train, test, chunk: as in :func:`leave_one_out`.
-        weights: of the examples' losses [R N]; the mean still divides by the size of a batch. Rows
-            of zeros and ones are the subsets of a linear datamodelling score.
+        posterior, objective, train, test, chunk: The same as in :func:`leave_one_out`.
+        weights: Weights of the examples' losses [R N]; the mean still divides by the size of a
+            batch. Rows of zeros and ones are the subsets of a linear datamodelling score.
 
     Returns:
-        Dims (seed, checkpoint, member, test).
+        Measurements with dims (seed, checkpoint, member, test).
+
+    Raises:
+        UserError: The posterior was trained elsewhere, or weights do not fit the examples.
     """
     training, network = recorded_training(posterior), posterior.build()
-    held, queries = held_examples(posterior, train), held_examples(posterior, test)
+    train_data, test_data = held_examples(posterior, train), held_examples(posterior, test)
     weight_RN = torch.as_tensor(weights, dtype=next(network.parameters()).dtype)
-    if weight_RN.shape[1:] != (len(held),):
+    if weight_RN.shape[1:] != (len(train_data),):
         raise UserError(
-            f"weights or groups must have one column per training example, {len(held)}, not "
+            f"weights or groups must have one column per training example, {len(train_data)}, not "
             f"{tuple(weight_RN.shape)}"
         )
     by_seed: list[Tensor] = []
+    # Larger chunks would be filled up with copies: seeds with dropout are retrained one by one.
     chunk = min(chunk, len(weight_RN) * (1 if training.dropout else len(posterior.seeds)))
-    for seeds, members in training.together(weight_RN, held.y.device, chunk):
-        measured_CRM = retrained_losses(
+    for seeds, members in training.together(weight_RN, train_data.y.device, chunk):
+        loss_CRM = retrained_losses(
             network, objective, training.recipe, members,
-            train_data=held, test_data=queries, chunk=chunk,
+            train_data=train_data, test_data=test_data, chunk=chunk,
         )  # fmt: skip
-        by_seed += measured_CRM.unflatten(1, (len(seeds), len(weight_RN))).movedim(1, 0)
+        # [C, seeds · R, M] to one [C R M] for each seed.
+        by_seed += loss_CRM.unflatten(1, (len(seeds), len(weight_RN))).movedim(1, 0)
+    coords = {"seed": list(posterior.seeds), "checkpoint": list(posterior.checkpoints)}
     return xr.DataArray(
-        torch.stack(by_seed).cpu().numpy(),
-        dims=("seed", "checkpoint", "member", "test"),
-        coords={
-            "seed": list(posterior.seeds),
-            "checkpoint": list(posterior.checkpoints),
-            **labels("test", queries),
-        },
-        name="measurement",
-    )
+        torch.stack(by_seed).cpu().numpy(), dims=("seed", "checkpoint", "member", "test"),
+        coords=coords | labels("test", test_data), name="measurement",
+    )  # fmt: skip
 
 
 def removals(num_train: int, members: range) -> Tensor:
-    """Weights [R N] of some of the 1 + N members.
+    """Return weights [R N] for some of the 1 + N members of leave-one-out.
 
-    Member 0 is the base run, with all ones; member j + 1 lacks example j.
+    Member 0 is the base run, whose weights are all 1. Member j + 1 lacks example j.
     """
     weight_RN = torch.ones(len(members), num_train)
     for row, member in enumerate(members):
@@ -141,20 +151,29 @@ def retrained_losses(
     chunk: int = 1,
     tf32: bool = False,
 ) -> Tensor:
-    r"""Test losses [C R M] of members that are trained with some examples' weights set to 0.
+    r"""Train members, and return their test losses at the kept checkpoints [C R M].
 
     The leave-one-out score (Nguyen et al. 2023, equation 1) is
-    :math:`L(z; \theta_{\backslash j}) - L(z; \theta)`, positive = helpful: the difference of two
-    rows of this array, from one initialisation and one order of the data. One retraining serves
-    all kept checkpoints.
+    :math:`L(z; \theta_{\backslash j}) - L(z; \theta)`, positive = helpful. It is the difference of
+    two rows of this array, from one initialisation and one order of the data. One retraining
+    serves all kept checkpoints.
+
+    Args:
+        network: The architecture; it is copied.
+        objective: The objective with the per-example loss and the measurement.
+        recipe: Hyperparameters.
+        members: Members to train, such as those with weights from :func:`removals`.
+        train_data: Training examples, on the device to train on.
+        test_data: Test examples.
+        chunk: Number of members trained together.
+        tf32: Whether to allow TensorFloat-32 products on a GPU.
     """
-    stacked = chunk > 1
-    parts = [
-        torch.stack(
-            [losses(network, objective, theta, test_data, stacked=stacked) for theta in theta_CRP]
-        )
-        for _, theta_CRP in train(
-            network, objective, train_data, recipe, members, chunk=chunk, tf32=tf32
-        )
-    ]
+    parts = []
+    chunks = train(network, objective, train_data, recipe, members, chunk=chunk, tf32=tf32)
+    for _, theta_CRP in chunks:
+        at_checkpoints = [
+            losses(network, objective, theta_RP, test_data, stacked=chunk > 1)
+            for theta_RP in theta_CRP
+        ]
+        parts.append(torch.stack(at_checkpoints))
     return torch.cat(parts, dim=1)

@@ -1,8 +1,8 @@
-r"""Unrolled differentiation: the derivative of whole training runs in the weights of examples.
+r"""Differentiate whole training runs in the weights of examples: unrolled differentiation.
 
-Examples n of the batch of step t have the weights w in the loss; member r of a run moves them in
-the direction :math:`d_r` (−1 for what it removes). With u the optimiser's direction, ω the weight
-decay and :math:`r_0 = 0`:
+Examples n of the batch of step t have the weights w in the loss. Member r of a run moves them in
+the direction :math:`d_r`, which is −1 for the examples it removes. With u the optimiser's
+direction, ω the weight decay and :math:`r_0 = 0`:
 
 .. math::
     g_t &= \tfrac1B \textstyle\sum_{n \in b_t} w_n \nabla\ell_n + \omega \theta_t \\
@@ -34,7 +34,7 @@ from bayestda.training.posterior import Posterior
 from bayestda.training.recipe import Recipe
 from bayestda.training.recorded import check_same_runs, recorded_training
 
-TEST_BLOCK = 64  # test examples whose changes are taken at a time
+TEST_BLOCK = 64  # test examples differentiated at a time: bounds the memory, only speed
 
 
 @matmul_precision(tf32=False)
@@ -96,7 +96,7 @@ def _changes_of(
 
 
 class Unrolled:
-    """Runs that are trained again, and the derivatives of their parameters.
+    """Repeat runs step by step, together with the derivatives of their parameters.
 
     Args:
         network: The architecture, without dropout and batch norm.
@@ -128,13 +128,19 @@ class Unrolled:
         self.moving: State = (zero_SRP,) * self.rule.moments
 
     def step(self, step: Step, data: Data) -> None:
-        """Take one step of all runs, on their own batches [S B]."""
+        """Take one step of all runs, each on its own batch.
+
+        Args:
+            step: Description of the step, with positions [S B].
+            data: Training examples.
+        """
         direction_SRB = self.direction_RN[:, step.batch].transpose(0, 1)
         batch = (rows_of(data.x, step.batch), data.y[step.batch])
-        with sdpa_kernel(SDPBackend.MATH):  # faster kernels of attention: no second derivative
+        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with second derivatives
             gradient_SP, change_SRP = vmap(self._changes)(
                 self.theta_SP, self.shift_SRP, direction_SRB, batch
             )
+        # g_t and dg_t of the recursion above; decay is inside the gradient (Adam, SGD) ...
         (inside, outside), self.count = decays(self.recipe), self.count + 1
         gradient_S1P = (gradient_SP + inside * self.theta_SP)[:, None]
         change_SRP = change_SRP + inside * self.shift_SRP
@@ -143,6 +149,7 @@ class Unrolled:
         turned_SRP, self.moving = self.rule.derivative(
             gradient_S1P, self.state, change_SRP, self.moving, self.count
         )
+        # ... or outside of it (AdamW), and then acts on θ and r directly.
         self.theta_SP = self.theta_SP - step.rate * (direction_S1P[:, 0] + outside * self.theta_SP)
         self.shift_SRP = self.shift_SRP - step.rate * (turned_SRP + outside * self.shift_SRP)
 
@@ -192,7 +199,8 @@ class Unrolled:
 
 @cache
 def _load_forward_mode() -> None:
-    """PyTorch (2.13) scripts some of its formulas when first asked, and warns that it does."""
+    # On the first use PyTorch (2.13) compiles some formulas by a deprecated function of its own,
+    # and warns about it; a throw-away derivative takes that warning out of users' sight.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))

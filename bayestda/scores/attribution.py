@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayestda.model.objective import Objective, measuring
+from bayestda.model.measuring import measuring
+from bayestda.model.objective import Objective
 from bayestda.scores.requests import Method
 from bayestda.scores.scoring import Scoring
 from bayestda.scores.writers import Diagonal, InMemory, score_file

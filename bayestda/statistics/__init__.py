@@ -1,4 +1,4 @@
-"""Pure functions from score arrays, dims (seed, checkpoint, train, test), to arrays and tables."""
+"""Test and compare scores: functions from arrays (seed, checkpoint, train, test) to tables."""
 
 from bayestda.statistics.accuracy import accuracy
 from bayestda.statistics.alignment import run_means

@@ -1,4 +1,4 @@
-"""Arrays of scores that are compared: same dims, same pairs, finite values."""
+"""Check arrays of scores and align them: same dims, same pairs, finite values."""
 
 from typing import Any
 
@@ -11,24 +11,25 @@ from bayestda.errors import UserError
 def checked_runs(
     scores: Any, dims: tuple[str, ...], what: str = "scores", *, min_seeds: int = 1
 ) -> xr.DataArray:
-    """One map per run, dims (seed, *dims) in this order; checkpoints are averaged.
+    """Return one map per run, dims (seed, *dims) in this order, with checkpoints averaged.
 
     Args:
-        scores: dims (seed, *dims) in any order and, unless already averaged, checkpoint.
-        dims: what a map is over.
-        what: the array's name in messages.
-        min_seeds: fewer are an error.
+        scores: Scores with dims (seed, *dims) in any order and, unless averaged, checkpoint.
+        dims: Dims of a map.
+        what: Name of the array for error messages.
+        min_seeds: Smallest number of seeds.
 
     Raises:
-        UserError: no ``DataArray``, dims that lack or are too many, no values, values that are
-            not finite, too few seeds or two of one name.
+        UserError: The array is no ``DataArray``, has missing or further dims, no values or values
+            that are not finite, too few seeds, or two seeds of one name.
     """
     _check_dims(scores, ("seed", *dims), what)
     _check_values(scores, what)
     names = scores["seed"].values.tolist()
     if len(set(names)) < len(names):
         raise UserError(
-            f"{what} have two seeds of one name: give every run its own in the coordinate 'seed'"
+            f"{what} have two seeds of one name: give each run its own name in the coordinate "
+            "'seed'"
         )
     if len(names) < min_seeds:
         raise UserError(
@@ -39,49 +40,53 @@ def checked_runs(
 
 
 def like(array: xr.DataArray, reference: xr.DataArray, dim: str, what: str) -> xr.DataArray:
-    """The array with the names along a dim in the order of the reference.
+    """Return the array with its names along a dim in the order of the reference.
 
-    Names are the dim's coordinate, by default 0, 1, ...
+    Args:
+        array: Scores; names are the dim's coordinate, by default 0, 1, ...
+        reference: An array with the same names along the dim.
+        dim: Name of the dim.
+        what: Name of the array for error messages.
 
     Raises:
-        UserError: the two do not have the same names.
+        UserError: The two do not have the same names.
     """
-    have, want = array[dim].values, reference[dim].values
-    if np.array_equal(have, want):
+    names, order = array[dim].values, reference[dim].values
+    if np.array_equal(names, order):
         return array
-    if len(have) != len(want) or set(have.tolist()) != set(want.tolist()):
+    if len(names) != len(order) or set(names.tolist()) != set(order.tolist()):
         raise UserError(
-            f"{what} and truth differ along {dim!r} ({len(have)} and {len(want)}, or other names): "
-            f"select those that both have with .sel({dim}=...)"
+            f"{what} and truth differ along {dim!r} ({len(names)} and {len(order)}, or other "
+            f"names): select those that both have with .sel({dim}=...)"
         )
-    return array.sel({dim: want})
+    return array.sel({dim: order})
 
 
 def _check_dims(scores: Any, dims: tuple[str, ...], what: str) -> None:
-    wanted = f"({', '.join(dims)})"
+    form = f"({', '.join(dims)})"
     if not isinstance(scores, xr.DataArray):
         raise UserError(
-            f"{what} must be an xarray.DataArray with the dims {wanted}, got "
+            f"{what} must be an xarray.DataArray with the dims {form}, got "
             f"{type(scores).__name__}: wrap an array, or take the variable of a Dataset by name"
         )
     missing = [dim for dim in dims if dim not in scores.dims]
     if missing:
         raise UserError(
-            f"{what} need the dims {wanted} but have ({', '.join(map(str, scores.dims))}): add "
+            f"{what} need the dims {form} but have ({', '.join(map(str, scores.dims))}): add "
             f"{missing[0]!r} with .rename(...), or with .expand_dims({missing[0]}=[0]) if there "
             "is one only"
         )
     for dim in scores.dims:
         if dim not in (*dims, "checkpoint"):
             raise UserError(
-                f"{what} have the dim {str(dim)!r} beyond {wanted} and checkpoint: take one with "
+                f"{what} have the dim {str(dim)!r} beyond {form} and checkpoint: take one with "
                 f".isel({dim}=0) or their mean with .mean({str(dim)!r})"
             )
 
 
 def _check_values(scores: xr.DataArray, what: str) -> None:
     if not scores.size:
-        raise UserError(f"{what} are empty ({dict(scores.sizes)}): check what was selected")
+        raise UserError(f"{what} are empty ({dict(scores.sizes)}): check the selection")
     if scores.dtype.kind not in "fiu":
         raise UserError(f"{what} are of type {scores.dtype}: convert them with .astype(float)")
     num_bad = int((~np.isfinite(scores.values)).sum())
@@ -93,10 +98,11 @@ def _check_values(scores: xr.DataArray, what: str) -> None:
 
 
 def run_means(scores: xr.DataArray) -> xr.DataArray:
-    """One score per run: the mean over its checkpoints, in float64.
+    """Return one score per run, the mean over its checkpoints, in float64.
 
     Args:
-        scores: dims (seed, train, test) and, unless already averaged, checkpoint.
+        scores: Scores with dims (seed, train, test) and, unless averaged, checkpoint.
     """
     scores = scores.astype(np.float64)
+    # NaN of one checkpoint makes the run NaN: a mean of the others would hide a failed one.
     return scores.mean("checkpoint", skipna=False) if "checkpoint" in scores.dims else scores

@@ -1,7 +1,7 @@
-"""Correlations of maps over train-test pairs.
+"""Correlate maps of scores over train-test pairs.
 
 Letters of array names: T methods, N train, M test, Q pairs (N x M flattened), G groups of pairs
-within which one correlates.
+(correlations are taken within a group), S seeds, W resamples of the seeds, L statistics.
 """
 
 import os
@@ -23,24 +23,21 @@ SCOPES = ("all_pairs", "per_test")
 
 
 def correlation_matrix(maps_TNM: np.ndarray, kind: str, scope: str) -> np.ndarray:
-    """Correlations [T T] between maps.
+    """Return the correlations [T T] between maps; NaN where a map is constant.
 
     Args:
-        maps_TNM: one map per method. Pairs (``per_test``: test points) with a value that is not
-            finite are left out of its method's correlations.
+        maps_TNM: One map per method. Pairs (with ``per_test`` test points) that have a value that
+            is not finite are left out of their method's correlations.
         kind: ``pearson`` or ``spearman`` (tied values share their mean rank).
-        scope: ``all_pairs``, or ``per_test``: over training points, averaged over the test points
+        scope: ``all_pairs``; or ``per_test``, over training points, averaged over the test points
             where neither map is constant.
-
-    Returns:
-        Not a number where a map is constant.
     """
     if len(maps_TNM) > 2 and not np.isfinite(maps_TNM).all():
         return _two_by_two(maps_TNM, kind, scope)
     values_GTQ = _groups(maps_TNM, scope)
     if kind == "spearman":
         values_GTQ = ranks(values_GTQ)
-    # Seen from the first value, so that a constant map has a norm of exactly zero.
+    # The first value is taken off first, so that a constant map has a norm of exactly zero.
     values_GTQ = values_GTQ - values_GTQ[..., :1]
     values_GTQ -= values_GTQ.mean(axis=-1, keepdims=True)
     norm_GT1 = np.linalg.norm(values_GTQ, axis=-1, keepdims=True)
@@ -54,7 +51,7 @@ def correlation_matrix(maps_TNM: np.ndarray, kind: str, scope: str) -> np.ndarra
 
 
 def _two_by_two(maps_TNM: np.ndarray, kind: str, scope: str) -> np.ndarray:
-    """As :func:`correlation_matrix`; what is left out differs from cell to cell."""
+    """Correlation matrix of maps with values that are not finite, left out for each two maps."""
     matrix_TT = np.empty((len(maps_TNM),) * 2)
     for a, b in combinations_with_replacement(range(len(maps_TNM)), 2):
         cell = correlation_matrix(maps_TNM[[a, b]], kind, scope)[0, 1]
@@ -63,9 +60,10 @@ def _two_by_two(maps_TNM: np.ndarray, kind: str, scope: str) -> np.ndarray:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks along the last axis, from 0; ties share their mean rank."""
+    """Return ranks along the last axis, from 0; ties share their mean rank."""
     order = np.argsort(values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
+    # Without ties the order already holds the ranks, and scipy's slower way is not needed.
     if (ordered[..., 1:] == ordered[..., :-1]).any():
         return stats.rankdata(values, axis=-1) - 1
     ranked = np.empty(values.shape)
@@ -89,29 +87,29 @@ STATISTICS = ("mean", "std", "p", "signal_to_noise")
 SIGNED = ("mean", "signal_to_noise")
 
 
-_WORK = 6_000_000  # pairs x resamples that keep the table of a large experiment below a minute
+_WORK = 6_000_000  # pairs x resamples: bounds the time of a large experiment's table to a minute
 
 
 def correlations(
     scores: dict[str, xr.DataArray], num_resamples: int = 100, rng_seed: int = 0
 ) -> pd.DataFrame:
-    """Correlations between all pairs of methods, with 95 % intervals over seeds.
+    """Return correlations between all pairs of methods, with 95 % intervals over seeds.
 
-    The interval is Student's on Fisher's scale, with the standard error of a half-sample
+    The interval is Student's on Fisher's scale. Its standard error comes from a half-sample
     bootstrap, which takes the same seeds from both methods, because they score the same models.
 
     Args:
-        scores: per method, dims (seed, checkpoint, train, test) or without checkpoint; two
-            methods are compared on the seeds that both have, and not at all if those are less
-            than two.
-        num_resamples: halved for large experiments (more than 60 000 pairs). Changes only
-            the interval, by some per cent.
-        rng_seed: of the resamples.
+        scores: Scores with dims (seed, checkpoint, train, test), or without checkpoint, by
+            method. Two methods are compared on the seeds that both have, if there are two or more.
+        num_resamples: Number of resamples of the seeds; halved for large experiments (more than
+            60 000 pairs). Changes only the interval, by some per cent.
+        rng_seed: Seed of the resamples.
 
     Returns:
-        method_a, method_b, statistic, kind, scope, value, low, high, n_seeds, n_pairs (of which
-        those whose signal-to-noise ratio is infinite are left out there), n_resamples. Values are
-        in the signs of the scores.
+        A row per pair of methods, statistic, kind and scope, with the columns method_a, method_b,
+        statistic, kind, scope, value, low, high, n_seeds, n_pairs and n_resamples. Pairs with an
+        infinite signal-to-noise ratio count in n_pairs, but are left out of its correlation.
+        Values are in the signs of the scores.
     """
     runs = {method: run_means(values) for method, values in scores.items()}
     tables = [
@@ -130,8 +128,8 @@ def _by_common_seeds(runs: dict[str, xr.DataArray]) -> dict[tuple, list[tuple[st
     """Pairs of methods, grouped by the seeds that both have."""
     groups: dict[tuple, list[tuple[str, str]]] = {}
     for a, b in combinations(runs, 2):
-        in_b = set(runs[b]["seed"].values.tolist())
-        common = tuple(seed for seed in runs[a]["seed"].values.tolist() if seed in in_b)
+        seeds_b = set(runs[b]["seed"].values.tolist())
+        common = tuple(seed for seed in runs[a]["seed"].values.tolist() if seed in seeds_b)
         if len(common) > 1:
             groups.setdefault(common, []).append((a, b))
     return groups
@@ -148,10 +146,11 @@ def _between(
     runs_TSNM = np.stack([run.transpose("seed", "train", "test").values for run in aligned])
     num_seeds, num_pairs = runs_TSNM.shape[1], runs_TSNM[0, 0].size
     num_resamples = int(np.clip(_WORK // num_pairs, num_resamples // 2, num_resamples))
+    # The first row weights all seeds equally and gives the value; the others are resamples.
     weights_WS = np.full((1, num_seeds), 1 / num_seeds)
     if num_seeds > 2:
-        drawn_WS = half_samples(num_resamples, num_seeds, rng)
-        weights_WS = np.concatenate([weights_WS, drawn_WS])
+        halves_WS = half_samples(num_resamples, num_seeds, rng)
+        weights_WS = np.concatenate([weights_WS, halves_WS])
     matrices = _each(lambda weights_S: _matrices(runs_TSNM, weights_S), weights_WS)
     value, resampled = matrices[0], matrices[1:]
     interval = bootstrap_interval(fisher_z(value), fisher_z(resampled), num_seeds)
@@ -160,15 +159,19 @@ def _between(
 
 
 def statistic_maps(runs_TSNM: np.ndarray, weights_S: np.ndarray) -> np.ndarray:
-    """Weighted mean, std (unbiased variance), p and signal-to-noise ratio: [L T N M].
+    """Return weighted mean, std (unbiased variance), p and signal-to-noise ratio [L T N M].
 
-    With equal weights these are the values of :func:`bayestda.statistics.student_t`, with unequal
-    ones those of as many seeds as are effective, 1 / sum of squared weights.
+    With equal weights these are the values of :func:`bayestda.statistics.student_t`. Unequal
+    weights count as 1 / (sum of squared weights) seeds, their effective number.
+
+    Args:
+        runs_TSNM: One map per method and seed.
+        weights_S: Weights of the seeds, of sum 1.
     """
     num_methods, num_seeds, *shape = runs_TSNM.shape
     runs_TSQ = runs_TSNM.reshape(num_methods, num_seeds, -1)
     effective = 1 / float(np.sum(weights_S**2))
-    # Seen from the first run, so that runs which agree exactly have a variance of exactly zero.
+    # The first run is taken off first, so that runs that agree have a variance of exactly zero.
     first_TQ = runs_TSQ[:, 0]
     mean_TQ = weights_S @ (runs_TSQ - first_TQ[:, None]) + first_TQ
     variance_TQ = weights_S @ (runs_TSQ - mean_TQ[:, None]) ** 2
@@ -180,8 +183,8 @@ def statistic_maps(runs_TSNM: np.ndarray, weights_S: np.ndarray) -> np.ndarray:
 
 def _matrices(runs_TSNM: np.ndarray, weights_S: np.ndarray) -> np.ndarray:
     """Correlations [statistic, kind, scope, T, T]."""
-    taken = weights_S > 0
-    maps_LTNM = statistic_maps(runs_TSNM[:, taken], weights_S[taken])
+    has_weight_S = weights_S > 0
+    maps_LTNM = statistic_maps(runs_TSNM[:, has_weight_S], weights_S[has_weight_S])
     return np.array(
         [
             [[correlation_matrix(maps, kind, scope) for scope in SCOPES] for kind in KINDS]

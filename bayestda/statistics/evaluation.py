@@ -1,4 +1,4 @@
-"""How well do scores predict a ground truth, and which method does so best?
+"""Evaluate how well scores predict a ground truth, and compare methods in it.
 
 Letters of array names: L measures, T methods.
 """
@@ -27,15 +27,17 @@ from bayestda.statistics.jackknife import (
 def loo_correlation(
     scores: xr.DataArray, loo: xr.DataArray, kind: str = "pearson", scope: str = "all_pairs"
 ) -> float:
-    """Correlation of mean scores with mean scores of leaving out examples or groups.
+    """Return the correlation of mean scores with mean scores of leaving out examples or groups.
 
     Args:
-        scores, loo: dims (seed[, checkpoint], train or group, test); positive = helpful.
+        scores: Scores with dims (seed[, checkpoint], train or group, test); positive = helpful.
+        loo: Scores from retraining, with the same dims and sign.
         kind: ``pearson`` or ``spearman``.
-        scope: ``all_pairs``, or ``per_test``: over training examples, mean over test points.
+        scope: ``all_pairs``; or ``per_test``, over training examples, averaged over test points.
 
     Raises:
-        UserError: dims, names or values of the two are wrong or do not fit; no such kind or scope.
+        UserError: Dims, names or values of the two are wrong or do not fit, or kind or scope is
+            unknown.
     """
     problem = retraining({"scores": scores}, loo)
     if (kind, scope) not in problem.measures:
@@ -49,34 +51,35 @@ def loo_correlation(
 def linear_datamodelling_score(
     scores: xr.DataArray, loss: xr.DataArray, included: xr.DataArray
 ) -> float:
-    r"""Linear datamodelling score, LDS (Park et al. 2023, arXiv 2303.14186).
+    r"""Return the linear datamodelling score, LDS (Park et al. 2023, arXiv 2303.14186).
 
-    Per test point Spearman's correlation over subsets of the training set between the sum of the
-    included examples' scores and minus the loss of models retrained on the subset; mean over test
-    points. Including helpful examples lowers the loss, so good scores have a positive LDS.
+    For each test point it is Spearman's correlation, over subsets of the training set, between the
+    sum of the included examples' scores and minus the loss of models retrained on the subset. The
+    LDS is the mean over test points. Including helpful examples lowers the loss, so good scores
+    have a positive LDS.
 
     Args:
-        scores: dims (seed[, checkpoint], train, test); positive = helpful.
-        loss: of the retrained models, dims (seed[, checkpoint], subset, test).
-        included: booleans of dims (subset, train).
+        scores: Scores with dims (seed[, checkpoint], train, test); positive = helpful.
+        loss: Losses of the retrained models, dims (seed[, checkpoint], subset, test).
+        included: Booleans with dims (subset, train), True for the examples of a subset.
 
     Raises:
-        UserError: dims, names or values of the three are wrong or do not fit.
+        UserError: Dims, names or values of the three are wrong or do not fit.
     """
     return _only(subsets({"scores": scores}, loss, included))
 
 
 def detection_auc(scores: xr.DataArray, corrupted: xr.DataArray) -> float:
-    """Area under the ROC curve with which scores detect corrupted training examples.
+    """Return the area under the ROC curve with which scores detect corrupted training examples.
 
     Args:
-        scores: self-influence, dims (seed[, checkpoint], train), large = suspicious; or dims
-            (seed[, checkpoint], train, test), positive = helpful: minus the mean over test points
-            is what is suspicious.
-        corrupted: booleans of dim train.
+        scores: Self-influence with dims (seed[, checkpoint], train), where large is suspicious; or
+            scores with dims (seed[, checkpoint], train, test), positive = helpful, of which minus
+            the mean over test points is the suspicion.
+        corrupted: Booleans with dim train.
 
     Raises:
-        UserError: dims, names or values of the two are wrong or do not fit.
+        UserError: Dims, names or values of the two are wrong or do not fit.
     """
     return _only(detection({"scores": scores}, corrupted))
 
@@ -84,50 +87,59 @@ def detection_auc(scores: xr.DataArray, corrupted: xr.DataArray) -> float:
 def evaluate(
     scores: xr.DataArray | Mapping[str, xr.DataArray], truth: xr.DataArray | xr.Dataset
 ) -> pd.DataFrame:
-    r"""How well scores predict a ground truth, with 95 % intervals and what could be reached.
+    r"""Return how well scores predict a ground truth, with 95 % intervals and a ceiling.
 
-    The truth says by its form what is measured, on means over the seeds of each:
+    The form of the truth decides what is measured, on means over the seeds of each:
 
-    - scores of leaving out, dims (seed[, checkpoint], train or group, test), positive = helpful:
-      Pearson's and Spearman's correlation over all pairs, and per test point and averaged
-      (:func:`loo_correlation`). For what labels alone do not tell, pass
-      :func:`bayestda.statistics.within_labels` of both;
-    - losses of models trained on random subsets: a ``Dataset`` with ``loss``, dims
-      (seed[, checkpoint], subset, test), and ``included``, booleans of dims (subset, train)
-      (:func:`linear_datamodelling_score`);
-    - booleans of dim train, true = corrupted (:func:`detection_auc`).
+    - Scores of leaving out, dims (seed[, checkpoint], train or group, test), positive = helpful,
+      give Pearson's and Spearman's correlation, over all pairs, and per test point and averaged
+      (:func:`loo_correlation`). To see what labels alone do not tell, pass
+      :func:`bayestda.statistics.within_labels` of both.
+    - Losses of models trained on random subsets give the LDS
+      (:func:`linear_datamodelling_score`). They come as a ``Dataset`` with ``loss``, dims
+      (seed[, checkpoint], subset, test), and ``included``, booleans with dims (subset, train).
+    - Booleans with dim train, true = corrupted, give the area under the ROC curve
+      (:func:`detection_auc`).
 
     Args:
-        scores: of one method, or by name, dims (seed[, checkpoint], train or group, test); always
-            positive = helpful. Runs of one seed name are the same model, here and in the truth.
-        truth: one of these; without the dim seed it is taken as given and has no ceiling.
+        scores: Scores of one method, or of several by name, with dims
+            (seed[, checkpoint], train or group, test); always positive = helpful. Runs with the
+            same seed name are the same model, also across scores and truth.
+        truth: One of the forms above; without the dim seed it has no known noise and no ceiling.
 
     Returns:
-        A row per method, ``metric`` and ``scope``:
-        ``value``;
-        ``low_seed``, ``high_seed``: Student's interval from the jackknife over seeds (Fisher's
-        scale; a shared seed is left out of both, others of scores and truth in turn) for the value
-        expected of as many seeds on the same queries; not a number below three seeds;
-        ``low_query``, ``high_query``: likewise over queries, for the value of these models on other
-        queries: test points, and in detection training examples. Of many, random groups are left
-        out at a time;
-        ``ceiling``: the root of the truth's split-half reliability, raised to all its seeds by
-        Spearman-Brown: no noise-free prediction is expected to exceed it (for Spearman
-        approximately; per test point it is that of the mean reliability, which is never too low);
-        ``cross_half``: the mean of one half of the seeds against the truth of the other, mean over
-        splits, only where both have the same seeds. Models that are shared make ``value`` too large
-        or too small, this not;
-        ``cross_half_corrected``: divided by the root of both split-half reliabilities: what
-        infinitely many seeds would give;
-        ``n_seeds``, ``n_truth_seeds``, ``n_queries``.
+        A row per method, ``metric`` and ``scope``, with the columns
+
+        ``value``: The metric on the means over seeds.
+
+        ``low_seed``, ``high_seed``: Student's interval from the jackknife over seeds, on Fisher's
+        scale, for the value expected from as many seeds on the same queries. A shared seed is left
+        out of scores and truth together, other seeds of each in turn. NaN below three seeds.
+
+        ``low_query``, ``high_query``: The same over queries, for the value of these models on
+        other queries. Queries are test points, in detection training examples. If there are many,
+        random groups of them are left out.
+
+        ``ceiling``: The root of the truth's split-half reliability, raised to all its seeds by
+        Spearman-Brown. No noise-free prediction is expected to exceed it. It is approximate for
+        Spearman; per test point it is that of the mean reliability, which is never too low.
+
+        ``cross_half``: The metric between scores of one half of the seeds and the truth of the
+        other half, averaged over splits, where both have the same seeds. Shared models can make
+        ``value`` too large or too small, but not this.
+
+        ``cross_half_corrected``: ``cross_half`` divided by the root of both split-half
+        reliabilities, an estimate of the value from infinitely many seeds.
+
+        ``n_seeds``, ``n_truth_seeds``, ``n_queries``: Numbers of each.
 
     Raises:
-        UserError: dims, names or values are wrong or do not fit; the message says what to do.
+        UserError: Dims, names or values are wrong or do not fit; the message says what to do.
 
     Sources: Efron and Stein 1981 and Kott 2001 (jackknife, of groups); Spearman 1904 and 1910.
     """
     problem = pose(scores, truth)
-    value_LT, without = problem.values(problem.mean_maps()), left_out(problem)
+    value_LT, replicates = problem.values(problem.mean_maps()), left_out(problem)
     halved = from_halves(problem)
     rows = [
         {
@@ -135,7 +147,7 @@ def evaluate(
             "metric": metric,
             "scope": scope,
             "value": value_LT[cell],
-            **_ends(problem, value_LT[cell], without, cell),
+            **_ends(problem, value_LT[cell], replicates, cell),
             "ceiling": halved.ceiling[cell[0]],
             "cross_half": halved.cross[cell],
             "cross_half_corrected": halved.corrected[cell],
@@ -148,36 +160,44 @@ def evaluate(
 
 
 def compare(scores: Mapping[str, xr.DataArray], truth: xr.DataArray | xr.Dataset) -> pd.DataFrame:
-    """Differences between every two methods in how well they predict a ground truth, paired.
+    """Return paired differences between every two methods in how well they predict a truth.
 
     Args:
-        scores, truth: as of :func:`evaluate`, with two methods or more.
+        scores: Scores of two methods or more, by name, in the form of :func:`evaluate`.
+        truth: A ground truth in one of the forms of :func:`evaluate`.
 
     Returns:
-        A row per two methods, ``metric`` and ``scope``: ``method_a``, ``method_b``,
-        ``difference`` of their values, a less b, and for other models (``seed``) and for other
-        queries (``query``) ``low_``, ``high_``: Student's 95 % interval from the jackknife, in
-        which the same seed or query is left out of both methods and the truth; ``p_``: of a
-        difference of zero, two-sided; ``p_holm_``: corrected for the number of pairs of methods,
-        within a metric and scope (Holm 1979). Not a number below three seeds or queries. A
-        difference that holds for other models *and* other queries is significant in both.
+        A row per two methods, ``metric`` and ``scope``, with the columns ``method_a``,
+        ``method_b`` and ``difference``, the value of a less that of b. The following columns exist
+        for other models (with the ending ``seed``) and for other queries (``query``), and are NaN
+        below three seeds or queries:
+
+        ``low_``, ``high_``: Student's 95 % interval from the jackknife, in which the same seed or
+        query is left out of both methods and the truth.
+
+        ``p_``: The two-sided p-value of a difference of zero.
+
+        ``p_holm_``: The p-value corrected for the number of pairs of methods, within a metric and
+        scope (Holm 1979).
+
+        A difference that holds for other models *and* other queries is significant in both.
 
     Raises:
-        UserError: less than two methods, or as of :func:`evaluate`.
+        UserError: There are less than two methods, or an array is wrong as in :func:`evaluate`.
     """
     problem = pose(scores, truth)
     if len(problem.methods) < 2:
-        raise UserError("to compare takes two methods: scores must be a dict with two or more")
-    value_LT, without = problem.values(problem.mean_maps()), left_out(problem)
+        raise UserError("a comparison needs two methods: give scores as a dict with two or more")
+    value_LT, replicates = problem.values(problem.mean_maps()), left_out(problem)
     rows = [
         {
             "method_a": a,
             "method_b": b,
             "metric": metric,
             "scope": scope,
-            **_difference(problem, value_LT[line], without, (line, a, b)),
+            **_difference(problem, value_LT[row], replicates, (row, a, b)),
         }
-        for line, (metric, scope) in enumerate(problem.measures)
+        for row, (metric, scope) in enumerate(problem.measures)
         for a, b in combinations(problem.methods, 2)
     ]
     table = pd.DataFrame(rows)
@@ -188,38 +208,39 @@ def compare(scores: Mapping[str, xr.DataArray], truth: xr.DataArray | xr.Dataset
 
 
 def _cells(problem: Problem) -> Iterator[tuple[tuple[str, str], str, tuple[int, int]]]:
-    """Measure, method and their place in an array [L T]."""
-    for line, measure in enumerate(problem.measures):
+    """Measure, method and their cell in an array [L T]."""
+    for row, measure in enumerate(problem.measures):
         for column, method in enumerate(problem.methods):
-            yield measure, method, (line, column)
+            yield measure, method, (row, column)
 
 
-def _ends(problem: Problem, value: float, without: LeftOut, cell: tuple[int, int]) -> dict:
+def _ends(problem: Problem, value: float, replicates: LeftOut, cell: tuple[int, int]) -> dict:
     """Ends of both intervals of one value."""
     runs = list(problem.methods.values())[cell[1]]
-    by_seed = [factor[:, *cell] for factor in without.factors([runs, problem.truth])]
+    by_seed = [factor[:, *cell] for factor in replicates.factors([runs, problem.truth])]
     ends: dict[str, float] = {}
-    for over, factors in (("seed", by_seed), ("query", [without.by_query[:, *cell]])):
+    for over, factors in (("seed", by_seed), ("query", [replicates.by_query[:, *cell]])):
         interval = value_interval(value, factors, problem.lowest)
         ends |= {f"low_{over}": float(interval.low), f"high_{over}": float(interval.high)}
     return ends
 
 
 def _difference(
-    problem: Problem, values_T: np.ndarray, without: LeftOut, cell: tuple[int, str, str]
+    problem: Problem, values_T: np.ndarray, replicates: LeftOut, cell: tuple[int, str, str]
 ) -> dict:
     """Difference of two methods in one measure, with both intervals and p-values."""
-    line, *names = cell
+    row, *names = cell
     a, b = (list(problem.methods).index(name) for name in names)
-    by_seed = without.factors([*(problem.methods[name] for name in names), problem.truth])
+    by_seed = replicates.factors([*(problem.methods[name] for name in names), problem.truth])
     difference = values_T[a] - values_T[b]
-    row = {"difference": difference}
-    for over, factors in (("seed", by_seed), ("query", [without.by_query])):
-        paired = [factor[:, line, a] - factor[:, line, b] for factor in factors]
-        low, high = jackknife_interval(difference, paired)
-        row |= {f"low_{over}": float(low), f"high_{over}": float(high)}
-        row[f"p_{over}"] = zero_p(difference, paired)
-    return row
+    columns = {"difference": difference}
+    for over, factors in (("seed", by_seed), ("query", [replicates.by_query])):
+        # The same seed or query is left out of both, so that what they share cancels.
+        differences = [factor[:, row, a] - factor[:, row, b] for factor in factors]
+        low, high = jackknife_interval(difference, differences)
+        columns |= {f"low_{over}": float(low), f"high_{over}": float(high)}
+        columns[f"p_{over}"] = zero_p(difference, differences)
+    return columns
 
 
 def _only(problem: Problem) -> float:

@@ -1,4 +1,4 @@
-"""Agreement of scores with a gold standard over left-out examples, per test point."""
+"""Measure the agreement of scores with a gold standard over left-out examples, per test point."""
 
 from collections.abc import Iterator
 
@@ -10,9 +10,11 @@ from bayestda.statistics.intervals import jackknife_interval
 
 
 def cosine(gold: xr.DataArray, scores: xr.DataArray) -> xr.DataArray:
-    """Cosine over left-out examples; dims that only one of both has are kept.
+    """Return the cosine over left-out examples; NaN where a vector is 0.
 
-    Not a number where a vector is 0.
+    Args:
+        gold: Gold standard with the dim left_out.
+        scores: Scores with the dim left_out. Dims that only one of the two has are kept.
     """
     product = xr.dot(gold, scores, dim="left_out")
     norms = xr.dot(gold, gold, dim="left_out") * xr.dot(scores, scores, dim="left_out")
@@ -20,7 +22,7 @@ def cosine(gold: xr.DataArray, scores: xr.DataArray) -> xr.DataArray:
 
 
 def spearman(gold: xr.DataArray, scores: xr.DataArray) -> xr.DataArray:
-    """Spearman's correlation over left-out examples, as :func:`cosine`."""
+    """Return Spearman's correlation over left-out examples; arguments as in :func:`cosine`."""
     return cosine(*(centred(_ranks(values)) for values in (gold, scores)))
 
 
@@ -28,21 +30,22 @@ METRICS = {"cosine": cosine, "spearman": spearman}
 
 
 def centred(values: xr.DataArray) -> xr.DataArray:
-    """Less the mean over left-out examples."""
+    """Return the values less their mean over left-out examples."""
     return values - values.mean("left_out")
 
 
 def summary(agreement: xr.DataArray) -> dict[str, float]:
-    """Mean over final models and test points, and how sure it is.
+    """Return the mean agreement over final models and test points, with its uncertainty.
 
     Args:
-        agreement: dims (train_seed, test). Test points without one for all final models, of which
-            a vector is 0, are left out.
+        agreement: Agreement with dims (train_seed, test). Test points where it is NaN for some
+            final model are left out.
 
     Returns:
-        value; se_test, the standard error over test points (as Wei et al. 2025 give it) of the
-        mean over final models; low and high, a 95 % jackknife interval over test points and final
-        models, not a number with less than three of either; num_models, num_tests.
+        ``value``, the mean; ``se_test``, the standard error over test points of the mean over
+        final models (as Wei et al. 2025 give it); ``low`` and ``high``, a 95 % jackknife interval
+        over test points and final models, NaN with less than three of either; ``num_models`` and
+        ``num_tests``.
     """
     values_SM = agreement.transpose("train_seed", "test").values
     values_SM = values_SM[:, ~np.isnan(values_SM).any(0)]
@@ -50,7 +53,7 @@ def summary(agreement: xr.DataArray) -> dict[str, float]:
         nothing = dict.fromkeys(("value", "se_test", "low", "high"), float("nan"))
         return {**nothing, "num_models": len(values_SM), "num_tests": values_SM.shape[1]}
     by_test_M = values_SM.mean(0)
-    left_out = [delete_one(values_SM.mean(1)), delete_one(by_test_M)]
+    left_out = [delete_one(values_SM.mean(1)), delete_one(by_test_M)]  # models, test points
     interval = jackknife_interval(values_SM.mean(), left_out)
     return {
         "value": float(values_SM.mean()),
@@ -63,9 +66,10 @@ def summary(agreement: xr.DataArray) -> dict[str, float]:
 
 
 def best_damping(agreement: xr.DataArray) -> xr.DataArray:
-    """The damping of the largest mean agreement, for each step: chosen by looking.
+    """Select the damping with the largest mean agreement, for each step.
 
-    One that is not defined for all final models is not chosen if there are others.
+    The choice looks at the gold standard, so the result is optimistic. A damping whose agreement
+    is NaN for some final model is chosen only if there is no other.
     """
     if "damping" not in agreement.dims:
         return agreement
@@ -74,16 +78,21 @@ def best_damping(agreement: xr.DataArray) -> xr.DataArray:
 
 
 def rows(agreement: xr.DataArray, **named: object) -> Iterator[dict[str, object]]:
-    """A row of :func:`summary` for each step (and damping)."""
+    """Yield a row of :func:`summary` for each step (and damping).
+
+    Args:
+        agreement: Agreement with dims (train_seed, test) and possibly step and damping.
+        named: Further columns, equal in all rows.
+    """
     dims = [dim for dim in ("damping", "step") if dim in agreement.dims]
-    for place in np.ndindex(*(agreement.sizes[dim] for dim in dims)):
-        one = agreement.isel(dict(zip(dims, place, strict=True)))
-        known = {dim: float(one[dim]) for dim in ("damping", "step") if dim in one.coords}
-        yield {**named, **known, **summary(one)}
+    for indices in np.ndindex(*(agreement.sizes[dim] for dim in dims)):
+        cell = agreement.isel(dict(zip(dims, indices, strict=True)))
+        settings = {dim: float(cell[dim]) for dim in ("damping", "step") if dim in cell.coords}
+        yield {**named, **settings, **summary(cell)}
 
 
 def delete_one(values: np.ndarray) -> np.ndarray:
-    """Means of all values but one each."""
+    """Return the means of all values but one, leaving out each in turn."""
     return (values.sum() - values) / max(len(values) - 1, 1)
 
 
@@ -92,27 +101,28 @@ def _ranks(values: xr.DataArray) -> xr.DataArray:
     return values.copy(data=stats.rankdata(values.values, axis=axis))
 
 
-RELIABILITY = 0.9
+RELIABILITY = 0.9  # of a mean score, at which seed_noise counts the seeds needed
 
 
 def seed_noise(scores: xr.DataArray) -> xr.Dataset:
-    r"""Sizes of signal and seed noise of scores, over left-out examples and test points.
+    r"""Return the sizes of signal and seed noise of scores, over left-out examples and test points.
 
-    With v the mean over pairs of the variance over seeds, and s² the mean square of
-    the seeds' mean score (about 0, the score of no effect) less v/S, which is what noise adds to
-    it: the mean of S seeds has the reliability s²/(s² + v/S).
+    The noise v is the mean over pairs of the variance over seeds. The signal s² is the mean square
+    of the seeds' mean score (about 0, the score of no effect) less v/S, which noise adds to it.
+    The mean of S seeds then has the reliability s²/(s² + v/S).
 
     Args:
-        scores: dims (seed, ..., left_out, test); at least two seeds.
+        scores: Scores with dims (seed, ..., left_out, test) and at least two seeds.
 
     Returns:
-        ``signal`` s, a root mean square; ``noise`` √v, a standard deviation; and ``seeds_needed``,
-        the least S whose mean has a reliability of .9; infinite where there is no signal. Dims
-        (...).
+        The variables ``signal``, a root mean square s; ``noise``, a standard deviation √v; and
+        ``seeds_needed``, the least S whose mean has a reliability of .9, infinite where there is
+        no signal. Dims (...).
     """
     pairs, count = ("left_out", "test"), scores.sizes["seed"]
     variance = scores.var("seed", ddof=1).mean(pairs)
     signal = (scores.mean("seed") ** 2).mean(pairs) - variance / count
+    # A mean over S seeds has the reliability s² / (s² + v / S), here solved for S.
     needed = RELIABILITY / (1 - RELIABILITY) * variance / signal.where(signal > 0)
     return xr.Dataset(
         {
@@ -124,13 +134,15 @@ def seed_noise(scores: xr.DataArray) -> xr.Dataset:
 
 
 def order_agreement(scores: xr.DataArray) -> xr.DataArray:
-    """Cosine over left-out examples between scores of two seeds, mean over pairs and test points.
+    """Return the cosine between scores of two seeds, averaged over pairs and test points.
 
     Args:
-        scores: dims (seed, ..., left_out, test); at least two seeds. Test points whose scores are
-            all 0 for a seed have no cosine and are left out of the mean.
+        scores: Scores with dims (seed, ..., left_out, test) and at least two seeds. The cosine is
+            over left-out examples. Test points whose scores are all 0 for a seed are left out.
     """
     unit = scores / np.sqrt((scores**2).sum("left_out"))
+    # The squared norm of the sum of unit vectors is the sum of the cosines of all ordered pairs;
+    # the pairs of a seed with itself, count in number, contribute 1 each.
     count, summed = scores.sizes["seed"], unit.sum("seed", skipna=False)
     total = (summed**2).sum("left_out", skipna=False)
     return ((total - count) / (count * (count - 1))).mean("test")

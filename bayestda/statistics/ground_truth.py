@@ -1,9 +1,8 @@
-"""What scores are held against: retraining without examples, on subsets, or known corruption.
+"""Bring ground truths into one form: retraining without examples, on subsets, known corruption.
 
-Every ground truth is brought into one form. A method predicts, and the truth says, one number for
-each *row* (a training example, a group, a subset) and each *query* (a test point; in detection a
-training example). Letters of array names: T methods and, last, the truth; S seeds; A rows;
-M queries; N train.
+A method predicts, and the truth gives, one number for each *row* (a training example, a group, a
+subset) and each *query* (a test point; in detection a training example). Letters of array names:
+T methods and, last, the truth; S seeds; A rows; M queries; N train.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,26 +23,31 @@ Measure = Callable[[np.ndarray], np.ndarray]
 
 
 class Runs(NamedTuple):
-    """Maps [S A M] of runs with the names of their seeds; without names one that has no noise."""
+    """Hold the maps of runs.
+
+    Attributes:
+        seeds: Names of the runs; none for a single map whose noise is not known.
+        maps_SAM: One map per run.
+    """
 
     seeds: tuple
     maps_SAM: np.ndarray
 
     def mean(self, without: Any = None) -> np.ndarray:
-        """Mean map [A M] without one seed, unless it is the only one."""
-        kept = [seed != without for seed in self.seeds]
-        return self.maps_SAM[kept].mean(0) if any(kept) else self.maps_SAM.mean(0)
+        """Return the mean map [A M] without one seed, unless that is the only one."""
+        is_kept = [seed != without for seed in self.seeds]
+        return self.maps_SAM[is_kept].mean(0) if any(is_kept) else self.maps_SAM.mean(0)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Predictions, what they should predict, and how to measure it.
+    """Hold predictions, the truth they should predict, and the measures of their agreement.
 
     Attributes:
-        methods: runs of each method's predictions.
-        truth: runs of what they should predict.
-        measures: by (metric, scope).
-        lowest: value of the measures for a prediction that is always wrong; the highest is 1.
+        methods: Runs of predictions, by method.
+        truth: Runs of the truth.
+        measures: Measures by (metric, scope).
+        lowest: Value of the measures for a prediction that is always wrong; the highest is 1.
     """
 
     methods: dict[str, Runs]
@@ -52,19 +56,24 @@ class Problem:
     lowest: float = -1.0
 
     def mean_maps(self, without: Any = None) -> np.ndarray:
-        """Maps [T A M] of the methods and, last, the truth, without one seed of all of them."""
+        """Return mean maps [T A M] of the methods and, last, the truth, without one seed."""
         return np.stack([runs.mean(without) for runs in (*self.methods.values(), self.truth)])
 
     def values(self, maps_TAM: np.ndarray) -> np.ndarray:
-        """Values [measure, method]."""
+        """Return values [measure, method] for maps of the methods and, last, the truth."""
+        # The last column of a measure's matrix is the truth; its row is left out.
         return np.array([measure(maps_TAM)[:-1, -1] for measure in self.measures.values()])
 
 
 def pose(scores: xr.DataArray | Mapping[str, xr.DataArray], truth: Any) -> Problem:
-    """The problem that a ground truth poses; see :func:`bayestda.statistics.evaluate`.
+    """Return the problem that a ground truth poses.
+
+    Args:
+        scores: Scores in the form of :func:`bayestda.statistics.evaluate`.
+        truth: A truth in one of the forms of :func:`bayestda.statistics.evaluate`.
 
     Raises:
-        UserError: scores or truth are not of the form that is described there.
+        UserError: Scores or truth have another form.
     """
     methods = _by_name(scores)
     if isinstance(truth, xr.Dataset) or "subset" in getattr(truth, "dims", ()):
@@ -77,10 +86,10 @@ def pose(scores: xr.DataArray | Mapping[str, xr.DataArray], truth: Any) -> Probl
 
 
 def retraining(methods: Mapping[str, xr.DataArray], truth: xr.DataArray) -> Problem:
-    """Scores against those of leaving out examples (dim train) or groups of them (dim group).
+    """Compare scores with those of leaving out examples (dim train) or groups (dim group).
 
     Raises:
-        UserError: see :func:`bayestda.statistics.evaluate`.
+        UserError: Dims, names or values are wrong or do not fit.
     """
     row = "group" if "group" in truth.dims else "train"
     measures: dict[tuple[str, str], Measure] = {
@@ -95,12 +104,13 @@ def retraining(methods: Mapping[str, xr.DataArray], truth: xr.DataArray) -> Prob
 def subsets(
     methods: Mapping[str, xr.DataArray], loss: xr.DataArray, included: xr.DataArray
 ) -> Problem:
-    """Sums of the included examples' scores against minus the loss of models trained on them.
+    """Compare sums of included examples' scores with minus the loss of models trained on them.
 
     Raises:
-        UserError: see :func:`bayestda.statistics.evaluate`.
+        UserError: Dims, names or values are wrong or do not fit.
     """
     included = _checked_included(included, loss)
+    # A subset's prediction is the sum of its examples' scores: [A N] @ [S N M].
     included_AN = included.values.astype(np.float64)
     runs = {}
     for name, scores in methods.items():
@@ -113,16 +123,16 @@ def subsets(
 
 
 def detection(methods: Mapping[str, xr.DataArray], corrupted: xr.DataArray) -> Problem:
-    """How suspicious scores find a training example, against whether it is corrupted.
+    """Compare how suspicious scores find training examples with which of them are corrupted.
 
     Raises:
-        UserError: see :func:`bayestda.statistics.evaluate`.
+        UserError: Dims, names or values are wrong or do not fit.
     """
     if corrupted.dims != ("train",) or corrupted.dtype != bool:
         raise UserError(
-            f"truth of dims {corrupted.dims} and type {corrupted.dtype} is none of those known: "
-            "scores of retraining have the dims (seed, train or group, test), losses of retrained "
-            "subsets (seed, subset, test), marks of corrupted examples are boolean with dim train"
+            f"truth with the dims {corrupted.dims} and type {corrupted.dtype} has no known form: "
+            "give scores of retraining (seed, train or group, test), losses on subsets "
+            "(seed, subset, test), or marks of corrupted examples, boolean with dim train"
         )
     if corrupted.all() or not corrupted.any():
         raise UserError("truth marks all or no examples as corrupted: detection needs both kinds")
@@ -132,9 +142,10 @@ def detection(methods: Mapping[str, xr.DataArray], corrupted: xr.DataArray) -> P
 
 
 def auroc(maps_TAM: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve [T T]; columns of maps that are no marks of 0 and 1 are no numbers.
+    """Return areas under the ROC curve [T T]; only the truth's column, the last, has numbers.
 
-    See :func:`area_under_curve`.
+    Args:
+        maps_TAM: Maps of the methods and, last, the truth's marks of 0 and 1.
     """
     marked_Q = maps_TAM[-1].ravel() > 0
     area_TT = np.full((len(maps_TAM), len(maps_TAM)), np.nan)
@@ -160,7 +171,7 @@ def _runs(scores: xr.DataArray, row: str, truth: xr.DataArray, name: str) -> Run
 
 
 def _truth_runs(truth: xr.DataArray, row: str) -> Runs:
-    """Runs of the truth; of one without the dim seed it is not known how noisy it is."""
+    """Runs of the truth; without the dim seed its noise is not known."""
     if "seed" not in truth.dims:
         return Runs((), checked_runs(truth.expand_dims(seed=[0]), (row, "test"), "truth").values)
     runs = checked_runs(truth, (row, "test"), "truth")
@@ -202,15 +213,16 @@ def _seeds(runs: xr.DataArray) -> tuple:
 
 
 def area_under_curve(values: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """The area under the receiver operating characteristic [S R].
+    """Return the area under the receiver operating characteristic [S R].
 
-    The share of pairs of a positive and a negative example in which the positive one has the larger
-    value; ties count half (Mann and Whitney).
+    It is the share of pairs of a positive and a negative example in which the positive one has the
+    larger value; ties count half (Mann and Whitney).
 
     Args:
-        values: [S R N] of each example.
-        positive: whether it is of the kind to be found [S N]; some are and some are not.
+        values: Values of the examples [S R N].
+        positive: Booleans [S N], true for the kind to detect; both kinds must occur.
     """
+    # The sum of the positives' ranks, less its smallest possible value, counts these pairs.
     rank_SRN = stats.rankdata(values, axis=-1)
     count_S1 = positive.sum(-1)[:, None]
     total_SR = (rank_SRN * positive[:, None]).sum(-1)

@@ -1,7 +1,7 @@
-"""How far can a map of scores be trusted, and does it explain this model or the procedure?
+"""Measure how reliable a map of scores is, and whether it explains this model or any model.
 
 Everything here is a Pearson correlation over all train-test pairs, so it follows from the
-covariances [S S] of the runs' maps, without touching the maps again. Letters of array names:
+covariances [S S] of the runs' maps, and the large maps are read only once. Letters of array names:
 S seeds, Q pairs (train x test flattened), H splits of the seeds into halves.
 """
 
@@ -18,26 +18,34 @@ from bayestda.statistics.alignment import run_means
 from bayestda.statistics.intervals import Interval, fisher_z, jackknife_interval
 from bayestda.statistics.labels import is_labelled, within_labels
 
-_ALL_SPLITS = 1500  # up to twelve seeds; ten have 126
-_RANDOM_SPLITS = 500
-# Quantities that are correlations: their interval is found on Fisher's scale.
+_ALL_SPLITS = 1500  # all splits are taken up to this number, for up to twelve seeds; ten have 126
+_RANDOM_SPLITS = 500  # splits drawn where there are more
+# Quantities that are correlations, whose interval is computed on Fisher's scale.
 _CORRELATIONS = frozenset({"split_half", "correlation", "cross_half", "same_seed", "cross_seed"})
 
 
 def reliability(scores: xr.DataArray) -> pd.DataFrame:
-    """Split-half reliability of a method's mean map, with 95 % jackknife intervals over seeds.
+    """Return the reliability of a method's mean map, with 95 % jackknife intervals over seeds.
 
     Args:
-        scores: dims (seed, checkpoint, train, test); checkpoints are averaged.
+        scores: Scores with dims (seed, checkpoint, train, test); checkpoints are averaged.
 
     Returns:
-        quantity, value, low, high, where quantity is
-        ``split_half``: correlation of the mean maps of two halves of the seeds, mean over splits;
-        ``reliability``: that of the mean over all seeds (Spearman-Brown);
-        ``ceiling``: its root, the largest correlation that anything noise-free can have with the
-        mean map (0 where the reliability is negative);
-        ``label_share``: the part of the mean map's variance that the labels of the two examples
-        determine (only where scores have the coordinates train_label and test_label).
+        The columns quantity, value, low and high, with a row for each quantity:
+
+        ``split_half``: The correlation of the mean maps of two halves of the seeds, averaged over
+        splits.
+
+        ``reliability``: The reliability of the mean over all seeds (Spearman-Brown).
+
+        ``ceiling``: The root of the reliability, the largest correlation that anything noise-free
+        can have with the mean map; 0 where the reliability is negative.
+
+        ``label_share``: The share of the mean map's variance that the labels of the two examples
+        determine, if scores have the coordinates train_label and test_label.
+
+    Raises:
+        UserError: There are less than two seeds.
     """
     runs_SQ = _flat(scores)
     within_SQ = _flat(within_labels(scores)) if is_labelled(scores) else None
@@ -59,26 +67,37 @@ def reliability(scores: xr.DataArray) -> pd.DataFrame:
 
 
 def agreement(scores: xr.DataArray, reference: xr.DataArray) -> pd.DataFrame:
-    """Correlations of a method with a reference such as LOO, with jackknife intervals over seeds.
+    """Return correlations of a method with a reference such as LOO, with jackknife intervals.
 
     Args:
-        scores, reference: dims (seed, checkpoint, train, test), with equal seeds: models shared.
+        scores: Scores with dims (seed, checkpoint, train, test).
+        reference: Scores with the same dims; equal seeds are the same models.
 
     Returns:
-        quantity, value, low, high, where quantity is
-        ``correlation``: of the mean maps;
-        ``corrected``: divided by the root of both reliabilities, which is right only if the noise
-        of the two is independent, and it is not, for they share their models;
-        ``cross_half``: mean map of one half of the seeds with the reference's of the other half;
-        ``cross_half_corrected``: divided by the root of both split-half correlations: the
-        correlation of noise-free maps, without that assumption;
-        ``same_seed``: of single runs, score and reference of the same model, mean over seeds;
-        ``cross_seed``: of the score of one model and the reference of another;
-        ``same_minus_cross``: above zero where a score explains its own model and not only the
-        training procedure.
+        The columns quantity, value, low and high (95 % over seeds), with a row for each quantity:
+
+        ``correlation``: The correlation of the mean maps.
+
+        ``corrected``: The correlation divided by the root of both reliabilities. This assumes
+        independent noise, which is wrong here, as the two share their models.
+
+        ``cross_half``: The correlation of the mean map of one half of the seeds with the
+        reference's of the other half.
+
+        ``cross_half_corrected``: ``cross_half`` divided by the root of both split-half
+        correlations: the correlation of noise-free maps, without that assumption.
+
+        ``same_seed``: The correlation of score and reference of the same model, averaged over
+        seeds.
+
+        ``cross_seed``: The correlation of the score of one model and the reference of another.
+
+        ``same_minus_cross``: ``same_seed`` less ``cross_seed``, above zero where a score explains
+        its own model and not only the training procedure.
 
     Raises:
-        UserError: seeds, training or test points differ.
+        UserError: There are less than two seeds.
+        ValueError: Seeds, training or test points differ.
     """
     scores, reference = xr.align(scores, reference, join="exact")
     x_SQ, y_SQ = _flat(scores), _flat(reference)
@@ -92,9 +111,10 @@ def agreement(scores: xr.DataArray, reference: xr.DataArray) -> pd.DataFrame:
 
 
 def halves(num_seeds: int, rng_seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [H S] of the first and of the second half's mean, balanced and disjoint.
+    """Return weights [H S] for the means of the first and the second half of the seeds.
 
-    All splits if there are at most 1500, else 500 random ones; an odd seed is left out of each.
+    Halves are equal in size and disjoint; of an odd number of seeds each split leaves one out.
+    Splits are all there are, if at most 1500, else 500 random ones.
     """
     half = num_seeds // 2
     if comb(num_seeds, half) * comb(num_seeds - half, half) // 2 <= _ALL_SPLITS:
@@ -120,12 +140,10 @@ def _agreement(xx_SS: np.ndarray, xy_SS: np.ndarray, yy_SS: np.ndarray, num_seed
     single_SS = _correlation(xy_SS, np.diag(xx_SS)[:, None], np.diag(yy_SS)[None, :])
     same = np.trace(single_SS) / count
     cross = (single_SS.sum() - np.trace(single_SS)) / (count * (count - 1))
+    # The covariance of two mean maps is the mean covariance of the runs' maps.
     whole = _correlation(xy_SS.mean(), xx_SS.mean(), yy_SS.mean())
-    half_x, half_y, half_xy = (
-        _split_half(xx_SS),
-        _split_half(yy_SS),
-        _cross_half(xx_SS, xy_SS, yy_SS),
-    )
+    half_x, half_y = _split_half(xx_SS), _split_half(yy_SS)
+    half_xy = _cross_half(xx_SS, xy_SS, yy_SS)
     full_x, full_y = (spearman_brown(r, num_seeds, count // 2) for r in (half_x, half_y))
     return {
         "correlation": float(whole),
@@ -145,22 +163,32 @@ def _split_half(covariance_SS: np.ndarray) -> float:
 def _cross_half(xx_SS: np.ndarray, xy_SS: np.ndarray, yy_SS: np.ndarray) -> float:
     """Correlation of x's mean map over one half with y's over the other, mean over splits."""
     first_HS, second_HS = halves(len(xx_SS))
-    both = [
+    correlations = [
         _correlation(_form(a, xy_SS, b), _form(a, xx_SS, a), _form(b, yy_SS, b))
         for a, b in ((first_HS, second_HS), (second_HS, first_HS))
     ]
-    return float(np.mean(both))
+    return float(np.mean(correlations))
 
 
 def _form(a_HS: np.ndarray, covariance_SS: np.ndarray, b_HS: np.ndarray) -> np.ndarray:
+    """aᵀ C b [H]: the covariance of two weighted means of maps, for each split."""
     return np.sum((a_HS @ covariance_SS) * b_HS, axis=-1)
 
 
 def spearman_brown(correlation: float, num_seeds: int, half: int) -> float:
-    """Reliability of the mean of num_seeds runs from the correlation of means of ``half`` runs."""
+    """Return the reliability of a mean over seeds by the formula of Spearman and Brown (1910).
+
+    Args:
+        correlation: Correlation r between means of ``half`` runs each.
+        num_seeds: Number of runs in the mean, k times ``half``.
+        half: Number of runs in a half.
+
+    Returns:
+        k r / (1 + (k − 1) r); NaN where the denominator is not positive.
+    """
     factor = num_seeds / half
-    below = 1 + (factor - 1) * correlation
-    return factor * correlation / below if below > 0 else float("nan")
+    denominator = 1 + (factor - 1) * correlation
+    return factor * correlation / denominator if denominator > 0 else float("nan")
 
 
 def _correlation(covariance, variance_x, variance_y) -> np.ndarray:
@@ -170,7 +198,7 @@ def _correlation(covariance, variance_x, variance_y) -> np.ndarray:
 
 
 def _flat(scores: xr.DataArray) -> np.ndarray:
-    """Maps [S Q] of the runs, seen from their mean over pairs."""
+    """Maps [S Q] of the runs, less their mean over pairs."""
     runs = run_means(scores).transpose("seed", "train", "test")
     if runs.sizes["seed"] < 2:
         raise UserError(f"reliability over seeds needs at least two, got {runs.sizes['seed']}")
@@ -186,14 +214,17 @@ def _covariance(x_SQ: np.ndarray, y_SQ: np.ndarray) -> np.ndarray:
 def _with_intervals(
     estimate: Callable[[np.ndarray], dict[str, float]], num_seeds: int
 ) -> pd.DataFrame:
-    kept = np.arange(num_seeds)
-    values = estimate(kept)
-    # With three seeds leaving one out leaves halves of one run: still defined.
-    left_out = [estimate(np.delete(kept, seed)) for seed in kept] if num_seeds > 2 else []
+    """Table of estimates from all seeds, with jackknife intervals."""
+    seeds = np.arange(num_seeds)
+    values = estimate(seeds)
+    # Of three seeds, leaving one out leaves halves of one run, which are still defined.
+    left_out = [estimate(np.delete(seeds, seed)) for seed in seeds] if num_seeds > 2 else []
     rows = []
     for quantity, value in values.items():
-        there, back = (fisher_z, np.tanh) if quantity in _CORRELATIONS else (np.asarray, np.asarray)
-        replicates = there(np.array([replicate[quantity] for replicate in left_out]))
-        interval = Interval(*map(back, jackknife_interval(there(np.array(value)), [replicates])))
+        is_correlation = quantity in _CORRELATIONS
+        transform, inverse = (fisher_z, np.tanh) if is_correlation else (np.asarray, np.asarray)
+        replicates = transform(np.array([replicate[quantity] for replicate in left_out]))
+        ends = jackknife_interval(transform(np.array(value)), [replicates])
+        interval = Interval(*map(inverse, ends))
         rows.append((quantity, value, float(interval.low), float(interval.high)))
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high"])

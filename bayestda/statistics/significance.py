@@ -1,7 +1,7 @@
-r"""Is a score different from zero? Tests over seeds, one per train-test pair.
+r"""Test whether scores differ from zero, over seeds and for each train-test pair.
 
 The unit is a training run: checkpoints of one run are averaged first, because they are not
-independent. Everywhere a score that is not a number gives a result that is not a number.
+independent. A score that is NaN gives a result that is NaN.
 """
 
 from functools import cache
@@ -16,37 +16,37 @@ from bayestda.statistics.intervals import Interval, jackknife_interval
 
 LEVEL = 0.05
 POWER = 0.8
-_TABLED_SEEDS = 200  # up to here seeds_needed is exact, beyond it is within one seed
+_TABLED_SEEDS = 200  # seeds_needed is exact up to this number, and within one seed beyond it
 
 
 def student_t(scores: xr.DataArray) -> xr.Dataset:
-    r"""Student's one-sample, two-sided t-test of :math:`E[\tau] = 0` over seeds.
+    r"""Return Student's one-sample, two-sided t-test of :math:`E[\tau] = 0` over seeds.
 
     Seeds that agree exactly (zero variance) give p = 1 where they agree on zero, else p = 0.
 
     Args:
-        scores: dims (seed, checkpoint, train, test); checkpoints are averaged.
+        scores: Scores with dims (seed, checkpoint, train, test); checkpoints are averaged.
 
     Returns:
-        mean, std (over seeds, ddof 1), t, p; dims (train, test).
+        The variables mean, std (over seeds, ddof 1), t and p; dims (train, test).
 
     Raises:
-        UserError: less than two seeds.
+        UserError: There are less than two seeds.
     """
     runs = _runs(scores)
-    tested = _student_t(runs.values)
+    results = _student_t(runs.values)
     template = runs.isel(seed=0, drop=True)
-    return xr.Dataset({name: template.copy(data=values) for name, values in tested.items()})
+    return xr.Dataset({name: template.copy(data=values) for name, values in results.items()})
 
 
 def mean_p_interval(scores: xr.DataArray) -> Interval:
-    """95 % jackknife interval over seeds of the mean p-value of :func:`student_t`.
+    """Return a 95 % jackknife interval over seeds for the mean p-value of :func:`student_t`.
 
     Args:
-        scores: dims (seed, checkpoint, train, test).
+        scores: Scores with dims (seed, checkpoint, train, test).
 
     Returns:
-        Numbers; not a number with less than three seeds.
+        Two numbers, NaN with less than three seeds.
     """
     runs = _runs(scores).values
     seeds = range(len(runs)) if len(runs) > 2 else []
@@ -55,35 +55,37 @@ def mean_p_interval(scores: xr.DataArray) -> Interval:
 
 
 def signal_to_noise(scores: xr.DataArray) -> xr.DataArray:
-    """Signed mean over standard deviation (ddof 1) of the runs; dims (train, test).
+    """Return the signed mean over standard deviation (ddof 1) of the runs; dims (train, test).
 
-    The released code correlates this quantity between methods under the name of p-value. Infinite
-    where the runs agree exactly on a value that is not zero, zero where they agree on zero.
+    It is infinite where the runs agree exactly on a value other than zero, and zero where they
+    agree on zero. The released code correlates this quantity between methods as a p-value.
 
     Raises:
-        UserError: less than two seeds.
+        UserError: There are less than two seeds.
     """
     runs = _runs(scores)
     return runs.isel(seed=0, drop=True).copy(data=ratio(*_mean_and_std(runs.values)))
 
 
 def benjamini_hochberg(p: xr.DataArray) -> xr.DataArray:
-    """False discovery rate q of each pair, over all pairs (Benjamini and Hochberg 1995).
+    """Return the false discovery rate q of each pair, over all pairs.
+
+    Source: Benjamini and Hochberg 1995.
 
     Args:
-        p: p-values of any shape; those that are not numbers are no tests and stay so.
+        p: p-values of any shape; NaN counts as no test and stays NaN.
     """
     q = np.full(p.shape, np.nan)
-    tested = np.isfinite(p.values)
-    if tested.any():
-        q[tested] = stats.false_discovery_control(p.values[tested])
+    is_test = np.isfinite(p.values)
+    if is_test.any():
+        q[is_test] = stats.false_discovery_control(p.values[is_test])
     return p.copy(data=q)
 
 
 def published_p(scores: xr.DataArray) -> xr.DataArray:
-    r"""The released code's p, :math:`2 \Phi(-|\bar\tau / s|)`; dims (train, test).
+    r"""Return the released code's p, :math:`2 \Phi(-|\bar\tau / s|)`; dims (train, test).
 
-    It lacks :math:`\sqrt n` and Student's distribution, so it is no p-value: it measures the
+    It lacks :math:`\sqrt n` and Student's distribution, so it is no p-value but measures the
     signal-to-noise ratio of a single run. Compare it with :func:`expected_published_p`.
     """
     return xr.apply_ufunc(lambda snr: 2 * special.ndtr(-np.abs(snr)), signal_to_noise(scores))
@@ -91,9 +93,10 @@ def published_p(scores: xr.DataArray) -> xr.DataArray:
 
 @cache
 def expected_published_p(num_seeds: int) -> float:
-    r"""Mean of :func:`published_p` when the true score is zero and runs are normal.
+    r"""Return the mean of :func:`published_p` when the true score is zero and runs are normal.
 
-    There :math:`\bar\tau / s = t / \sqrt n` with n - 1 degrees of freedom; .790 for n = 10.
+    In that case :math:`\bar\tau / s = t / \sqrt n` with n - 1 degrees of freedom. The mean is .790
+    for n = 10.
     """
 
     def weighted(t: float) -> float:
@@ -103,7 +106,7 @@ def expected_published_p(num_seeds: int) -> float:
 
 
 def sign_agreement(scores: xr.DataArray) -> xr.DataArray:
-    """Share of runs whose score has the majority's sign; dims (train, test).
+    """Return the share of runs whose score has the majority's sign; dims (train, test).
 
     A score of exactly zero has no sign and agrees with none.
     """
@@ -113,26 +116,30 @@ def sign_agreement(scores: xr.DataArray) -> xr.DataArray:
 
 
 def expected_sign_agreement(num_seeds: int) -> float:
-    """Mean of :func:`sign_agreement` when either sign is equally likely; .623 for 10 seeds."""
-    positive = np.arange(num_seeds + 1)
-    weights = stats.binom.pmf(positive, num_seeds, 0.5)
-    return float(weights @ np.maximum(positive, num_seeds - positive) / num_seeds)
+    """Return the mean of :func:`sign_agreement` when both signs are equally likely.
+
+    It is .623 for 10 seeds.
+    """
+    num_positive = np.arange(num_seeds + 1)
+    weights = stats.binom.pmf(num_positive, num_seeds, 0.5)
+    return float(weights @ np.maximum(num_positive, num_seeds - num_positive) / num_seeds)
 
 
 def seeds_needed(snr: xr.DataArray, level: float = LEVEL, power: float = POWER) -> xr.DataArray:
-    """Seeds with which the t-test at a level finds a pair's effect with a probability, the power.
+    """Return the number of seeds with which a two-sided t-test detects a pair's effect.
 
-    To find is to reject with the right sign (noncentral t; at the default the wrong sign adds less
-    than 1e-5). The observed ratio is taken for the true one; among pairs selected for a small p it
-    is too large, and this number too small.
+    An effect is detected if the test rejects with the right sign (noncentral t; at the default
+    level the wrong sign adds less than 1e-5). The observed ratio is taken for the true one. Among
+    pairs selected for a small p that ratio is too large, and the number of seeds too small.
 
     Args:
-        snr: mean over standard deviation of the runs (:func:`signal_to_noise`), any shape.
-        level, power: of the test.
+        snr: Mean over standard deviation of the runs (:func:`signal_to_noise`), any shape.
+        level: Level of the test.
+        power: Probability with which the effect is detected.
 
     Returns:
-        Whole numbers from 2, infinity where the ratio is zero; exact up to 200, then within one
-        (normal approximation with Guenther's correction).
+        Whole numbers from 2, infinity where the ratio is zero. They are exact up to 200, then
+        within one (normal approximation with Guenther's correction).
     """
     return xr.apply_ufunc(_seeds_needed, snr, kwargs={"level": level, "power": power})
 
@@ -140,61 +147,65 @@ def seeds_needed(snr: xr.DataArray, level: float = LEVEL, power: float = POWER) 
 def _seeds_needed(snr: np.ndarray, level: float, power: float) -> np.ndarray:
     effect = np.abs(snr)
     z_level, z_power = special.ndtri(1 - level / 2), special.ndtri(power)
+    # The normal approximation, with Guenther's correction z² / 2 for the t distribution.
     with np.errstate(divide="ignore", over="ignore"):
-        large = np.ceil(((z_level + z_power) / effect) ** 2 + z_level**2 / 2)
+        approximation = np.ceil(((z_level + z_power) / effect) ** 2 + z_level**2 / 2)
     smallest = _smallest_effects(level, power)
+    # The effects fall with the seeds; searchsorted wants rising numbers, hence the signs.
     tabled = 2.0 + np.searchsorted(-smallest, -effect, side="left")
-    return np.where(effect >= smallest[-1], tabled, np.maximum(large, _TABLED_SEEDS + 1))
+    beyond_table = np.maximum(approximation, _TABLED_SEEDS + 1)
+    return np.where(effect >= smallest[-1], tabled, beyond_table)
 
 
 @cache
 def _smallest_effects(level: float, power: float) -> np.ndarray:
-    """Smallest mean over standard deviation found with 2, 3, ... seeds; falling."""
+    """Smallest mean over standard deviation that 2, 3, ... seeds detect; falling."""
 
-    def found(num_seeds: int) -> float:
+    def smallest_effect(num_seeds: int) -> float:
         critical = stats.t.isf(level / 2, num_seeds - 1)
 
         def surplus(noncentrality: float) -> float:
             return _power(noncentrality, num_seeds - 1, critical) - power
 
-        large = 1.0
-        while surplus(large) < 0:
-            large *= 2
-        return optimize.brentq(surplus, 0.0, large, xtol=1e-12) / np.sqrt(num_seeds)
+        upper = 1.0
+        while surplus(upper) < 0:
+            upper *= 2
+        return optimize.brentq(surplus, 0.0, upper, xtol=1e-12) / np.sqrt(num_seeds)
 
-    return np.array([found(num_seeds) for num_seeds in range(2, _TABLED_SEEDS + 1)])
+    return np.array([smallest_effect(num_seeds) for num_seeds in range(2, _TABLED_SEEDS + 1)])
 
 
 def _power(noncentrality: float, degrees: int, critical: float) -> float:
-    """Chance that a noncentral t exceeds the critical value."""
-    missed = special.nctdtr(degrees, noncentrality, critical)
-    if np.isfinite(missed):
-        return float(1 - missed)
-    # Far out, where scipy's series fails, the noise of the mean is nothing beside its size.
+    """Probability that a noncentral t exceeds the critical value."""
+    miss_rate = special.nctdtr(degrees, noncentrality, critical)
+    if np.isfinite(miss_rate):
+        return float(1 - miss_rate)
+    # Far out scipy's series fails. There the mean's noise is negligible beside its size, and only
+    # that of the standard deviation is left, which is chi-squared.
     return float(special.chdtr(degrees, degrees * (noncentrality / critical) ** 2))
 
 
 def ratio(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Mean over std: zero where both are zero, infinite where only the std is."""
+    """Return mean over std: zero where both are zero, infinite where only the std is."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((mean == 0) & (std == 0), 0.0, mean / std)
 
 
 def two_sided_p(signal_to_noise: np.ndarray, num_seeds: float) -> np.ndarray:
-    """Student's p-value of a mean over std of so many runs."""
+    """Return Student's two-sided p-value for a mean over std of ``num_seeds`` runs."""
     return 2 * special.stdtr(num_seeds - 1, -np.abs(signal_to_noise) * np.sqrt(num_seeds))
 
 
 def _student_t(runs: np.ndarray) -> dict[str, np.ndarray]:
     """Mean, std, t, p over the first axis."""
     mean, std = _mean_and_std(runs)
-    found = ratio(mean, std)
-    t = found * np.sqrt(len(runs))
-    return {"mean": mean, "std": std, "t": t, "p": two_sided_p(found, len(runs))}
+    snr = ratio(mean, std)
+    t = snr * np.sqrt(len(runs))
+    return {"mean": mean, "std": std, "t": t, "p": two_sided_p(snr, len(runs))}
 
 
 def _mean_and_std(runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # Seen from the first run, so that runs which agree exactly have a variance of exactly zero.
+    # The first run is taken off first, so that runs that agree have a variance of exactly zero.
     from_first = runs - runs[0]
     return runs[0] + from_first.mean(axis=0), from_first.std(axis=0, ddof=1)
 
@@ -210,25 +221,34 @@ def _runs(scores: xr.DataArray) -> xr.DataArray:
 def pair_reliability(
     scores: xr.DataArray, *, level: float = LEVEL, power: float = POWER
 ) -> xr.Dataset:
-    """Mean score of every train-test pair over seeds, and how far it can be trusted.
+    """Return the mean score of every train-test pair over seeds, and how far it can be trusted.
 
     Args:
-        scores: dims (seed, train, test) and, unless already averaged, checkpoint (averaged first:
-            checkpoints of one run are not independent).
-        level, power: of the two-sided t-test that ``seeds_needed`` plans. Change nothing else.
+        scores: Scores with dims (seed, train, test) and, unless averaged, checkpoint. Checkpoints
+            are averaged first, because those of one run are not independent.
+        level: Level of the two-sided t-test that ``seeds_needed`` plans. Changes nothing else.
+        power: Power of that test.
 
     Returns:
-        Variables of dims (train, test). ``mean``, ``std`` (ddof 1) over seeds; ``t``, ``p`` of
-        Student's test of a mean of zero; ``q``, the false discovery rate over all pairs (Benjamini
-        and Hochberg 1995); ``sign_agreement``, the share of seeds with the majority's sign (a zero
-        has none); ``seeds_needed`` to find an effect as large as the observed one, which among
-        pairs picked for their small p is too large, and their number too small. Attributes state
-        n, null hypothesis, correction, and the agreement expected of noise
-        (:func:`expected_sign_agreement`).
+        Variables with dims (train, test):
+
+        ``mean``, ``std``: Mean and standard deviation (ddof 1) over seeds.
+
+        ``t``, ``p``: Student's test of a mean of zero.
+
+        ``q``: The false discovery rate over all pairs (Benjamini and Hochberg 1995).
+
+        ``sign_agreement``: The share of seeds with the majority's sign; a zero has none.
+
+        ``seeds_needed``: The number of seeds that detect an effect as large as the observed one.
+        Among pairs picked for a small p that effect is too large, and the number too small.
+
+        Attributes state n, the null hypothesis, the correction, and the sign agreement expected of
+        noise (:func:`expected_sign_agreement`).
 
     Raises:
-        UserError: less than two seeds, missing or further dims, values that are not finite, a
-            level or power outside of 0 to 1.
+        UserError: There are less than two seeds, missing or further dims, values that are not
+            finite, or a level or power outside of 0 to 1.
     """
     runs = checked_runs(scores, ("train", "test"), min_seeds=2)
     if not (0 < level < 1 and level < power < 1):

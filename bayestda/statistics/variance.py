@@ -1,11 +1,11 @@
-r"""Where the variance of a score comes from.
+r"""Split the variance of a score into components: seeds, initialisation, order, epochs.
 
-Random-effects ANOVA per train-test pair; estimates are unbiased and therefore may be negative,
-which is left so. Tables sum the components over pairs, so that pairs count by their variance.
+This is a random-effects ANOVA for each train-test pair. Estimates are unbiased, so they may be
+negative, and stay so. Tables sum the components over pairs, so that pairs count by their variance.
 
 Checkpoints are the same epochs in every run, hence crossed with runs. Neighbouring checkpoints of
-a run are correlated, so the components describe the kept epochs and no others: what a seed
-contributes is the variance that all kept epochs of a run share.
+a run are correlated, so the components describe the kept epochs and no others. A seed's component
+is the variance that all kept epochs of a run share.
 """
 
 import numpy as np
@@ -18,17 +18,17 @@ from bayestda.statistics.intervals import jackknife_interval
 
 
 def pooled_pair_variance(score: xr.DataArray, test_loss: xr.DataArray) -> xr.DataArray:
-    r"""The paper's variance of LOO: over all T² pairs of a retrained and a base model.
+    r"""Return the paper's variance of LOO, over all T² pairs of a retrained and a base model.
 
     Over all (t, t') the variance of :math:`L(z;\theta_{\setminus j}^{(t)}) - L(z;\theta^{(t')})`
-    is exactly the sum of both variances over the pooled samples; the pairing by seed is lost.
+    is exactly the sum of both variances over the pooled samples. The pairing by seed is lost.
 
     Args:
-        score: LOO, dims (seed, checkpoint, train, test).
-        test_loss: loss of the base models, dims (seed, checkpoint, test).
+        score: LOO scores with dims (seed, checkpoint, train, test).
+        test_loss: Losses of the base models, dims (seed, checkpoint, test).
 
     Returns:
-        dims (train, test), in squared units of the loss, with the denominator T².
+        Variances with dims (train, test), in squared units of the loss, with the denominator T².
     """
     pooled = ("seed", "checkpoint")
     base = test_loss.astype(np.float64)
@@ -38,18 +38,23 @@ def pooled_pair_variance(score: xr.DataArray, test_loss: xr.DataArray) -> xr.Dat
 
 
 def pooled_pair_share(score: xr.DataArray, test_loss: xr.DataArray) -> pd.DataFrame:
-    """:func:`pooled_pair_variance` as a multiple of the variance of the paired score.
+    """Return :func:`pooled_pair_variance` as a multiple of the variance of the paired score.
+
+    Args:
+        score: LOO scores with dims (seed, checkpoint, train, test).
+        test_loss: Losses of the base models, dims (seed, checkpoint, test).
 
     Returns:
-        One row, component ``all_pairs_published``: variance (mean over pairs), share of the total
-        of :func:`seed_components`, and its 95 % jackknife interval over seeds, low and high.
+        One row, the component ``all_pairs_published``, with its variance (mean over pairs), its
+        share of the total of :func:`seed_components`, and ``low`` and ``high``, the share's 95 %
+        jackknife interval over seeds.
     """
     seeds = np.arange(score.sizes["seed"])
 
-    def share(kept: np.ndarray) -> float:
-        part = score.isel(seed=kept)
+    def share(chosen: np.ndarray) -> float:
+        part = score.isel(seed=chosen)
         total = sum(float(v.mean()) for v in seed_components(part).values())
-        pooled = float(pooled_pair_variance(part, test_loss.isel(seed=kept)).mean())
+        pooled = float(pooled_pair_variance(part, test_loss.isel(seed=chosen)).mean())
         return pooled / total if total > 0 else float("nan")
 
     left_out = [share(seeds != seed) for seed in seeds] if len(seeds) > 2 else []
@@ -61,77 +66,91 @@ def pooled_pair_share(score: xr.DataArray, test_loss: xr.DataArray) -> pd.DataFr
 
 
 def seed_components(scores: xr.DataArray) -> xr.Dataset:
-    r"""Seeds and epochs, crossed without replication: :math:`\tau = \mu + a_s + b_e + c_{se}`.
+    r"""Return variances of seeds and epochs, crossed: :math:`\tau = \mu + a_s + b_e + c_{se}`.
 
     Also without this model, ``seed`` is the mean covariance over seeds of two different kept
-    epochs, and ``epoch`` the mean covariance over epochs of two different runs: the trend that
-    all runs share. Checkpoints of a run are correlated, so ``seed`` grows as epochs are kept
-    closer together, at the expense of ``seed_x_epoch``.
+    epochs, and ``epoch`` the mean covariance over epochs of two different runs, the trend that all
+    runs share. Checkpoints of a run are correlated, so ``seed`` grows as epochs are kept closer
+    together, at the expense of ``seed_x_epoch``.
 
     Args:
-        scores: dims (seed, checkpoint, train, test), runs independent of each other.
+        scores: Scores with dims (seed, checkpoint, train, test), from independent runs.
 
     Returns:
-        seed, epoch, seed_x_epoch: variance of each effect, dims (train, test). From one
-        checkpoint seed alone, which then holds ``seed_x_epoch`` too.
+        The variables seed, epoch and seed_x_epoch, the variance of each effect with dims (train,
+        test). From one checkpoint only seed, which then includes ``seed_x_epoch``.
 
     Raises:
-        UserError: less than two seeds.
+        UserError: There are less than two seeds.
     """
     return _by_seed(_runs(scores))
 
 
 def crossed_components(scores: xr.DataArray) -> xr.Dataset:
-    r"""Initialisation i, order o and their interaction, of a full grid of runs, and epochs e.
+    r"""Return variances of initialisation, order, their interaction, and epochs, from a full grid.
 
-    The model is :math:`\tau = \mu + a_i + b_o + c_{io} + d_e + f_{ioe}`. With one run per cell the
-    interaction is confounded with anything else that differs between runs (such as a device's
-    rounding); the noise of averaging few checkpoints is subtracted from it. Checkpoints of a run
-    are correlated, so what all kept epochs of a run share counts as the run's. What runs of one
-    initialisation (or order) share of an epoch is not told apart from the other two of its parts.
+    The model is :math:`\tau = \mu + a_i + b_o + c_{io} + d_e + f_{ioe}` with initialisation i,
+    order o and epoch e. With one run per cell the interaction is confounded with anything else
+    that differs between runs (such as a device's rounding); the noise of averaging few checkpoints
+    is subtracted from it. Checkpoints of a run are correlated, so what all kept epochs of a run
+    share counts as the run's. Effects of an epoch that runs of one initialisation (or order) share
+    are not modelled; they go into the epoch components.
 
     Args:
-        scores: dims (init, order, checkpoint, train, test) as of :func:`to_grid`.
+        scores: Scores with dims (init, order, checkpoint, train, test), from :func:`to_grid`.
 
     Returns:
-        init, order, interaction, epoch (common to all runs), run_x_epoch: variance of each effect,
-        dims (train, test). From one checkpoint the first three alone.
+        The variables init, order, interaction, epoch (common to all runs) and run_x_epoch, the
+        variance of each effect with dims (train, test). From one checkpoint only the first three.
 
     Raises:
-        UserError: less than two initialisations or orders.
+        UserError: There are less than two initialisations or orders.
     """
     return _crossed(_runs(scores))
 
 
 def to_grid(scores: xr.DataArray) -> xr.DataArray:
-    """Runs as a grid: dim seed, with its coordinates init and order, becomes (init, order).
+    """Arrange runs in a grid: the dim seed, with coordinates init and order, becomes both dims.
 
     Raises:
-        UserError: a cell of the grid has no run, or more than one.
+        UserError: A cell of the grid has no run, or more than one.
     """
     cells = list(zip(scores["init"].values, scores["order"].values, strict=True))
     full = len(np.unique(scores["init"])) * len(np.unique(scores["order"]))
     if not len(cells) == len(set(cells)) == full:
-        raise UserError(f"{len(cells)} runs are no full grid of initialisations and orders")
+        raise UserError(
+            f"{len(cells)} runs do not fill a grid of initialisations and orders: give one run for "
+            "each pair of both"
+        )
     indexed = scores.drop_vars("seed").set_index(seed=("init", "order"))
     return indexed.unstack("seed")  # noqa: PD010  (xarray has no pivot_table)
 
 
 def seed_shares(scores: xr.DataArray) -> pd.DataFrame:
-    """:func:`seed_components` summed over pairs, with 95 % jackknife intervals over seeds.
+    """Return :func:`seed_components` over all pairs, with 95 % jackknife intervals over seeds.
+
+    Args:
+        scores: Scores with dims (seed, checkpoint, train, test).
 
     Returns:
-        component, variance (mean over pairs), share of the total, low, high (of the share).
+        The columns component, variance (mean over pairs), share of the total, and low and high, the
+        share's interval.
     """
     runs = _runs(scores)
     return _table(_by_seed(runs), [_without_each(runs, "seed", _by_seed)])
 
 
 def crossed_shares(scores: xr.DataArray) -> pd.DataFrame:
-    """:func:`crossed_components` summed over pairs, jackknifed over initialisations and orders.
+    """Return :func:`crossed_components` over all pairs, with 95 % jackknife intervals.
+
+    Intervals are over initialisations and orders.
+
+    Args:
+        scores: Scores with dims (init, order, checkpoint, train, test), from :func:`to_grid`.
 
     Returns:
-        component, variance (mean over pairs), share of the total, low, high (of the share).
+        The columns component, variance (mean over pairs), share of the total, and low and high, the
+        share's interval.
     """
     runs = _runs(scores)
     factors = [_without_each(runs, factor, _crossed) for factor in ("init", "order")]
@@ -150,6 +169,7 @@ def _by_seed(runs: xr.Dataset) -> xr.Dataset:
     if runs.sizes["checkpoint"] < 2:
         return xr.Dataset({"seed": between})
     epoch, residual = _epochs(runs, "seed")
+    # A run's mean over C epochs also varies by the residual's variance / C.
     seed = between - residual / runs.sizes["checkpoint"]
     return xr.Dataset({"seed": seed, "epoch": epoch, "seed_x_epoch": residual})
 
@@ -157,17 +177,19 @@ def _by_seed(runs: xr.Dataset) -> xr.Dataset:
 def _crossed(runs: xr.Dataset) -> xr.Dataset:
     _need_two(runs, "init", "order")
     mean, num_inits, num_orders = runs["mean"], runs.sizes["init"], runs.sizes["order"]
-    of_init, of_order = mean.mean("order"), mean.mean("init")
-    residual = mean - of_init - of_order + mean.mean(("init", "order"))
-    square = (residual**2).sum(("init", "order")) / ((num_inits - 1) * (num_orders - 1))
+    # The usual estimators of a two-way layout with one run per cell: what is left after both main
+    # effects is the interaction, and its mean square also inflates the variance of their means.
+    init_means, order_means = mean.mean("order"), mean.mean("init")
+    residual = mean - init_means - order_means + mean.mean(("init", "order"))
+    mean_square = (residual**2).sum(("init", "order")) / ((num_inits - 1) * (num_orders - 1))
     parts = {
-        "init": of_init.var("init", ddof=1) - square / num_orders,
-        "order": of_order.var("order", ddof=1) - square / num_inits,
-        "interaction": square,
+        "init": init_means.var("init", ddof=1) - mean_square / num_orders,
+        "order": order_means.var("order", ddof=1) - mean_square / num_inits,
+        "interaction": mean_square,
     }
     if runs.sizes["checkpoint"] > 1:
         epoch, within = _epochs(runs, "init", "order")
-        parts["interaction"] = square - within / runs.sizes["checkpoint"]
+        parts["interaction"] = mean_square - within / runs.sizes["checkpoint"]
         parts |= {"epoch": epoch, "run_x_epoch": within}
     return xr.Dataset(parts)
 

@@ -1,10 +1,10 @@
-"""The ensemble engine: train many copies of one network that differ in start, order or weights.
+"""Train many copies of one network that differ in start, order of the data, or example weights.
 
 Deep ensembles, leave-one-out and group removal, further training and single training steps are all
-the same computation; only the :class:`Members` differ. On a GPU the copies run stacked
-(``torch.func.vmap``, perceptrons by batched products), on a CPU perceptrons do, too, and other
-networks one after the other with channels-last convolutions, which is the faster way there. All go
-through the same training loop.
+this computation; only the :class:`Members` differ. All copies go through the same training loop.
+On a GPU they run stacked (``torch.func.vmap``, or batched products for perceptrons). On a CPU
+perceptrons run stacked; other networks run one after the other with channels-last convolutions,
+which is faster there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,31 +36,31 @@ def train(
     """Train all members, ``chunk`` at a time.
 
     Args:
-        network: the architecture; it is copied, its own parameters do not matter.
-        objective: gives the per-example loss.
-        data: training examples, on the device to train on.
-        recipe: hyperparameters; the loss of a batch is (1/B) Σ weight · loss.
-        members: what differs between copies.
-        chunk: members trained together; changes the speed and the rounding, not the method.
-        tf32: allow TensorFloat-32 matrix products on a GPU. Changes the answer slightly.
+        network: The architecture; it is copied, and its parameters do not matter.
+        objective: The objective with the per-example loss.
+        data: Training examples, on the device to train on.
+        recipe: Hyperparameters; the loss of a batch is (1/B) Σ weight · loss.
+        members: Differences between the copies.
+        chunk: Number of members trained together; changes the speed and the rounding alone.
+        tf32: Whether to allow TensorFloat-32 products on a GPU. Changes the answer slightly.
 
     Yields:
-        The members of a chunk and their parameters after the kept epochs [C R P].
+        The members of a chunk, as a slice, and their parameters after the kept epochs [C R P].
     """
     copies = copies_of(network, objective, stacked=chunk > 1)
     per_epoch = -(-members.num_ordered // recipe.batch_size)
     kept_steps = {epoch * per_epoch for epoch in recipe.kept_epochs}
     for chosen, padded in chunks(members, chunk):
-        visited = enumerate(run(copies, objective, data, recipe, padded, tf32=tf32))
-        kept = [copies.vector() for step, _ in visited if step in kept_steps]
-        yield chosen, torch.stack(kept)[:, : chosen.stop - chosen.start]
+        training = enumerate(run(copies, objective, data, recipe, padded, tf32=tf32))
+        checkpoints = [copies.vector() for step, _ in training if step in kept_steps]
+        yield chosen, torch.stack(checkpoints)[:, : chosen.stop - chosen.start]
 
 
 def chunks(members: Members, size: int) -> Iterator[tuple[slice, Members]]:
-    """The members, some at a time.
+    """Yield the members, ``size`` at a time, with the slice that they are.
 
-    The last chunk is filled up with its last member: kernels, and so rounding, depend on how many
-    there are.
+    The last chunk is filled up with copies of its last member. Kernels, and so rounding, depend on
+    the number of members, which is the same for all chunks in this way.
     """
     for start in range(0, len(members), size):
         chosen = slice(start, min(start + size, len(members)))
@@ -77,8 +77,16 @@ def output(
     *,
     stacked: bool = False,
 ) -> Tensor:
-    """Outputs of all members on all examples [R M K], in evaluation mode."""
-    return _evaluated(network, objective, theta_RP, data, stacked, lambda output, _: output)
+    """Return the outputs of all members on all examples [R M K], in evaluation mode.
+
+    Args:
+        network: The architecture; it is copied.
+        objective: The objective that calls it.
+        theta_RP: Parameters of the members.
+        data: Examples, on the network's device or read batch by batch.
+        stacked: Whether to evaluate all members at once.
+    """
+    return _evaluate(network, objective, theta_RP, data, stacked, lambda output, _: output)
 
 
 def losses(
@@ -89,51 +97,53 @@ def losses(
     *,
     stacked: bool = False,
 ) -> Tensor:
-    """Measurement (the loss, if no other is asked for) of every member on every example [R M].
+    """Return the measurement (by default the loss) of every member on every example [R M].
 
-    In evaluation mode; the forward pass in the network's precision, the measurement in float64.
+    Networks are in evaluation mode. The forward pass has the network's precision, the measurement
+    is taken in float64. Arguments are those of :func:`output`.
     """
-
-    return _evaluated(network, objective, theta_RP, data, stacked, partial(_measured, objective))
+    return _evaluate(network, objective, theta_RP, data, stacked, partial(_measure, objective))
 
 
 def current_losses(copies: Copies, objective: Objective, data: Examples) -> Tensor:
-    """:func:`losses` of copies as they are in the middle of a run."""
-    return _read(copies, data, partial(_measured, objective))
+    """Return :func:`losses` [R M] of copies as they are in the middle of a run."""
+    return _map_outputs(copies, data, partial(_measure, objective))
 
 
 def accuracy(copies: Copies, data: Examples) -> float:
-    """Share of the examples whose largest output is their class, of the first copy."""
-    right = _read(copies, data, lambda output_RBK, y_B: output_RBK.argmax(-1) == y_B)
-    return float(right[0].double().mean())
+    """Return the first copy's share of examples whose largest output is their class."""
+    is_right = _map_outputs(copies, data, lambda output_RBK, y_B: output_RBK.argmax(-1) == y_B)
+    return float(is_right[0].double().mean())
 
 
-def _measured(objective: Objective, output_RBK: Tensor, y_B: Tensor) -> Tensor:
+def _measure(objective: Objective, output_RBK: Tensor, y_B: Tensor) -> Tensor:
     return torch.stack([objective.measure(output_BK, y_B) for output_BK in output_RBK.double()])
 
 
-def _evaluated(
+def _evaluate(
     network: nn.Module,
     objective: Objective,
     theta_RP: Tensor,
     data: Examples,
     stacked: bool,
-    read: Callable[[Tensor, Tensor], Tensor],
+    function: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     copies = copies_of(network, objective, stacked=stacked)
     results = []
     for group_RP in [theta_RP] if stacked else theta_RP.split(1):
         copies.start(group_RP)
-        results.append(_read(copies, data, read))
+        results.append(_map_outputs(copies, data, function))
     return torch.cat(results)
 
 
-def _read(copies: Copies, data: Examples, read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """What ``read`` makes of outputs [R B K] and targets, for all examples [R M ...]."""
+def _map_outputs(
+    copies: Copies, data: Examples, function: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Values [R M ...] of a function of outputs [R B K] and targets, batch by batch."""
     copies.network.eval()
-    block = EVALUATION_BATCH[copies.leaves()[0].is_cuda]
+    size = EVALUATION_BATCH[copies.leaves()[0].is_cuda]
     with torch.no_grad(), matmul_precision(tf32=False):
-        pieces = [read(copies(rows_of(b.x, None)), b.y) for b in blocks(data, block)]
+        pieces = [function(copies(rows_of(b.x, None)), b.y) for b in blocks(data, size)]
     return torch.cat(pieces, dim=1)
 
 
@@ -146,10 +156,14 @@ def run(
     *,
     tf32: bool = False,
 ) -> Iterator[Copies]:
-    """Train members together; yields the copies before the first step and after each one.
+    """Train members together, and yield the copies before the first step and after each step.
 
-    Whoever asks for the next step may first read or evaluate the copies as they are. Arguments as
-    in :func:`train`.
+    The caller may read or evaluate the copies before it asks for the next step.
+
+    Args:
+        copies: Copies of the network, which are trained in place.
+        objective, data, recipe, tf32: The same as in :func:`train`.
+        members: Members of one chunk.
     """
     copies.start(members.initial, len(members))
     leaves = copies.leaves()
@@ -162,6 +176,7 @@ def run(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
+            # Anew in each step, as the caller may have evaluated the copies in between.
             set_mode(copies.network, training=members.dropout_seed is not None)
             with matmul_precision(tf32):
                 with dropout_masks(members.dropout_seed, step, data.y.device):
@@ -176,12 +191,14 @@ def run(
 def _batch_loss(
     copies: Copies, objective: Objective, data: Data, members: Members, batch: Tensor
 ) -> Tensor:
-    """Σ over members of the weighted mean loss of the batch, and of their extra examples."""
+    """Sum over members of the batch's weighted mean loss and their extra examples' losses."""
     size, positions = batch.shape[1], batch
     if members.extra is not None:
+        # Extra examples join the batch, so that one forward pass serves both.
         positions = torch.cat([batch.expand(len(members), -1), members.extra], dim=1)
     loss_RB = _losses(objective, copies(rows_of(data.x, positions)), data.y[positions])
     weight_RB = members.weight.gather(1, batch.expand(len(members), -1))
+    # Members share no parameters: the gradient of the sum is each one's own gradient.
     total = (weight_RB * loss_RB[:, :size]).sum().div(size)
     if members.coefficient is not None:
         total = total + (members.coefficient * loss_RB[:, size:]).sum()
@@ -202,7 +219,7 @@ def _clip(leaves: list[Tensor], members: int, limit: float) -> None:
 
 
 def _clip_factor(norms: Sequence[Tensor], limit: float) -> Tensor:
-    """As ``torch.nn.utils.clip_grad_norm_``."""
+    # The formula, with its 1e-6, of torch.nn.utils.clip_grad_norm_.
     return (limit / (torch.stack(list(norms)).norm(dim=0) + 1e-6)).clamp(max=1.0)
 
 

@@ -1,4 +1,4 @@
-"""Members of an ensemble: copies of one network that differ in start, order, weights, or extras."""
+"""Describe the members of an ensemble: how copies of one network differ in their training."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,18 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Members:
-    """Copies to train. A leading 1 means: shared by all members.
+    """Describe copies to train; a leading dim of 1 is shared by all members.
 
     Attributes:
-        initial: parameters at the start [R P] or [1 P].
-        order: positions of training examples, per epoch [R E N] or [1 E N].
-        weight: weight of every example in the loss [R N]; 0 removes it and nothing else, as the
-            mean still divides by the size of the batch.
-        dropout_seed: draws the masks of all steps, the same for all members; None: no dropout.
-        extra: positions of examples that a member meets in every batch beside the batch's own
+        initial: Parameters at the start [R P] or [1 P].
+        order: Positions of training examples in each epoch [R E N] or [1 E N].
+        weight: Weight of every example in the loss [R N]. A weight of 0 removes the example and
+            changes nothing else, as the mean still divides by the size of the batch.
+        dropout_seed: Seed of the masks of all steps, shared by all members; None: no dropout.
+        extra: Positions of examples that a member meets in every batch, besides the batch's own
             [R Q].
-        coefficient: of their losses [R Q], which are added to the batch's mean loss.
-        deleted: positions that are taken out of a member's order, so that later ones move up
+        coefficient: Factors of the extra examples' losses, which are added to the batch's mean
+            loss [R Q].
+        deleted: Positions that are taken out of a member's order, so that later ones move up
             [R D].
     """
 
@@ -39,17 +40,18 @@ class Members:
         chosen: dict[str, Any] = {
             name: value[members]
             for name, value in vars(self).items()
+            # Tensors that all members share, with a leading 1, stay as they are.
             if isinstance(value, Tensor) and not len(value) == 1 < len(self)
         }
         return replace(self, **chosen)
 
     @property
     def num_ordered(self) -> int:
-        """Examples in an epoch."""
+        """Return the number of examples in an epoch."""
         return self.order.shape[-1] - (0 if self.deleted is None else self.deleted.shape[1])
 
     def epoch(self, number: int) -> Tensor:
-        """Positions of training examples in the order of an epoch [R N] or [1 N]."""
+        """Return the positions of training examples in the order of an epoch [R N] or [1 N]."""
         order_RN = self.order[:, number]
         if self.deleted is None:
             return order_RN
@@ -58,8 +60,7 @@ class Members:
 
 
 def data_order(seed: int, num_train: int, epochs: int) -> Tensor:
-    """A fresh permutation of the training examples for each epoch [1 E N]."""
+    """Return a fresh random permutation of the training examples for each epoch [1 E N]."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randperm(num_train, generator=generator) for _ in range(epochs)])[
-        None
-    ]
+    orders = [torch.randperm(num_train, generator=generator) for _ in range(epochs)]
+    return torch.stack(orders)[None]

@@ -1,4 +1,4 @@
-"""How much fits: memory is bounded by a flag, not by the size of the data."""
+"""Choose how many members fit into memory, which a flag bounds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,26 +12,36 @@ from bayestda.errors import UserError
 from bayestda.model.parameters import Parameters
 from bayestda.training.recipe import Recipe
 
-SHARE = 0.6  # the rest is left to the system and to temporary tensors
+SHARE = 0.6  # of all memory; the rest is left to the system and to temporary tensors
 
 
 def budget_bytes(memory_gb: float | None, device: torch.device, workers: int = 1) -> float:
-    """What one worker may take: the flag's value, or most of the GPU or of free memory."""
+    """Return the bytes that one worker may take.
+
+    Args:
+        memory_gb: Limit for all workers together, in 10⁹ bytes; None: most of the GPU's memory, or
+            on a CPU most of the free memory.
+        device: The device to compute on.
+        workers: Number of workers that share the memory.
+    """
     if memory_gb is None:
         on_gpu = device.type == "cuda"
-        # All of a GPU's memory and not what is free: a stage that goes on finds the same chunks.
+        # A GPU's total and not its free memory, so that a resumed stage has the same chunks.
         total = torch.cuda.mem_get_info(device)[1] if on_gpu else psutil.virtual_memory().available
         return SHARE * total / workers
     return memory_gb * 1e9 / workers
 
 
 def members_that_fit(network: nn.Module, recipe: Recipe, x_B: Any, memory_bytes: float) -> int:
-    """Members to train together: all that fit on a GPU, 1 on a CPU (faster there).
+    """Return the number of members to train together: all that fit on a GPU, 1 on a CPU.
+
+    On a CPU one at a time is faster.
 
     Args:
-        network, recipe: what is trained.
-        x_B: a batch of inputs, on the device to train on.
-        memory_bytes: from :func:`budget_bytes`.
+        network: The network to train.
+        recipe: Hyperparameters of the training.
+        x_B: A batch of inputs, on the device to train on.
+        memory_bytes: Bytes to stay within, from :func:`budget_bytes`.
     """
     if next(network.parameters()).device.type == "cpu":
         return 1
@@ -39,7 +49,11 @@ def members_that_fit(network: nn.Module, recipe: Recipe, x_B: Any, memory_bytes:
 
 
 def bytes_per_member(network: nn.Module, recipe: Recipe, x_B: Any) -> int:
-    """Memory of one stacked member: its vectors, and twice what the backward pass keeps."""
+    """Estimate the memory of one stacked member, in bytes.
+
+    It is the member's vectors of length P and twice what the forward pass keeps for the backward
+    pass.
+    """
     kept_bytes = 0
 
     def count(tensor: Tensor) -> Tensor:
@@ -50,20 +64,21 @@ def bytes_per_member(network: nn.Module, recipe: Recipe, x_B: Any) -> int:
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         network(x_B).sum()
     vectors = 5 + len(recipe.kept_epochs)  # θ, gradient, two moments, one temporary, checkpoints
+    # 4 bytes a float32. Gradients of what is kept take about as much again, hence the 2.
     return vectors * 4 * Parameters(network).count + 2 * kept_bytes
 
 
 class TooManyMembers(Exception):
-    """A GPU has no room for this many members trained together (its only argument)."""
+    """Report that a GPU has no room for this many members together (the only argument)."""
 
 
 @contextmanager
 def full_gpu_noticed(chunk: int) -> Iterator[None]:
-    """Say how many members were too many when the GPU is out of memory.
+    """Replace the error of a GPU without memory by one that says what to do.
 
     Raises:
-        TooManyMembers: ``chunk``, where it is more than one.
-        UserError: not even one member fits.
+        TooManyMembers: The GPU ran out of memory with ``chunk`` members, more than one.
+        UserError: Not even one member fits.
     """
     try:
         yield
@@ -71,6 +86,6 @@ def full_gpu_noticed(chunk: int) -> Iterator[None]:
         if chunk > 1:
             raise TooManyMembers(chunk) from error
         raise UserError(
-            "the GPU has not enough free memory: end what else runs on it, choose another "
+            "the GPU has not enough free memory: end other programs that use it, choose another "
             "with --device, lower --memory_gb, or use --device cpu"
         ) from None

@@ -1,12 +1,15 @@
-"""Samples of the posterior over parameters of anyone's model: runs (seeds) x checkpoints."""
+"""Sample the posterior over a model's parameters: several runs (seeds), several checkpoints each.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+Runs are trained here (:func:`train_posterior`), or come from checkpoints or networks of a user.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bayestda.errors import UserError
 from bayestda.model.dropout import draws_masks
@@ -14,70 +17,25 @@ from bayestda.model.examples import Data, examples
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, copied, exchange, private_copy
 from bayestda.model.state_dicts import State, frozen_names, load, snapshot
+from bayestda.training.history import Training
 from bayestda.training.loop import train
-from bayestda.training.members import Members, data_order
+from bayestda.training.members import data_order
 from bayestda.training.recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
-    """How samples came about: what retraining and replay need.
-
-    Attributes:
-        recipe: hyperparameters.
-        initial: θ at the start [P], by seed.
-        order: positions of training examples [1 E N], by seed.
-        dropout: whether the network has dropout (:mod:`bayestda.model.dropout`), whose masks then
-            follow from the seed.
-    """
-
-    recipe: Recipe
-    initial: Mapping[int, Tensor]
-    order: Mapping[int, Tensor]
-    dropout: bool = False
-
-    def members(self, seed: int, weight_RN: Tensor, device: torch.device) -> Members:
-        """Members that repeat the run of a seed with other weights of the examples."""
-        initial_1P, order = self.initial[seed][None].to(device), self.order[seed].to(device)
-        return Members(initial_1P, order, weight_RN.to(device), seed if self.dropout else None)
-
-    def together(
-        self, weight_RN: Tensor, device: torch.device, chunk: int
-    ) -> Iterator[tuple[tuple[int, ...], Members]]:
-        """Members of all seeds, seed by seed, as many seeds together as ``chunk`` has room for.
-
-        Seeds with dropout go one by one, as a seed's masks are shared by its members alone.
-        """
-        seeds = tuple(self.initial)
-        count = 1 if self.dropout else max(1, chunk // len(weight_RN))
-        for start in range(0, len(seeds), count):
-            chosen = seeds[start : start + count]
-            own = [self.members(seed, weight_RN, device) for seed in chosen]
-            yield chosen, own[0] if len(own) == 1 else _joined(own)
-
-
-def _joined(parts: Sequence[Members]) -> Members:
-    """Members of several seeds, as one."""
-    return Members(
-        torch.cat([own.initial.expand(len(own), -1) for own in parts]),
-        torch.cat([own.order.expand(len(own), -1, -1) for own in parts]),
-        torch.cat([own.weight for own in parts]),
-    )
-
-
-@dataclass(frozen=True, eq=False)
 class Posterior:
-    """Samples of θ, loaded one at a time.
+    """Hold samples of θ, which are loaded one at a time.
 
     Make one with :meth:`from_checkpoints`, :meth:`of_networks` or :func:`train_posterior`.
 
     Attributes:
-        build: makes the network, with any values of the parameters that samples hold.
-        samples: by seed, for each checkpoint a file or its named tensors.
-        checkpoints: names of the checkpoints, such as epochs.
-        learning_rates: η of the training at each checkpoint, where known (for TracIn).
-        horizons: Σ_t η_t up to each checkpoint, where known (for damping="horizon").
-        training: where the library has trained the samples itself.
+        build: A function that makes the network; samples replace the values of its parameters.
+        samples: One file, or tensors by name, for each checkpoint of a run, by seed.
+        checkpoints: Names of the checkpoints, such as epochs.
+        learning_rates: Learning rate η at each checkpoint, if known (for TracIn).
+        horizons: Sum Σ_t η_t up to each checkpoint, if known (for damping="horizon").
+        training: Record of the training, if the library trained the samples itself.
     """
 
     build: Callable[[], nn.Module]
@@ -97,47 +55,45 @@ class Posterior:
         learning_rates: Sequence[float] | None = None,
         horizons: Sequence[float] | None = None,
     ) -> "Posterior":
-        """Samples in safetensors files of named parameters (a ``state_dict``, or its trained part).
+        """Make a posterior of safetensors files that hold a ``state_dict`` or its trained part.
 
         Args:
-            build: makes the network; frozen parameters that files lack keep its values.
-            files: by seed, one file per checkpoint, in the order of training.
-            checkpoints: names of the checkpoints; default 0, 1, ...
-            learning_rates: η of the training at each checkpoint.
-            horizons: Σ_t η_t from the start of training to each checkpoint.
+            build: A function that makes the network; frozen parameters that a file lacks keep
+                the values it gives them.
+            files: One file per checkpoint, in the order of training, by seed.
+            checkpoints: Names of the checkpoints; default 0, 1, ...
+            learning_rates: Learning rate η at each checkpoint.
+            horizons: Sum Σ_t η_t from the start of training to each checkpoint.
 
         Raises:
-            UserError: no files, unequal numbers of them, or a file of another kind or missing.
+            UserError: There are no files, seeds have unequal numbers of them, or a file is of
+                another kind or missing.
         """
-        samples = {seed: [Path(file) for file in own] for seed, own in files.items()}
-        for path in (path for own in samples.values() for path in own):
-            if path.suffix != ".safetensors":
-                raise UserError(
-                    f"{path} is no .safetensors file; pickles are not loaded: write it with "
-                    "safetensors.torch.save_file(network.state_dict(), path)"
-                )
-            if not path.exists():
-                raise UserError(f"{path} does not exist: give the path of a checkpoint")
+        samples = {seed: [Path(file) for file in paths] for seed, paths in files.items()}
+        for path in (path for paths in samples.values() for path in paths):
+            _check_file(path)
         return cls._of(build, samples, checkpoints, learning_rates, horizons)
 
     @classmethod
     def of_networks(
         cls, networks: Mapping[int, Sequence[nn.Module]], **recorded: Sequence[float]
     ) -> "Posterior":
-        """Samples that are networks in memory: by seed, one per checkpoint.
-
-        They are copied: the networks may be trained on, and are never written.
+        """Make a posterior of networks in memory, which are copied and never changed.
 
         Args:
-            networks: of one architecture.
-            recorded: ``checkpoints``, ``learning_rates``, ``horizons`` of :meth:`from_checkpoints`.
+            networks: One network per checkpoint, all of one architecture, by seed.
+            recorded: ``checkpoints``, ``learning_rates`` and ``horizons`` as in
+                :meth:`from_checkpoints`.
+
+        Raises:
+            UserError: There are no networks, or seeds have unequal numbers of them.
         """
-        first = next((own[0] for own in networks.values() if own), None)
+        first = next((run[0] for run in networks.values() if run), None)
         if first is None:
             raise UserError("a posterior needs at least one network")
         template = copied(first)
         samples = {
-            seed: [snapshot(network, template) for network in own] for seed, own in networks.items()
+            seed: [snapshot(network, template) for network in run] for seed, run in networks.items()
         }
         return cls._of(
             lambda: private_copy(template), samples, recorded.get("checkpoints"),
@@ -146,15 +102,15 @@ class Posterior:
 
     @classmethod
     def _of(cls, build, samples, checkpoints, learning_rates, horizons) -> "Posterior":
-        counts = {len(own) for own in samples.values()}
+        counts = {len(checkpoints) for checkpoints in samples.values()}
         if len(counts) != 1 or counts == {0}:
             raise UserError(
                 f"every seed needs the same number of checkpoints, at least one; there are "
                 f"{sorted(counts) or 'no seeds'}"
             )
         (count,) = counts
-        known = {"checkpoints": checkpoints, "learning_rates": learning_rates, "horizons": horizons}
-        for name, values in known.items():
+        named = {"checkpoints": checkpoints, "learning_rates": learning_rates, "horizons": horizons}
+        for name, values in named.items():
             if values is not None and len(values) != count:
                 raise UserError(f"{name} has {len(values)} values for {count} checkpoints")
         return cls(
@@ -165,25 +121,26 @@ class Posterior:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Names of the runs."""
+        """Return the names of the runs."""
         return tuple(self.samples)
 
     def network(self, seed: int, checkpoint: int, parameters: str | None = None) -> nn.Module:
-        """The network of one sample, in evaluation mode.
+        """Return the network of one sample, in evaluation mode.
 
-        Its trainable parameters and buffers are its own; frozen weights may be those of other
-        samples, or of what ``build`` made, where they are equal.
+        Its trainable parameters and buffers are copies. Frozen weights are shared with other
+        samples, or with the network that ``build`` made, where they are equal.
 
         Args:
-            seed: of the run.
-            checkpoint: its place in the run, counted from 0.
-            parameters: patterns such as ``"head.*|*.bias"``; what they match is attributed
-                through, everything else is frozen. None: what requires a gradient.
+            seed: Name of the run.
+            checkpoint: Number of the checkpoint in the run, counted from 0.
+            parameters: Patterns such as ``"head.*|*.bias"`` of the parameters to attribute
+                through; all others are frozen. None: the parameters that require a gradient.
 
         Raises:
-            UserError: the sample is of another network, or damaged, or not finite.
+            UserError: The sample belongs to another network, is damaged, or is not finite.
         """
         network = private_copy(self.build())
+        # A sample may lack what was frozen in training, and what is frozen from here on.
         optional = frozen_names(network)
         if parameters is not None:
             select(network, parameters)
@@ -202,65 +159,70 @@ def train_posterior(
     same_init: bool = False,
     chunk: int = 1,
 ) -> Posterior:
-    """Train a deep ensemble and keep the last checkpoints of every run.
+    """Train a deep ensemble, and keep the last checkpoints of every run.
 
     Dropout of any kind (:mod:`bayestda.model.dropout`) is on, with masks that the seed and the
     step determine.
 
     Args:
-        build: makes a network with random parameters (the generator is seeded before each call).
-        objective: gives the loss.
-        data: training examples, as :func:`bayestda.model.examples.examples` takes them.
-        recipe: hyperparameters; ``keep`` is the number of checkpoints.
-        seeds: one run each: initialisation and order of the data.
-        same_init: all runs start at the first seed's initialisation; only the order differs.
-        chunk: runs trained together, stacked: hundreds are many times faster for small networks,
-            also on a CPU. Changes the speed and the rounding.
+        build: A function that makes a network with random parameters; the generator is seeded
+            before each call.
+        objective: The objective with the per-example loss.
+        data: Training examples, in a form of :func:`bayestda.model.examples.examples`.
+        recipe: Hyperparameters; ``keep`` is the number of checkpoints.
+        seeds: Names of the runs, each of which seeds an initialisation and an order of the data.
+        same_init: Whether all runs start at the first seed's initialisation, so that only the
+            order differs.
+        chunk: Number of runs trained together, stacked. Hundreds are many times faster for small
+            networks, also on a CPU. Changes the speed and the rounding.
 
     Raises:
-        UserError: the network has batch norm, whose statistics are no parameters.
+        UserError: The network has batch norm, whose statistics are no parameters.
     """
     template = _seeded(build, seeds[0])
     _refuse_batch_norm(template)
     layout, sample = Parameters(template), next(template.parameters())
     starts = {seed: seeds[0] if same_init else seed for seed in seeds}
     initial = {seed: layout.read(_seeded(build, start)) for seed, start in starts.items()}
-    held = in_memory(data, sample.device, sample.dtype)
-    orders = {seed: data_order(seed, len(held), recipe.epochs) for seed in seeds}
-    dropout = draws_masks(template, objective, held.take(slice(recipe.batch_size)))
+    train_data = in_memory(data, sample.device, sample.dtype)
+    orders = {seed: data_order(seed, len(train_data), recipe.epochs) for seed in seeds}
+    dropout = draws_masks(template, objective, train_data.take(slice(recipe.batch_size)))
     training = Training(recipe, initial, orders, dropout)
     samples: dict[int, list[State]] = {}
-    weight_1N = torch.ones(1, len(held), dtype=sample.dtype)
+    weight_1N = torch.ones(1, len(train_data), dtype=sample.dtype)
     chunk = 1 if training.dropout else min(chunk, len(seeds))
     for group, members in training.together(weight_1N, sample.device, chunk):
-        _, theta_CRP = next(train(template, objective, held, recipe, members, chunk=chunk))
-        for place, seed in enumerate(group):
-            samples[seed] = [layout.split(theta_P) for theta_P in theta_CRP[:, place]]
-    made = Posterior(lambda: private_copy(template), samples, tuple(recipe.kept_epochs))
-    rates, horizons = recipe.recorded(len(held))
-    return replace(made, learning_rates=rates, horizons=horizons, training=training)
+        # All members of the group are one chunk, so that the first chunk is all there is.
+        _, theta_CRP = next(train(template, objective, train_data, recipe, members, chunk=chunk))
+        for row, seed in enumerate(group):
+            samples[seed] = [layout.split(theta_P) for theta_P in theta_CRP[:, row]]
+    rates, horizons = recipe.recorded(len(train_data))
+    return Posterior(
+        lambda: private_copy(template), samples, tuple(recipe.kept_epochs), rates, horizons,
+        training,
+    )  # fmt: skip
 
 
 def in_memory(data: object, device: torch.device, dtype: torch.dtype) -> Data:
-    """All examples as tensors."""
-    found = examples(data, device, dtype)
-    return found.take(slice(None))
+    """Return all examples of a user's data as tensors on a device, floating ones in a dtype."""
+    return examples(data, device, dtype).take(slice(None))
 
 
 def select(network: nn.Module, patterns: str) -> None:
-    """Require gradients of the parameters that match one of the patterns, and of no others.
+    """Make the parameters that match one of the patterns trainable, and freeze all others.
 
-    A frozen parameter may be shared with other networks: it is left as it is, and a copy stands in
-    its place.
+    Args:
+        network: The network, which is changed in place.
+        patterns: Patterns of :mod:`fnmatch`, separated by ``|``.
 
     Raises:
-        UserError: none matches.
+        UserError: No parameter matches.
     """
-    wanted = patterns.split("|")
     for name, parameter in list(network.named_parameters()):
-        if not any(fnmatch(name, pattern) for pattern in wanted):
+        if not any(fnmatch(name, pattern) for pattern in patterns.split("|")):
             parameter.requires_grad_(False)
         elif not parameter.requires_grad:
+            # Other networks may share a frozen parameter: a trainable copy takes its place.
             exchange(network, parameter, nn.Parameter(parameter.detach().clone()))
     if not any(p.requires_grad for p in network.parameters()):
         names = [name for name, _ in network.named_parameters()]
@@ -270,11 +232,23 @@ def select(network: nn.Module, patterns: str) -> None:
         )
 
 
+def _check_file(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"{path} is no .safetensors file; pickles are not loaded: write it with "
+            "safetensors.torch.save_file(network.state_dict(), path)"
+        )
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give the path of a checkpoint")
+
+
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng():
         if torch.accelerator.is_available():
             torch.manual_seed(seed)
-        else:  # the same, without the note for a GPU to come, which takes longer than a small MLP
+        else:
+            # torch.manual_seed would also note the seed for GPUs not yet in use, which takes
+            # longer than building a small MLP.
             torch.default_generator.manual_seed(seed)
         return build()
 
@@ -283,7 +257,7 @@ def _refuse_batch_norm(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise UserError(
-                f"{name!r} is batch norm: its running statistics are not among the parameters that "
-                "are trained here; use group norm, or train the network yourself and give its "
+                f"{name!r} is batch norm, whose running statistics are not among the parameters "
+                "that are trained here: use group norm, or train the network yourself and give its "
                 "checkpoints to Posterior.from_checkpoints"
             )

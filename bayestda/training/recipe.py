@@ -1,4 +1,4 @@
-"""How one model is trained."""
+"""Describe how one model is trained."""
 
 from dataclasses import asdict, dataclass
 from math import inf
@@ -11,21 +11,24 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained: Adam or SGD on the mean loss of each batch.
+    """Describe how one model is trained: Adam or SGD on the mean loss of each batch.
 
     Attributes:
-        epochs, batch_size: passes over the data; the last batch of a pass may be smaller.
-        lr: learning rate, constant or (``linear_decay``) falling to 0 over the run.
-        weight_decay: L2 coefficient, added to the gradient (not decoupled).
-        optimizer: ``adam``, ``sgd`` or ``adamw``, in which weight decay is decoupled.
-        keep: checkpoints after each of the last ``keep`` epochs are samples of the posterior; of
+        epochs: Number of passes over the data.
+        batch_size: Examples in a batch; the last batch of a pass may be smaller.
+        lr: Learning rate η at the start.
+        weight_decay: L2 coefficient, added to the gradient except with ``adamw``.
+        optimizer: Name of the optimiser: ``adam``, ``sgd``, or ``adamw`` with decoupled decay.
+        linear_decay: Whether the learning rate falls linearly to 0 over the run.
+        keep: Number of last epochs after which a checkpoint is kept as a sample of the posterior;
             all epochs, if there are fewer.
-        momentum, nesterov: of ``sgd``, as PyTorch defines them.
-        clip: largest norm of a step's gradient; None: any.
+        momentum: Momentum of ``sgd``, as PyTorch defines it.
+        nesterov: Whether the momentum is Nesterov's.
+        clip: Largest norm of a step's gradient; None: no limit.
 
     Raises:
-        UserError: a number that cannot be, an unknown optimiser, or momentum for one that has
-            moments of its own.
+        UserError: A number is out of its range, the optimiser is unknown, or an optimiser other
+            than ``sgd`` is given momentum.
     """
 
     epochs: int
@@ -52,26 +55,30 @@ class Recipe:
             )
         if self.momentum and self.optimizer != "sgd":
             raise UserError(
-                f"momentum={self.momentum} is of optimizer='sgd', not of {self.optimizer!r}"
+                f"momentum={self.momentum} applies only to optimizer='sgd', not to "
+                f"{self.optimizer!r}: leave out momentum, or choose 'sgd'"
             )
 
     def settings(self) -> dict:
-        """What a result depends on; fields that came later are left out where they do nothing."""
-        own, plain = asdict(self), {"momentum": 0.0, "nesterov": False, "clip": None}
-        return {name: value for name, value in own.items() if plain.get(name, ...) != value}
+        """Return the fields that a result depends on, by name."""
+        # Fields added later count only if they do something: older results have no record of them.
+        later = {"momentum": 0.0, "nesterov": False, "clip": None}
+        return {
+            name: value for name, value in asdict(self).items() if later.get(name, ...) != value
+        }
 
     @property
     def kept_epochs(self) -> list[int]:
-        """Epochs, counted from 1, after which a run's parameters are a sample."""
+        """Return the epochs, counted from 1, after which a run's parameters are a sample."""
         return list(range(max(1, self.epochs - self.keep + 1), self.epochs + 1))
 
     def learning_rates(self, num_train: int) -> list[float]:
-        """η of every step of a run."""
-        total = self.epochs * -(-num_train // self.batch_size)
+        """Return the learning rate η of every step of a run."""
+        total = self.epochs * -(-num_train // self.batch_size)  # the last batch of a pass is kept
         return [self.lr * (1 - step / total if self.linear_decay else 1) for step in range(total)]
 
     def recorded(self, num_train: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """η at the kept checkpoints, and Σ_t η_t up to them."""
+        """Return η at the kept checkpoints, and Σ_t η_t up to them."""
         per_epoch, rates = -(-num_train // self.batch_size), self.learning_rates(num_train)
         ends = [epoch * per_epoch for epoch in self.kept_epochs]
         return tuple(rates[end - 1] for end in ends), tuple(sum(rates[:end]) for end in ends)

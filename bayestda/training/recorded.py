@@ -1,4 +1,4 @@
-"""What is known of the training of recorded runs."""
+"""Look up how recorded runs were trained, and check that a repeated run is the same."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,19 @@ from torch import Tensor
 from bayestda.errors import UserError
 from bayestda.model.examples import Data
 from bayestda.model.parameters import thetas
-from bayestda.training.posterior import Posterior, Training, in_memory
+from bayestda.training.history import Training
+from bayestda.training.posterior import Posterior, in_memory
 
-DRIFT = 0.05  # of the distance travelled: how far a repeated run may end from its checkpoint
+# How far a repeated run may end from its checkpoint, as a share of the distance that the run
+# travelled: room for rounding, which other data or another objective exceed.
+DRIFT = 0.05
 
 
 def recorded_training(posterior: Posterior) -> Training:
-    """How the posterior was trained.
+    """Return how the posterior was trained.
 
     Raises:
-        UserError: it was trained elsewhere.
+        UserError: The posterior was trained elsewhere.
     """
     if posterior.training is None:
         raise UserError(
@@ -31,29 +34,30 @@ def recorded_training(posterior: Posterior) -> Training:
 def check_same_runs(
     posterior: Posterior, seeds: Sequence[int], place: int, theta_SP: Tensor, initial_SP: Tensor
 ) -> None:
-    """Refuse to go on from runs that are not the posterior's.
+    """Check that repeated runs arrive at the posterior's checkpoint, within :data:`DRIFT`.
 
     Args:
-        posterior: what was trained.
-        seeds: of the runs.
-        place: of the checkpoint, counted from 0.
-        theta_SP, initial_SP: of the runs, now that they are there again, and at their start.
+        posterior: Samples from :func:`tda.train_posterior`.
+        seeds: Names of the runs.
+        place: Number of the checkpoint in a run, counted from 0.
+        theta_SP: Parameters of the repeated runs at this checkpoint.
+        initial_SP: Parameters of the runs at their start.
 
     Raises:
-        UserError: a run ends elsewhere.
+        UserError: A run ends elsewhere.
     """
     kept_SP = thetas([posterior.network(seed, place) for seed in seeds]).to(theta_SP)
     drift_S = (theta_SP - kept_SP).norm(dim=1) / (kept_SP - initial_SP).norm(dim=1)
     worst = int(drift_S.nan_to_num(torch.inf).argmax())
     if not drift_S[worst] < DRIFT:
         raise UserError(
-            f"the run of seed {seeds[worst]} does not come to its checkpoint again (it ends "
-            f"{float(drift_S[worst]):.0%} of the way from it): give the examples, in their order, "
+            f"the run of seed {seeds[worst]} does not arrive at its checkpoint when repeated (it "
+            f"ends {float(drift_S[worst]):.0%} of its way off): give the examples, in their order, "
             "and the objective that it was trained on; long runs need float64"
         )
 
 
 def held_examples(posterior: Posterior, data: Any) -> Data:
-    """All examples as tensors, where and as the network's parameters are."""
+    """Return all examples as tensors, with the device and dtype of the network's parameters."""
     parameter = next(posterior.build().parameters())
     return in_memory(data, parameter.device, parameter.dtype)

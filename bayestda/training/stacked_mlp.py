@@ -1,8 +1,9 @@
-"""Copies of a perceptron side by side: a few batched matrix products a layer, without ``vmap``.
+"""Train copies of a perceptron side by side, by batched matrix products instead of ``vmap``.
 
 A step of a small network is mostly overhead, and one of many stacked networks mostly memory
-traffic. Here a layer is one batched product forward and two backward, and weights are held with
-their longer side last, where the products that make their gradients are three to ten times faster.
+traffic. Here a layer takes one batched product forward and two backward. Weights are stored with
+their longer side last, because the products that give their gradients are then three to ten times
+faster.
 
 Letters: I inputs of a layer, O its outputs.
 """
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayestda.model.objective import Objective, calls_plainly
+from bayestda.model.measuring import calls_plainly
+from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, private_copy
 
 ELEMENTWISE = (
@@ -22,10 +24,13 @@ ELEMENTWISE = (
 
 
 class Perceptrons:
-    """R copies at once; inputs with a leading 1 are shared by all of them.
+    """Run R copies of a perceptron at once; inputs with a leading 1 are shared by all of them.
 
-    The values of :class:`bayestda.training.stacking.Stacked`, up to rounding. For networks of
-    which :func:`fits` is true.
+    Values are those of :class:`bayestda.training.stacking.Stacked`, up to rounding.
+
+    Args:
+        network: A network for which :func:`fits` is true; it is copied.
+        objective: The objective that calls it.
     """
 
     def __init__(self, network: nn.Module, objective: Objective):
@@ -34,9 +39,10 @@ class Perceptrons:
         self.layers = list(_layers(self.network))
 
     def start(self, theta: Tensor, members: int = 1) -> None:
-        """Take over θ [R P], or [1 P] for all members."""
+        """Take over the parameters θ [R P], or [1 P] for all members."""
         self.count = max(members, len(theta))
         named = self.layout.split(theta.expand(self.count, -1))
+        # Weights [R O I] with more outputs than inputs are stored transposed, as [R I O].
         self.turned = {name for name, value in named.items() if _is_tall(value)}
         self.named = {
             name: self._turn(name, value).clone(memory_format=torch.contiguous_format)
@@ -46,16 +52,17 @@ class Perceptrons:
             value.requires_grad_()
 
     def leaves(self) -> list[Tensor]:
-        """What an optimiser steps: parameters with a leading dim R, some transposed."""
+        """Return the tensors that an optimiser steps: parameters [R ...], some transposed."""
         return list(self.named.values())
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs [R B K] of inputs with a leading R, or a 1 if all members share them."""
+        """Return outputs [R B K] for inputs with a leading R, or a 1 if all members share them."""
+        # The objective sees one batch of R·B examples, as it would from a single network.
         output = self.objective.output(self._forward, x)  # type: ignore[arg-type]
         return output.unflatten(0, (self.count, -1))
 
     def vector(self) -> Tensor:
-        """A copy of θ [R P]."""
+        """Return a copy of θ [R P]."""
         named = self.named.items()
         return self.layout.join({name: self._turn(name, value.detach()) for name, value in named})
 
@@ -73,7 +80,7 @@ class Perceptrons:
         return h.flatten(0, 1)
 
     def _linear(self, name: str, layer: nn.Linear, h: Tensor) -> Tensor:
-        """A layer of all members, over the last dim."""
+        """Apply a linear layer of all members to the last dim of h [R ... I]."""
         weight, bias = self._value(f"{name}.weight", layer.weight), layer.bias
         bias_RO = None if bias is None else self._value(f"{name}.bias", bias)
         turned = f"{name}.weight" in self.turned
@@ -87,7 +94,7 @@ class Perceptrons:
 
 
 class _Linear(torch.autograd.Function):
-    """h Wᵀ + b of all members; the gradient of weights that are turned, [R I O], is turned."""
+    """Compute h Wᵀ + b for all members; weights stored as [R I O] get gradients of that form."""
 
     @staticmethod
     def forward(
@@ -105,6 +112,7 @@ class _Linear(torch.autograd.Function):
         (slope_RBO,) = slopes
         h_RBI, weight = ctx.saved_tensors
         to_input, to_weight, to_bias, _ = ctx.needs_input_grad
+        # Wᵀ has the gradient hᵀ s and W has sᵀ h: the order of factors gives the stored form.
         factors = (h_RBI, slope_RBO) if ctx.turned else (slope_RBO, h_RBI)
         return (
             slope_RBO.bmm(weight.mT if ctx.turned else weight) if to_input else None,
@@ -115,25 +123,24 @@ class _Linear(torch.autograd.Function):
 
 
 def _is_tall(value: Tensor) -> bool:
-    """Whether these are matrices [R O I] with more outputs than inputs."""
+    """Whether a value is matrices [R O I] with more outputs than inputs."""
     return value.ndim == 3 and value.shape[1] > value.shape[2]
 
 
 def fits(network: nn.Module, objective: Objective) -> bool:
-    """Whether a network is a chain of linear and elementwise layers, called without ado.
+    """Return whether a network is a plain chain of linear and elementwise layers.
 
-    Subclasses, hooks and shared parameters may do something else: such networks do not fit.
+    Subclasses, hooks and shared parameters may compute something else: such networks do not fit.
     """
     if not calls_plainly(objective):
         return False
-    every = [m for _, m in network.named_modules(remove_duplicate=False)]
-    names = [
-        name for name, p in network.named_parameters(remove_duplicate=False) if p.requires_grad
-    ]
+    modules = [m for _, m in network.named_modules(remove_duplicate=False)]
+    parameters = network.named_parameters(remove_duplicate=False)
+    names = [name for name, p in parameters if p.requires_grad]
     return (
-        all(_is_known(module) for module in every)
-        and any(type(module) is nn.Linear for module in every)
-        and names == list(Parameters(network).shapes)
+        all(_is_known(module) for module in modules)
+        and any(type(module) is nn.Linear for module in modules)
+        and names == list(Parameters(network).shapes)  # a shared parameter would have two names
     )
 
 
@@ -146,6 +153,6 @@ def _is_known(module: nn.Module) -> bool:
 
 
 def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """What is applied, in order, with names."""
+    """Layers with their names, in the order in which they are applied."""
     named = network.named_modules(remove_duplicate=False)
     return [(name, module) for name, module in named if type(module) is not nn.Sequential]

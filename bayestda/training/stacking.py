@@ -1,4 +1,4 @@
-"""Copies of one network with parameters of their own: side by side, or one at a time."""
+"""Run copies of one network with different parameters: side by side, or one at a time."""
 
 import re
 from collections.abc import Mapping
@@ -16,38 +16,48 @@ from bayestda.training.stacked_mlp import Perceptrons, fits
 
 
 class Single:
-    """One copy at a time: the network itself, convolutions in channels-last layout."""
+    """Run one copy at a time, with convolutions in channels-last layout.
+
+    Args:
+        network: The architecture; it is copied.
+        objective: The objective that calls it.
+    """
 
     def __init__(self, network: nn.Module, objective: Objective):
         self.network, self.objective = channels_last_copy(network), objective
         self.layout = Parameters(network)
 
     def start(self, theta_1P: Tensor, _members: int = 1) -> None:
-        """Take over θ [1 P]."""
+        """Take over the parameters θ [1 P]."""
         self.layout.write(self.network, theta_1P[0])
 
     def leaves(self) -> list[Tensor]:
-        """What an optimiser steps: parameters, with a leading dim R if stacked."""
+        """Return the tensors that an optimiser steps: the parameters."""
         return [self.network.get_parameter(name) for name in self.layout.shapes]
 
     def __call__(self, x_1B: Any) -> Tensor:
-        """Outputs [1 B K] of inputs with a leading 1."""
+        """Return outputs [1 B K] for inputs with a leading 1."""
         return self.objective.output(self.network, rows_of(x_1B, 0))[None]
 
     def vector(self) -> Tensor:
-        """A copy of θ [R P]."""
+        """Return a copy of θ [1 P]."""
         return self.layout.read(self.network)[None]
 
 
 class Stacked:
-    """R copies at once; inputs with a leading 1 are shared by all of them."""
+    """Run R copies at once by ``vmap``; inputs with a leading 1 are shared by all of them.
+
+    Args:
+        network: The architecture; it is copied.
+        objective: The objective that calls it.
+    """
 
     def __init__(self, network: nn.Module, objective: Objective):
         self.network, self.objective = private_copy(network), objective
         self.layout = Parameters(network)
 
     def start(self, theta: Tensor, members: int = 1) -> None:
-        """Take over θ [R P], or [1 P] for all members."""
+        """Take over the parameters θ [R P], or [1 P] for all members."""
         expanded = theta.expand(max(members, len(theta)), -1)
         self.named = {
             name: value.clone().requires_grad_()
@@ -55,33 +65,34 @@ class Stacked:
         }
 
     def leaves(self) -> list[Tensor]:
-        """What an optimiser steps: parameters, with a leading dim R if stacked."""
+        """Return the tensors that an optimiser steps: parameters with a leading dim R."""
         return list(self.named.values())
 
     def __call__(self, x: Any) -> Tensor:
-        """Outputs [R B K] of inputs with a leading R, or a 1 if all members share them.
+        """Return outputs [R B K] for inputs with a leading R, or a 1 if all members share them.
 
         Raises:
-            UserError: PyTorch has no way to call one of the network's layers on stacked weights.
+            UserError: PyTorch cannot call one of the network's layers on stacked weights.
         """
-        shared = len(next(iter(x.values())) if isinstance(x, Mapping) else x) == 1
+        is_shared = len(next(iter(x.values())) if isinstance(x, Mapping) else x) == 1
         forward = vmap(
             partial(output_at, self.network, self.objective),
-            in_dims=(0, None if shared else 0),
-            randomness="same",  # of dropout
+            in_dims=(0, None if is_shared else 0),
+            randomness="same",  # one dropout mask for all members
         )
         try:
-            return forward(self.named, rows_of(x, 0) if shared else x)
+            return forward(self.named, rows_of(x, 0) if is_shared else x)
         except RuntimeError as error:
+            # PyTorch has no type of its own for this error, only these words.
             if not re.search("vmap|batching rule", str(error), re.IGNORECASE):
                 raise
             raise UserError(
-                f"copies of this network cannot be stacked ({error}): give chunk=1, which takes "
+                f"copies of this network cannot be stacked ({error}): give chunk=1, which trains "
                 "one at a time"
             ) from error
 
     def vector(self) -> Tensor:
-        """A copy of θ [R P]."""
+        """Return a copy of θ [R P]."""
         return self.layout.join({name: value.detach() for name, value in self.named.items()})
 
 
@@ -89,7 +100,13 @@ Copies = Single | Stacked | Perceptrons
 
 
 def copies_of(network: nn.Module, objective: Objective, *, stacked: bool) -> Copies:
-    """Room for members: side by side, or for one at a time, which a CPU does faster for a CNN."""
+    """Return copies of a network, to be started with parameters.
+
+    Args:
+        network: The architecture; it is copied.
+        objective: The objective that calls it.
+        stacked: Whether copies run side by side. One at a time is faster for a CNN on a CPU.
+    """
     if not stacked:
         return Single(network, objective)
     return (Perceptrons if fits(network, objective) else Stacked)(network, objective)

@@ -23,7 +23,7 @@ from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.methods.lissa import PUBLISHED, lissa_influence
 from bayestda.model.examples import Data
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.retraining.additional_step import additional_training_step, step_recipe
 from bayestda.retraining.leave_one_out import removals, retrained_losses

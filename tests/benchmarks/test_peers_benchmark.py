@@ -10,7 +10,7 @@ from torch import nn
 from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.model.examples import Data
-from bayestda.model.objective import margin
+from bayestda.model.measurements import margin
 
 sys.path.insert(0, str(paths.REPOSITORY / "benchmarks"))
 import peer_cases

@@ -59,7 +59,7 @@ def test_only_what_changes_the_spread_and_not_the_mean_is_confirmed():
     assert other["p_spread"][1:].min() > 0.99
 
 
-def test_of_no_pairs_there_is_an_empty_table():
+def test_no_pairs_give_an_empty_table():
     measured, shifts = sample(wider)
     whole, table = (tda.confirm_removals(measured, shifts, asked(count)) for count in (1, 0))
     assert len(table) == 0
@@ -87,7 +87,7 @@ def test_random_flips_give_the_p_of_all_flips():
     assert abs(flipped_p(change_S, flips_FS) - exact) < 4 * np.sqrt(exact / 20_000)
 
 
-def test_two_one_sided_t_tests():
+def test_the_equivalence_p_is_that_of_two_one_sided_t_tests():
     for mean in (-0.05, 0.02, 0.2):
         change_S = np.random.default_rng(3).normal(mean, 0.5, 60)
         above = stats.ttest_1samp(change_S, -0.1, alternative="greater").pvalue

@@ -51,7 +51,7 @@ def test_the_variance_changes_by_twice_the_covariance_and_the_variance_of_shifts
     np.testing.assert_allclose(value("variance").values, expected, rtol=1e-10)
 
 
-def test_differences_are_what_they_are_called():
+def test_differences_equal_their_definitions():
     before, after = both()
     _, shifts = samples()
     np.testing.assert_allclose(value("mean").values, shifts.values.mean(0), rtol=1e-10)
@@ -133,7 +133,7 @@ def test_intervals_over_runs_cover_the_truth(difference):
     assert 0.90 < covered < 0.98
 
 
-def test_a_shift_of_every_run_is_a_change_of_the_mean_alone_and_sure_of_it():
+def test_a_shift_of_every_run_is_a_certain_change_of_the_mean_alone():
     measured, shifts = samples()
     moved = shifts * 0 + 0.3
     assert np.allclose(value("variance", (measured, moved)), 0, atol=1e-12)
@@ -173,7 +173,7 @@ def test_a_ranking_finds_what_changes_the_spread_or_a_tail_without_the_mean():
     assert (table["rank"] <= table["rank_high"]).all()
 
 
-def test_a_shift_that_all_runs_share_exactly_is_sure():
+def test_a_shift_that_all_runs_share_has_no_uncertainty():
     rng, m = np.random.default_rng(2), np.arange(8.0)
     own = np.stack([np.full(8, 0.5), np.zeros(8), rng.normal(size=8)], axis=1)
     measured = xr.DataArray(m[:, None], dims=("seed", "test"))
@@ -187,7 +187,7 @@ MOVING = ["mean", "wasserstein", "variance", "std", tda.quantile(0.8), tda.tail(
 
 
 @pytest.mark.parametrize("difference", MOVING, ids=name_of)
-def test_what_moves_all_runs_alike_changes_the_mean_and_nothing_else(difference):
+def test_a_shift_equal_in_all_runs_changes_only_the_mean(difference):
     """By a twentieth of a standard deviation, a mean that counts as unchanged."""
     m = np.random.default_rng(9).normal(size=60)
     own = np.stack([np.full(60, 0.05 * m.std()), np.full(60, -0.03), np.zeros(60)], axis=1)
@@ -210,7 +210,7 @@ def test_a_distance_is_that_of_the_means_and_that_beside_them():
 
 
 @pytest.mark.parametrize("difference", ["variance", "wasserstein", tda.quantile(0.8)], ids=name_of)
-def test_of_removals_that_change_the_mean_alone_one_in_twenty_seems_to_change_more(difference):
+def test_one_in_twenty_removals_that_change_only_the_mean_seems_to_change_more(difference):
     rng = np.random.default_rng(10)
     common, own, other = rng.standard_t(5, (3, 40, 1, 1500))
     before, after = common + 0.5 * own, common + 0.5 * other + 0.3
@@ -219,7 +219,7 @@ def test_of_removals_that_change_the_mean_alone_one_in_twenty_seems_to_change_mo
     assert 0.015 < (rates < 0.05).mean() < 0.065
 
 
-def test_averaging_runs_first_would_see_none_of_it():
+def test_averaging_runs_first_hides_all_but_the_mean():
     """Why shifts stay by run: their mean is that of an example that does nothing."""
     _, shifts = known_shifts()
     assert float(abs(shifts.mean("seed").sel(train=[1, 2, 3])).max()) < 0.005
@@ -313,7 +313,7 @@ def test_removals_are_compared_by_their_names_where_both_have_some():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_of_an_odd_number_of_runs_one_is_in_neither_half(shared):
+def test_an_odd_number_of_runs_leaves_one_out_of_both_halves(shared):
     predicted, retrained = removals(num_runs=9, noise=0.4)
     if not shared:
         retrained = retrained.assign_coords(seed=range(500, 509))
@@ -385,7 +385,7 @@ def test_checkpoints_are_distributions_of_their_own():
 
 
 @pytest.mark.parametrize(("spoil", "message"), [
-    (lambda m, s: (m, s.mean("seed")), "never their mean"),
+    (lambda m, s: (m, s.mean("seed")), "not their mean"),
     (lambda m, s: (m.isel(seed=slice(5)), s), "differ in seed: samples are paired"),
     (lambda m, s: (m.isel(test=[1, 0, 2]), s), "differ in test"),
     (lambda m, s: (m, s.where(s < 0.1)), "not finite"),
@@ -396,27 +396,27 @@ def test_samples_that_are_not_paired_are_refused(spoil, message):
             use(*spoil(*samples()))
 
 
-def test_what_cannot_be_asked_is_refused():
+def test_wrong_arguments_are_refused():
     measured, shifts = samples()
     with pytest.raises(UserError, match="difference='median' is unknown: choose one of mean"):
         value("median")
     with pytest.raises(UserError, match="between 0 and 1"):
         tda.quantile(5)
-    with pytest.raises(UserError, match=r"remove=\[3\] are no names of the dim train"):
+    with pytest.raises(UserError, match=r"remove=\[3\] are not among the names of the dim train"):
         tda.predict_removal(measured, shifts, [3, 20])
     with pytest.raises(UserError, match=r"groups must be booleans \[G, 6\]"):
         tda.predict_removal(measured, shifts, np.ones((1, 2), dtype=bool))
     few = {"seed": slice(2)}
-    with pytest.raises(UserError, match="takes three runs at least, not 2"):
+    with pytest.raises(UserError, match="needs three runs or more, not 2"):
         tda.rank_removals(measured.isel(few), shifts.isel(few))
     predicted, retrained = removals()
-    with pytest.raises(UserError, match="lacks the sample before"):
+    with pytest.raises(UserError, match="lacks the coordinate 'before'"):
         tda.validate(predicted.drop_vars("before"), retrained)
-    with pytest.raises(UserError, match="12 removals are predicted, 11"):
+    with pytest.raises(UserError, match="12 removals are predicted and 11"):
         tda.validate(predicted, retrained.isel(member=slice(11)))
     with pytest.raises(UserError, match="share some seeds and not others"):
         tda.validate(predicted, retrained.isel(seed=slice(30)))
-    with pytest.raises(UserError, match="takes four runs, not 3"):
+    with pytest.raises(UserError, match="needs four runs or more, not 3"):
         tda.validate(predicted.isel(seed=slice(3)), retrained.isel(seed=slice(3)))
     with pytest.raises(UserError, match="differ in test"):
         tda.validate(predicted, retrained.isel(test=[2, 1, 0]))
@@ -475,8 +475,8 @@ def test_lds_by_runs_is_that_of_the_chosen_runs_against_all_retrained():
         expected.append(np.mean(spread))
     np.testing.assert_allclose(table.loc[(5, "mean"), "value"], np.mean(expected), rtol=1e-10)
     assert table.loc[(5, "mean"), "low"] < table.loc[(5, "mean"), "high"]
-    with pytest.raises(UserError, match="must be between 1 and the 40 runs"):
+    with pytest.raises(UserError, match="must be between 1 and 40"):
         tda.lds_by_runs(predicted, retrained, [S + 1])
-    with pytest.raises(UserError, match="takes three at least, not 2"):
+    with pytest.raises(UserError, match="needs three removals or more, not 2"):
         two = {"group": [0, 1]}
         tda.lds_by_runs(predicted.isel(two), retrained.isel(two), [4], differences=wanted)

@@ -13,7 +13,7 @@ from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.methods.influence import filtered_influence, influence
 from bayestda.methods.lissa import Lissa, lissa_influence
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 
 N, M = 7, 4

@@ -15,7 +15,7 @@ import bayestda as tda
 from bayestda.errors import UserError
 from bayestda.files import atomic
 from bayestda.gradients import sample
-from bayestda.model.objective import margin
+from bayestda.model.measurements import margin
 
 N, M = 150, 70
 SETTINGS = {

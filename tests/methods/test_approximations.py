@@ -25,7 +25,7 @@ from bayestda.methods.influence import influence
 from bayestda.methods.logra import projected_influence
 from bayestda.methods.trak import Projection, mean_product, trak, trak_parts
 from bayestda.model.examples import Data
-from bayestda.model.objective import margin
+from bayestda.model.measurements import margin
 from bayestda.model.parameters import Parameters
 from bayestda.training.posterior import select
 

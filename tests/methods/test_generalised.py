@@ -20,7 +20,7 @@ from bayestda.methods.generalised import (
 )
 from bayestda.methods.influence import filtered_influence
 from bayestda.methods.linearised import linearised
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 
 N, M, DAMPING = 7, 3, 1.3

@@ -12,7 +12,7 @@ from torch import nn
 import bayestda as tda
 from bayestda.errors import UserError
 from bayestda.model.dropout import draws_masks, dropout_masks
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.retraining.leave_one_out import removals, retrained_losses
 from bayestda.training.loop import losses, train
@@ -79,13 +79,13 @@ def test_a_member_without_an_example_meets_the_masks_of_the_base_run(network, me
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_members_of_one_weight_are_one_whatever_stands_beside_them(network, members, chunk):
+def test_members_with_equal_weights_agree_whatever_their_neighbours(network, members, chunk):
     same = replace(members, weight=torch.ones(4, N, dtype=torch.float64))
     theta_CRP = trained(network, same, chunk)
     torch.testing.assert_close(theta_CRP, theta_CRP[:, :1].expand_as(theta_CRP), **CLOSE)
 
 
-def test_members_with_orders_of_their_own_train_alike_stacked_and_single(network, members):
+def test_members_with_different_orders_train_equally_stacked_and_single(network, members):
     order = torch.cat([data_order(seed, N, RECIPE.epochs) for seed in range(4)])
     own = replace(members, order=order)
     torch.testing.assert_close(trained(network, own, 1), trained(network, own, 3), **CLOSE)
@@ -99,7 +99,7 @@ def test_the_seed_determines_the_masks(network, members, chunk):
     assert (first - other).abs().max() > 1e-3
 
 
-def test_every_seed_and_step_has_masks_of_its_own():
+def test_every_seed_and_step_has_different_masks():
     masks = [mask(seed, step) for seed in (0, 1, 446) for step in range(20)]
     assert len({tuple(drawn.tolist()) for drawn in masks}) == len(masks)
     assert mask(446, 3).equal(mask(446, 3))
@@ -193,7 +193,7 @@ def hidden(kind, rate=0.4):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_dropout_that_is_no_dropout_module_is_on_in_training(kind):
+def test_dropout_outside_of_dropout_modules_is_on_in_training(kind):
     data, build, seed = examples("mlp", N, seed=1), lambda: hidden(kind), 6
     posterior = tda.train_posterior(build, Classification(), data, RECIPE, seeds=[seed])
     order_EN, ones_N = data_order(seed, N, RECIPE.epochs)[0], torch.ones(N).double()

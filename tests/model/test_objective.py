@@ -16,7 +16,8 @@ from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.generalised import generalised_influence
 from bayestda.methods.preconditioned import preconditioned_influence
 from bayestda.model.examples import Data
-from bayestda.model.objective import OutsideSpan, measuring
+from bayestda.model.measuring import measuring
+from bayestda.model.objective import OutsideSpan
 from bayestda.model.parameters import Parameters
 from bayestda.training.horizon import Pace
 
@@ -56,7 +57,7 @@ def test_examples_without_curvature_keep_their_gradient(large):
         assert (found.values != 0).all()
 
 
-def test_methods_that_need_gradients_in_the_span_say_so():
+def test_methods_that_need_gradients_in_the_span_refuse_others():
     network, train, test = huber_problem([1, 4])
     theta_P = Parameters(network).read(network)
     gradients = SampleGradients(network, HUBER, theta_P, train=train, test=test, memory_bytes=1e9)
@@ -119,7 +120,7 @@ def test_a_confident_logit_keeps_loss_and_gradient(logit, target):
 
 
 @pytest.mark.parametrize("method", ["grad_dot", "influence", "influence_cg"])
-def test_targets_of_one_logit_may_have_a_dim_of_their_own(method):
+def test_targets_of_one_logit_may_have_an_extra_dim(method):
     network, x = nn.Linear(3, 1).double(), torch.randn(N, 3).double()
     y_B = (torch.arange(N) % 2).double()
     settings = {} if method == "grad_dot" else {"damping": DAMPING}

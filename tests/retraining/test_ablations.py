@@ -60,7 +60,7 @@ def plain(recipe, posterior, weight_N, left_out):
 
 
 @pytest.mark.parametrize("left_out", ["Adam's scale response", "Adam's moments"])
-def test_an_optimiser_without_an_idea_is_followed_where_the_network_is_linear(left_out):
+def test_ablations_follow_their_optimiser_exactly_if_the_network_is_linear(left_out):
     asked = posed(RECIPE)
     found = tda.replay(*asked, kind=ABLATIONS[left_out]).values[0, 0]
     for j in range(N):
@@ -114,5 +114,5 @@ def test_every_ablation_changes_the_answer():
 
 def test_adams_ideas_are_only_left_out_of_adam():
     asked = posed(tda.Recipe(3, 5, 0.3, 0.0, "sgd", keep=1))
-    with pytest.raises(UserError, match="for runs with Adam"):
+    with pytest.raises(UserError, match="needs runs with optimizer='adam'"):
         tda.replay(*asked, kind=ABLATIONS["Adam's moments"])

@@ -16,9 +16,9 @@ import bayestda.experiments.paths
 from bayestda.errors import UserError
 from bayestda.model.dropout import dropout_masks
 from bayestda.model.examples import Data
-from bayestda.model.objective import confident_loss
+from bayestda.model.measurements import confident_loss
 from bayestda.retraining.data_changes import Change
-from bayestda.retraining.further_training import Course, GoldStandard, chunk_for
+from bayestda.retraining.gold_standard import Course, GoldStandard, chunk_for
 from bayestda.training.members import data_order
 from bayestda.training.recipe import Recipe
 
@@ -189,7 +189,7 @@ def test_groups_are_left_out_together(how, chunk):
     assert measured["left_out"].values.tolist() == [0, 1]
 
 
-def test_groups_of_different_sizes_do_not_mind_each_other():
+def test_groups_of_different_sizes_do_not_affect_each_other():
     network = perceptron()
     together = further(network, left_out=[[2, 7, 1], 10], chunk=3)
     alone = further(network, left_out=[10], chunk=2)
@@ -223,13 +223,13 @@ def test_only_adapters_are_trained_where_the_rest_is_frozen():
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_classification_and_a_measurement_of_ones_own(chunk):
+def test_classification_with_a_custom_measurement(chunk):
     torch.manual_seed(1)
     network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
     labels = torch.arange(N) % 3
     train = Data(TRAIN.x.float(), labels, TRAIN.index)
     test = Data(TEST.x.float(), labels[:M], TEST.index)
-    objective = tda.Classification(measurement=bayestda.model.objective.margin)
+    objective = tda.Classification(measurement=bayestda.model.measurements.margin)
     measured = tda.further_train(
         network,
         objective,
@@ -249,7 +249,7 @@ def test_classification_and_a_measurement_of_ones_own(chunk):
         (loss - F.cross_entropy(network(train.x[[1]]), labels[[1]]) / N).backward()
         optimizer.step()
     logits = network(test.x).detach().double()
-    expected = bayestda.model.objective.margin(logits, labels[:M])
+    expected = bayestda.model.measurements.margin(logits, labels[:M])
     np.testing.assert_allclose(measured["loss"][0, 0, 0], expected, rtol=1e-5)
 
 
@@ -340,8 +340,8 @@ def test_perceptrons_are_stacked_on_a_cpu_and_other_networks_are_not():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({}, "one of them"),
-        ({"left_out": [1], "added": NEW}, "one of them"),
+        ({}, "either left_out= "),
+        ({"left_out": [1], "added": NEW}, "either left_out= "),
         ({"left_out": [N]}, "between 0 and 10"),
         ({"left_out": [[1, 1]]}, "must differ"),
         ({"left_out": []}, "at least one position"),
@@ -357,12 +357,12 @@ def test_perceptrons_are_stacked_on_a_cpu_and_other_networks_are_not():
         ({"left_out": [1], "steps": []}, "at least one epoch or step"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_error(asked, message):
+def test_arguments_that_do_not_fit_are_one_clear_error(asked, message):
     with pytest.raises(UserError, match=message):
         tda.further_train(perceptron(), tda.Regression(), TRAIN, TEST, SGD, seeds=[1], **asked)
 
 
-def test_settings_of_stored_results_do_not_know_of_later_fields():
+def test_fields_added_later_are_left_out_of_settings_at_their_defaults():
     assert set(Recipe(epochs=3).settings()) == {
         "epochs", "batch_size", "lr", "weight_decay", "optimizer", "linear_decay", "keep",
     }  # fmt: skip

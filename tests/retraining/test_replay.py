@@ -63,7 +63,7 @@ def test_the_exact_replay_is_the_derivative_of_the_run(optimizer, task):
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-def test_the_linearised_replay_retrains_what_is_linear(optimizer, task):
+def test_the_linearised_replay_equals_retraining_of_a_linear_network(optimizer, task):
     """Exactly, but for the measurement, which is first order: so that of outputs is asked."""
     posterior, _, train, (xt, _) = pose(linear, optimizer, task)
     objective = type(TASKS[task][0])(measurement=lambda output_BK, _: output_BK[:, 0])
@@ -90,7 +90,7 @@ def test_the_linearised_replay_tends_to_the_exact_one_for_small_changes_of_a_lin
     np.testing.assert_allclose(both[0].values, both[1].values, rtol=1e-3, atol=1e-9)
 
 
-def test_members_of_other_weights_are_groups():
+def test_members_with_other_weights_are_groups():
     asked = pose(mlp, "adam")
     groups = np.zeros((1, N), dtype=bool)
     groups[0, [2, 5, 6]] = True
@@ -115,11 +115,11 @@ def test_a_parameter_whose_gradient_is_zero_gives_numbers(kind):
     assert agreement(found, tda.leave_one_out(posterior, objective, (silent, y), (xt, yt))) > 0.9
 
 
-def test_what_cannot_be_replayed_is_refused():
+def test_runs_that_cannot_be_replayed_are_refused():
     posterior, objective, (x, y), test = pose(mlp, "adam")
     with pytest.raises(UserError, match="kind='other' is unknown: choose one of linearised, exact"):
         tda.replay(posterior, objective, (x, y), test, kind="other")
-    with pytest.raises(UserError, match="does not come to its checkpoint again"):
+    with pytest.raises(UserError, match="does not arrive at its checkpoint"):
         tda.replay(posterior, objective, (x.flip(0) * 2, y), test)
     with pytest.raises(UserError, match="one column per training example, 13"):
         tda.replay(posterior, objective, (x, y), test, weights=np.ones((2, 5)))

@@ -243,7 +243,7 @@ def diverged(tmp_path):
         (diverged, "not finite"),
     ],
 )
-def test_checkpoints_that_do_not_fit(tmp_path, make, message):
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path, make, message):
     with pytest.raises(UserError, match=message):
         posterior = tda.Posterior.from_checkpoints(build, {0: [make(tmp_path)]})
         tda.attribute(posterior, tda.Classification(), (X, Y), (X, Y), method="grad_dot")
@@ -260,13 +260,13 @@ def test_checkpoints_that_do_not_fit(tmp_path, make, message):
     ({"lr": -0.1}, r"lr=-0\.1 must be a finite number, not below 0"),
     ({"optimizer": "AdamW"}, "optimizer='AdamW' is unknown: choose one of sgd, adam, adamw"),
 ])  # fmt: skip
-def test_recipes_that_nothing_can_be_trained_by_are_refused_at_once(settings, message):
+def test_impossible_recipes_are_refused_at_once(settings, message):
     with pytest.raises(UserError, match=message):
         replace(RECIPE, **settings)
     assert replace(RECIPE, epochs=np.int64(3), lr=0.0).epochs == 3
 
 
-def test_what_cannot_be_retrained_says_why(posterior):
+def test_posteriors_that_cannot_be_retrained_are_refused_with_the_reason(posterior):
     loaded = tda.Posterior.of_networks({0: [build()]})
     with pytest.raises(UserError, match="needs a posterior from tda.train_posterior"):
         tda.leave_one_out(loaded, tda.Classification(), (X, Y), (XT, YT))
@@ -324,12 +324,12 @@ def test_stacked_runs_with_dropout_keep_the_masks_of_their_seed():
 
 
 @pytest.mark.parametrize(("ends", "drift"), [([0.01, 0.30], "30%"), ([0.01, torch.nan], "nan%")])
-def test_runs_that_end_elsewhere_are_told_from_those_that_round(posterior, ends, drift):
+def test_repeated_runs_may_differ_by_rounding_and_no_more(posterior, ends, drift):
     kept_SP = torch.stack(
         [torch.cat([t.flatten() for t in posterior.samples[seed][1].values()]) for seed in (3, 8)]
     )
     initial_SP = torch.stack([posterior.training.initial[seed] for seed in (3, 8)])
     apart_SP = torch.tensor(ends)[:, None] * (kept_SP - initial_SP)
-    with pytest.raises(UserError, match=f"the run of seed 8 does not come .* ends {drift}"):
+    with pytest.raises(UserError, match=f"the run of seed 8 does not arrive .* ends {drift}"):
         check_same_runs(posterior, [3, 8], 1, kept_SP + apart_SP, initial_SP)
     check_same_runs(posterior, [3], 1, (kept_SP + apart_SP)[:1], initial_SP[:1])

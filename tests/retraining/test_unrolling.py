@@ -218,7 +218,7 @@ def test_a_measurement_is_a_name_or_a_function():
     np.testing.assert_allclose(one_by_one.values[:, 1], -right)
     with pytest.raises(UserError, match="measurement='accuracy' is unknown: choose one of loss"):
         tda.measure(posterior, OBJECTIVE, QUERIES, measurement="accuracy")
-    with pytest.raises(UserError, match="networks with one output, not 2"):
+    with pytest.raises(UserError, match="network with one output, not 2"):
         tda.measure(posterior, OBJECTIVE, QUERIES, measurement="output")
 
 
@@ -276,7 +276,7 @@ def test_early_in_training_grad_dot_times_its_scale_is_the_shift():
     ("representer", "share out an output"), ("ats", "one more step"),
     ("grad_dot", "give scale=Σ_t η_t / N"), ("tracin", "how many steps"), ("mine", "does not know"),
 ])  # fmt: skip
-def test_scores_without_a_scale_are_refused_and_it_says_why(method, why):
+def test_scores_without_a_scale_are_refused_with_the_reason(method, why):
     posterior = pose("sgd")
     scores = tda.attribute(posterior, OBJECTIVE, TRAIN, QUERIES, method="grad_dot")
     with pytest.raises(UserError, match=why):
@@ -286,12 +286,12 @@ def test_scores_without_a_scale_are_refused_and_it_says_why(method, why):
             tda.shifts(posterior, OBJECTIVE, TRAIN, QUERIES, method=method)
 
 
-def test_shifts_that_cannot_be_had_are_refused():
+def test_shifts_that_cannot_be_computed_are_refused():
     posterior = pose("sgd")
     asked = (OBJECTIVE, TRAIN, QUERIES)
     with pytest.raises(UserError, match="needs a posterior from tda.train_posterior"):
         tda.shifts(tda.Posterior.of_networks({0: [mlp()]}), *asked)
-    with pytest.raises(UserError, match="does not come to its checkpoint again"):
+    with pytest.raises(UserError, match="does not arrive at its checkpoint"):
         tda.shifts(posterior, OBJECTIVE, (X.flip(0) * 2, Y), QUERIES)
     with pytest.raises(UserError, match="it has no settings"):
         tda.shifts(posterior, *asked, damping=0.1)
@@ -309,7 +309,7 @@ def test_shifts_that_cannot_be_had_are_refused():
         tda.shifts(dropped, *asked)
     clipped = replace(RECIPES["sgd"], clip=1.0)
     posterior = tda.train_posterior(mlp, OBJECTIVE, TRAIN, clipped, seeds=[3])
-    with pytest.raises(UserError, match="clip=1.0 is not replayed"):
+    with pytest.raises(UserError, match="clip=1.0 cannot be replayed"):
         tda.shifts(posterior, *asked)
-    with pytest.raises(UserError, match="momentum=0.9 is of optimizer='sgd'"):
+    with pytest.raises(UserError, match="momentum=0.9 applies only to optimizer='sgd'"):
         tda.train_posterior(mlp, OBJECTIVE, TRAIN, tda.Recipe(3, momentum=0.9), seeds=[1])

@@ -18,7 +18,7 @@ from bayestda.experiments.networks.pretrained import transformers
 from bayestda.gradients.sample import SampleGradients, output_cotangents
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.model.examples import Data
-from bayestda.model.objective import margin
+from bayestda.model.measurements import margin
 from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
 from bayestda.training.posterior import select

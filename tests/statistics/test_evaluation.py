@@ -254,7 +254,7 @@ def test_one_seed_or_two_queries_have_values_but_no_interval():
     assert both["p_query"].notna().all()
 
 
-def test_a_truth_without_seeds_is_taken_as_given():
+def test_a_truth_without_seeds_has_no_ceiling():
     scores, loo = noisy(np.random.default_rng(12))
     table = statistics.evaluate(scores, loo.mean("seed"))
     expected = statistics.evaluate(scores, loo)
@@ -395,7 +395,7 @@ UNMARKED = xr.Dataset({"loss": LOO.rename(train="subset")}).assign(
         (SCORES, UNMARKED, "must be boolean"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_with_what_to_do(scores, truth, says):
+def test_arrays_that_do_not_fit_are_refused_with_the_remedy(scores, truth, says):
     with pytest.raises(ValueError, match=says):
         statistics.evaluate(scores, truth)
 
@@ -405,6 +405,6 @@ def test_one_method_cannot_be_compared():
         statistics.compare({"a": SCORES}, LOO)
 
 
-def test_unknown_kinds_and_scopes_are_refused_with_those_that_are_known():
+def test_unknown_kinds_and_scopes_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="kinds are pearson, spearman, scopes all_pairs, per_test"):
         statistics.loo_correlation(SCORES, LOO, "kendall")

@@ -113,7 +113,7 @@ def not_finite() -> xr.DataArray:
         (xr.Dataset({"score": scores()}), "variable of a Dataset"),
     ],
 )
-def test_what_is_no_array_of_scores_is_refused_with_what_to_do(wrong, says):
+def test_wrong_arrays_of_scores_are_refused_with_the_remedy(wrong, says):
     with pytest.raises(ValueError, match=says):
         statistics.pair_reliability(wrong)
 

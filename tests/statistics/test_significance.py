@@ -124,7 +124,7 @@ def test_seeds_needed_beyond_the_table_is_within_one():
         assert abs(needed - smallest_number_with_power(effect)) <= 1
 
 
-def test_seeds_needed_at_the_ends():
+def test_seeds_needed_is_two_for_huge_effects_and_infinite_for_none():
     needed = statistics.seeds_needed(xr.DataArray(np.array([0.0, np.inf, -np.inf, 1e-300])))
     assert needed.values.tolist() == [np.inf, 2, 2, np.inf]
     assert np.isnan(statistics.seeds_needed(xr.DataArray(np.array([np.nan]))).values[0])

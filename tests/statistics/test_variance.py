@@ -206,5 +206,5 @@ def test_runs_become_a_grid_whatever_their_order_and_a_hole_is_an_error():
     )
     back = statistics.to_grid(stacked).transpose(*grid.dims)
     np.testing.assert_array_equal(back, grid)
-    with pytest.raises(ValueError, match="5 runs are no full grid"):
+    with pytest.raises(ValueError, match="5 runs do not fill a grid"):
         statistics.to_grid(stacked.isel(seed=slice(5)))

@@ -28,7 +28,7 @@ def trained(recipe):
     return tda.train_posterior(build, tda.Classification(), TRAIN, recipe, seeds=[SEED])
 
 
-def test_plain_gradient_descent_has_come_as_far_as_its_rates():
+def test_the_horizon_of_gradient_descent_is_the_sum_of_its_rates():
     found = recorded_paces(trained(SGD), tda.Classification(), TRAIN, SEED)
     rates = SGD.learning_rates(N)
     assert [pace.horizon for pace in found] == pytest.approx([sum(rates[:9]), sum(rates)])
@@ -36,13 +36,13 @@ def test_plain_gradient_descent_has_come_as_far_as_its_rates():
     torch.testing.assert_close(found[0].scale_P, torch.ones(26, dtype=torch.float64))  # as θ
 
 
-def test_momentum_goes_as_much_further_as_its_moment_grows():
+def test_the_horizon_of_momentum_grows_with_its_moment():
     recipe = tda.Recipe(4, 4, 0.01, 0.05, "sgd", keep=1, momentum=0.75)
     (found,) = recorded_paces(trained(recipe), tda.Classification(), TRAIN, SEED)
     assert found.horizon == pytest.approx(4 * found.rate_sum)
 
 
-def test_adam_has_come_as_far_as_its_own_second_moments_say():
+def test_the_horizon_of_adam_follows_from_its_second_moments():
     posterior = trained(ADAM)
     network = build()
     torch.nn.utils.vector_to_parameters(
@@ -89,7 +89,7 @@ def test_influence_in_the_optimisers_coordinates_is_the_dense_solution(damping):
         np.testing.assert_allclose(found.values[0, place], expected_NM.detach(), rtol=1e-7)
 
 
-def test_of_some_parameters_the_scale_is_theirs():
+def test_the_scale_of_selected_parameters_is_their_part():
     posterior, place = trained(ADAM), 1
     asked = (posterior, tda.Classification(), TRAIN, TEST)
     found = tda.attribute(*asked, method="influence_preconditioned", parameters="2.*")
@@ -105,7 +105,7 @@ def test_of_some_parameters_the_scale_is_theirs():
     np.testing.assert_allclose(found.values[0, place], expected_NM.detach(), rtol=1e-7)
 
 
-def test_of_parameters_that_were_not_trained_no_scale_is_known():
+def test_parameters_that_were_not_trained_have_no_scale():
     def half_frozen():
         network = build()
         network[0].requires_grad_(False)
@@ -129,7 +129,7 @@ def test_damping_by_the_horizon_is_that_of_the_optimiser(recipe):
 
 def test_horizons_of_other_examples_or_optimisers_are_refused():
     fewer = (X[: N - 1], Y[: N - 1])
-    with pytest.raises(UserError, match="its 11 examples, and train has 10"):
+    with pytest.raises(UserError, match="had 11 examples, and train has 10"):
         tda.attribute(trained(ADAM), tda.Classification(), fewer, TEST, damping="horizon")
     recipe = tda.Recipe(4, 4, 0.01, clip=1.0, keep=1)
     with pytest.raises(UserError, match="clip=1.0"):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from small_networks import examples
 from torch.func import functional_call
 
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.retraining.additional_step import additional_training_step, step_recipe
 from bayestda.retraining.leave_one_out import removals, retrained_losses
@@ -122,7 +122,7 @@ def test_tensor_float_32_ends_before_a_chunk_is_handed_on(network, network_name)
         assert before == (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
 
 
-def test_a_chunk_that_is_filled_up_gives_each_member_once(network, network_name):
+def test_a_padded_chunk_gives_each_member_once(network, network_name):
     data = examples(network_name, N, seed=1)
     theta = Parameters(network).read(network)
     members = Members(theta[None], data_order(0, N, 3), torch.rand(5, N).double())
@@ -131,7 +131,7 @@ def test_a_chunk_that_is_filled_up_gives_each_member_once(network, network_name)
     assert [theta_CRP.shape[1] for _, theta_CRP in parts] == [4, 1]
 
 
-def test_the_network_that_is_passed_in_stays_as_it_is(network, network_name):
+def test_the_network_passed_in_is_not_changed(network, network_name):
     before = Parameters(network).read(network)
     data = examples(network_name, N, seed=1)
     members = Members(before[None] + 1, data_order(0, N, 3), torch.ones(2, N))

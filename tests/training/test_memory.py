@@ -59,7 +59,7 @@ def test_a_gpu_too_small_for_one_member_is_an_error_that_says_so():
         SystemError("error return without exception set"),
     ],
 )
-def test_a_want_of_memory_anywhere_in_a_script_is_one_sentence(error, capsys):
+def test_a_lack_of_memory_anywhere_in_a_script_is_one_sentence(error, capsys):
     def script():
         raise error
 
@@ -69,7 +69,7 @@ def test_a_want_of_memory_anywhere_in_a_script_is_one_sentence(error, capsys):
     assert "there is not enough memory" in capsys.readouterr().err
 
 
-def test_other_errors_are_no_want_of_memory():
+def test_other_errors_are_no_lack_of_memory():
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
@@ -85,14 +85,14 @@ def unusable(monkeypatch):
     monkeypatch.setattr(torch, "ones", ones)
 
 
-def test_a_gpu_that_cannot_be_used_is_named_and_the_cpu_taken(monkeypatch, capsys):
+def test_an_unusable_gpu_is_named_and_the_cpu_used(monkeypatch, capsys):
     unusable(monkeypatch)
     assert context.choose_device(None, 3) == "cpu"
     expected = "cuda:1 cannot be used (CUDA error: no kernel image is available): falling back"
     assert expected in capsys.readouterr().err
 
 
-def test_a_gpu_that_was_asked_for_and_cannot_be_used_is_an_error(monkeypatch):
+def test_a_requested_gpu_that_cannot_be_used_is_an_error(monkeypatch):
     unusable(monkeypatch)
     with pytest.raises(memory.UserError, match="'cuda:0' cannot be used here"):
         context.choose_device("cuda:0", None)

@@ -71,7 +71,7 @@ def products(network):
 
 
 @pytest.mark.parametrize("make", [normed, Tied])
-def test_scores_are_of_the_networks_as_they_were_given_and_leave_them_so(make):
+def test_scores_keep_to_the_given_networks_and_leave_them_unchanged(make):
     networks = [make(1), make(2), make(1)]
     before, expected = list(map(state, networks)), list(map(products, networks))
     posterior = tda.Posterior.of_networks({0: networks[:1], 1: networks[1:2], 2: networks[2:]})
@@ -96,7 +96,7 @@ def test_parameters_that_were_frozen_are_scored_with_the_values_of_their_sample(
         np.testing.assert_allclose(row, products(chosen), rtol=1e-9)
 
 
-def test_frozen_weights_that_samples_have_in_common_are_held_once():
+def test_frozen_weights_that_samples_share_are_stored_once():
     first, other = normed(1), normed(2)
     second = copy.deepcopy(first)
     second[1].load_state_dict(other[1].state_dict())
@@ -107,7 +107,7 @@ def test_frozen_weights_that_samples_have_in_common_are_held_once():
     assert first[0][0].weight.data_ptr() not in places
 
 
-def test_a_trained_posterior_scores_alike_before_and_after_other_parameters_were_asked_for():
+def test_scoring_other_parameters_does_not_change_later_scores():
     recipe = tda.Recipe(2, 3, 0.1, optimizer="sgd", keep=1)
 
     def build():
@@ -123,7 +123,7 @@ def test_a_trained_posterior_scores_alike_before_and_after_other_parameters_were
     np.testing.assert_allclose(of_all[0, 0], products(whole), rtol=1e-9)
 
 
-def test_files_are_not_loaded_into_a_trunk_that_every_network_is_built_on(tmp_path):
+def test_loading_files_does_not_change_a_shared_trunk(tmp_path):
     trunk = normed(1)[0]
     before = state(trunk)
     others = [normed(2), normed(3)]
@@ -139,7 +139,7 @@ def test_files_are_not_loaded_into_a_trunk_that_every_network_is_built_on(tmp_pa
 
 
 @pytest.mark.parametrize("change", ["statistics", "frozen weights", "nothing else"])
-def test_measurements_are_those_of_every_network_called_by_itself(change):
+def test_measurements_equal_those_of_each_network_alone(change):
     frozen = change == "frozen weights"
     networks = [normed(seed, frozen=frozen) for seed in (1, 2, 3)]
     for network in networks[1:] if change == "nothing else" else ():

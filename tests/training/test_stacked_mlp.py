@@ -6,7 +6,7 @@ from small_networks import mlp, sequence_mlp
 from torch import nn
 
 import bayestda as tda
-from bayestda.model.objective import measuring
+from bayestda.model.measuring import measuring
 from bayestda.model.parameters import Parameters
 from bayestda.training.stacked_mlp import Perceptrons, fits
 from bayestda.training.stacking import Stacked, copies_of
@@ -70,7 +70,7 @@ def tied():
     return nn.Sequential(layer, nn.Tanh(), layer)
 
 
-def test_what_a_chain_of_layers_cannot_stand_for_goes_by_vmap():
+def test_networks_that_are_no_plain_chain_go_by_vmap():
     assert fits(mlp(), tda.Classification())
     assert fits(mlp(), measuring(tda.Classification(), "margin"))
     assert not fits(mlp(), Own())
@@ -84,7 +84,7 @@ def test_what_a_chain_of_layers_cannot_stand_for_goes_by_vmap():
     assert isinstance(copies_of(tied(), tda.Regression(), stacked=True), Stacked)
 
 
-def test_more_than_one_row_of_outputs_an_example_is_refused_as_ever():
+def test_more_than_one_row_of_outputs_per_example_is_refused():
     network = nn.Sequential(nn.Linear(3, 2))
     copies = copies_of(network, tda.Regression(), stacked=True)
     copies.start(torch.zeros(R, 8))

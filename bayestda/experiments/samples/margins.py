@@ -13,7 +13,7 @@ from bayestda.experiments.grid import Experiment
 from bayestda.experiments.networks import cnn2
 from bayestda.experiments.tasks import task
 from bayestda.model.examples import Data
-from bayestda.model.objective import margin
+from bayestda.model.measurements import margin
 from bayestda.training.posterior import Posterior
 
 EXPERIMENT = Experiment("cnn2", "mnist3", 10)

@@ -38,7 +38,7 @@ from bayestda.methods.linearised import linearised
 from bayestda.methods.lissa import lissa
 from bayestda.methods.trak import trak
 from bayestda.model.examples import labels
-from bayestda.retraining.further_training import Course
+from bayestda.retraining.gold_standard import Course
 from bayestda.training.recipe import Recipe
 
 Score = Callable[[SampleGradients, Any], Tensor]

@@ -16,9 +16,10 @@ from bayestda.experiments.grid import Run
 from bayestda.experiments.stages.options import Options
 from bayestda.experiments.stages.systems import System
 from bayestda.model.parameters import Parameters, private_copy
+from bayestda.training.history import Training
 from bayestda.training.members import Members, data_order
 from bayestda.training.memory import budget_bytes, members_that_fit
-from bayestda.training.posterior import Posterior, Training
+from bayestda.training.posterior import Posterior
 
 
 class Context:

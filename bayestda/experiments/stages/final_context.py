@@ -14,7 +14,7 @@ from bayestda.gradients.sample import SampleGradients
 from bayestda.model.examples import Data
 from bayestda.model.objective import AsCalled
 from bayestda.model.parameters import Parameters
-from bayestda.retraining.further_training import balanced, chunk_for
+from bayestda.retraining.gold_standard import balanced, chunk_for
 from bayestda.training.memory import members_that_fit
 
 

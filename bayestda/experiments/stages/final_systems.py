@@ -55,7 +55,8 @@ class FinalSystem:
     @property
     def objective(self) -> "Objective":
         """Classification with a loss that is exact for confident predictions."""
-        from bayestda.model.objective import Classification, confident_loss
+        from bayestda.model.losses import Classification
+        from bayestda.model.measurements import confident_loss
 
         return Classification(confident_loss)
 
@@ -146,7 +147,7 @@ class TabularMlp(FinalSystem):
     def objective(self) -> "Objective":
         """Squared error of a number, or the loss of two classes."""
         from bayestda.experiments.data.tables import TABLES
-        from bayestda.model.objective import Regression
+        from bayestda.model.losses import Regression
 
         return Regression() if TABLES[self.models.rows].regression else super().objective
 

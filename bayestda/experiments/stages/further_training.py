@@ -11,7 +11,8 @@ from bayestda.experiments.stages.left_out import wanted_items
 from bayestda.experiments.stages.options import Options
 from bayestda.experiments.stages.stage import Stage
 from bayestda.retraining.data_changes import HOW, Change
-from bayestda.retraining.further_training import Course, GoldStandard, labelled
+from bayestda.retraining.further_training import labelled
+from bayestda.retraining.gold_standard import Course, GoldStandard
 from bayestda.training.loop import accuracy, output, run, train
 from bayestda.training.recipe import Recipe
 from bayestda.training.stacking import copies_of

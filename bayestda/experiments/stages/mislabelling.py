@@ -21,7 +21,7 @@ from bayestda.experiments.stages.further_training import FinalStage, trained
 from bayestda.experiments.stages.options import Options
 from bayestda.model.examples import Data
 from bayestda.retraining.data_changes import Change
-from bayestda.retraining.further_training import Course, GoldStandard
+from bayestda.retraining.gold_standard import Course, GoldStandard
 
 SHARE = 0.2  # of the left-out labels are flipped; Wei et al. 2025
 GOLD = "gold"

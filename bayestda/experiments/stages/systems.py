@@ -97,7 +97,7 @@ class PaperSystem:
     @property
     def objective(self) -> "Objective":
         """Cross-entropy, which is also measured."""
-        from bayestda.model.objective import Classification
+        from bayestda.model.losses import Classification
 
         return Classification()
 

@@ -13,7 +13,7 @@ from bayestda.experiments.networks import bert, seeded
 from bayestda.experiments.networks.pretrained import transformers
 from bayestda.model.examples import Data
 from bayestda.model.parameters import Parameters
-from bayestda.retraining.further_training import chunk_for
+from bayestda.retraining.gold_standard import chunk_for
 from bayestda.training.loop import losses
 
 SENTENCES = ["the movie is great", "dull", "it is not a bad film"]

@@ -10,7 +10,7 @@ from bayestda.experiments.networks.resnet9 import resnet9
 from bayestda.gradients.sample import SampleGradients
 from bayestda.model.examples import Data
 from bayestda.model.parameters import Parameters
-from bayestda.retraining.further_training import chunk_for
+from bayestda.retraining.gold_standard import chunk_for
 from bayestda.training.loop import losses
 
 

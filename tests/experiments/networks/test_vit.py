@@ -32,7 +32,7 @@ from bayestda.gradients.hooks import capture, simple_layers
 from bayestda.gradients.sample import output_cotangents, value_cotangents
 from bayestda.model.dropout import dropout_masks
 from bayestda.model.examples import Data
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters, channels_last_copy
 from bayestda.training.loop import output, train
 from bayestda.training.members import Members, data_order

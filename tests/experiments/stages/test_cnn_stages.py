@@ -15,7 +15,7 @@ from stage_scripts import FLAGS, NUM_PER_CLASS, SMALL, STAGES, make_subset, run,
 
 from bayestda.experiments import checkpoints, networks, paths, results
 from bayestda.experiments.data import subsets
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
 from bayestda.training.loop import losses
 

@@ -25,7 +25,7 @@ from bayestda.experiments.stages.final_systems import final_system
 from bayestda.experiments.stages.options import Options
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.influence import filtered_influence
-from bayestda.model.objective import Regression
+from bayestda.model.losses import Regression
 from bayestda.model.parameters import Parameters
 
 MODELS, LEFT_OUT, TESTS = FinalModels("concrete"), 9, 5

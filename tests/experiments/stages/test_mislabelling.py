@@ -19,9 +19,9 @@ from bayestda.experiments.stages.context import forget
 from bayestda.experiments.stages.final_systems import final_system
 from bayestda.experiments.stages.mislabelling import flipped_positions, mislabelled
 from bayestda.model.examples import Data
-from bayestda.model.objective import Classification
+from bayestda.model.losses import Classification
 from bayestda.retraining.data_changes import Change
-from bayestda.retraining.further_training import Course, GoldStandard
+from bayestda.retraining.gold_standard import Course, GoldStandard
 from bayestda.statistics.ground_truth import area_under_curve
 from bayestda.training.posterior import train_posterior
 

@@ -1,0 +1,90 @@
+"""Measure outputs on test examples: what scores can explain, other than the loss."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bayestda.errors import UserError
+from bayestda.model.objective import Measurement
+
+
+def margin(output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Return the log-odds of the right class [B], log p_y/(1 − p_y): high is good.
+
+    Source: Park et al. 2023, equation 4.
+    """
+    right_B1 = output_BK.gather(1, y_B[:, None])
+    others_BK = output_BK.scatter(1, y_B[:, None], -torch.inf)
+    return right_B1[:, 0] - others_BK.logsumexp(1)
+
+
+def binary_margin(output_B1: Tensor, y_B: Tensor) -> Tensor:
+    """Return the log-odds of the right one of two classes [B]: f, the logit of class 1, or −f."""
+    return (2 * y_B.reshape(-1).to(output_B1.dtype) - 1) * output_B1[:, 0]
+
+
+def confident_loss(output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Return the cross-entropy [B] as log(1 + e^−margin), as precise as the margin.
+
+    The usual difference of logarithms loses all digits of a small loss: in float64 it gives 0 for
+    losses below 1e-16.
+    """
+    # Above its threshold softplus(x) is x; the default of 20 would be seen in float64.
+    return F.softplus(-margin(output_BK, y_B), threshold=40.0)
+
+
+def log_probability(output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Return log p_y of the right class [B]: minus the cross-entropy."""
+    return output_BK.log_softmax(-1).gather(1, y_B[:, None])[:, 0]
+
+
+def probability(output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Return p_y of the right class [B]."""
+    return log_probability(output_BK, y_B).exp()
+
+
+def single_output(output_BK: Tensor, _y_B: Tensor) -> Tensor:
+    """Return the output [B] of a network with one output.
+
+    Raises:
+        UserError: The network has more than one output.
+    """
+    if output_BK.shape[-1] != 1:
+        raise UserError(
+            f"measurement='output' needs a network with one output, not {output_BK.shape[-1]}: "
+            "give a function that chooses one, such as lambda output, y: output[:, 0]"
+        )
+    return output_BK[..., 0]
+
+
+MEASUREMENTS: dict[str, Measurement] = {
+    "margin": margin,
+    "log_probability": log_probability,
+    "probability": probability,
+    "output": single_output,
+}
+# The same for the single logit f of a binary classifier, where p_1 = σ(f).
+OF_ONE_LOGIT: dict[str, Measurement] = {
+    "margin": binary_margin,
+    "log_probability": lambda output_B1, y_B: F.logsigmoid(binary_margin(output_B1, y_B)),
+    "probability": lambda output_B1, y_B: binary_margin(output_B1, y_B).sigmoid(),
+}
+
+
+def evaluate(function: Measurement, output_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Call a user's loss or measurement, with floating targets in the outputs' dtype.
+
+    Raises:
+        UserError: The function does not take outputs of this dtype.
+    """
+    target_B = y_B.to(output_BK.dtype) if y_B.is_floating_point() else y_B
+    try:
+        return function(output_BK, target_B)
+    except RuntimeError as error:
+        if "dtype" not in str(error) and "scalar type" not in str(error):
+            raise
+        dtype = str(output_BK.dtype).removeprefix("torch.")
+        raise UserError(
+            f"a loss or measurement does not take outputs f in {dtype} "
+            f"({str(error).splitlines()[0]}): convert its own tensors with w.to(f)"
+        ) from error
