@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from bayestda.errors import UserError
+
 APART, SUM = "apart", "sum"  # checkpoints have scores of their own, or their scores are added up
 CHANGE = "change of the measurement"
 CHANGE_TIMES_N = "change of the measurement x N"  # ∇gᵀ φ(C) ∇L with C of the *mean* training loss
@@ -48,7 +50,7 @@ class Estimator:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
-            raise ValueError(f"unit={self.unit!r} is unknown: choose one of {', '.join(UNITS)}")
+            raise UserError(f"unit={self.unit!r} is unknown: choose one of {', '.join(UNITS)}")
 
     @property
     def function(self) -> Callable[..., Any]:

@@ -43,7 +43,7 @@ def jackknife_interval(estimate: np.ndarray, left_out: Sequence[np.ndarray]) -> 
 
     Args:
         estimate: Estimate from all levels, of any shape.
-        left_out: Estimates [levels, *shape of estimate] without each level, for each factor.
+        left_out: Estimates ``[levels, *shape of estimate]`` without each level, for each factor.
 
     Returns:
         The interval; NaN if there is no factor, or one has less than three levels.
@@ -93,7 +93,7 @@ def bootstrap_interval(estimate: np.ndarray, resampled: np.ndarray, num_seeds: i
 
     Args:
         estimate: Estimate from all seeds, of any shape.
-        resampled: Estimates from half-samples [resamples, *shape of estimate].
+        resampled: Estimates from half-samples ``[resamples, *shape of estimate]``.
         num_seeds: Number n of seeds; with less than three the ends are NaN.
     """
     estimate = np.asarray(estimate, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The example of docs/extending_estimator.md: one entry, and everything knows the estimator."""
+"""The example of docs/extending.md: one entry, and everything knows the estimator."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,12 @@ import bayestda as tda
 from bayestda.errors import UserError
 from bayestda.plots import style
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending_estimator.md"
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
 def test_one_entry_makes_an_estimator_known_everywhere(monkeypatch):
-    define, use = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    section = re.search(r"^## A new estimator\n(.*?)(?=^## )", PAGE.read_text(), re.M | re.S)[1]
+    define, use = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     monkeypatch.setitem(tda.METHODS, "relative_grad_dot", None)  # taken away again afterwards
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(7, 4, generator=generator, dtype=torch.float64)

@@ -16,7 +16,11 @@ from bayestda.experiments.grid import PAPER_GRID, VIT_SMALL_GRID
 NAMES = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/index.md", "docs/reproduce.md",
     "docs/first_steps.md", "docs/which_estimator.md", "docs/what_the_numbers_mean.md",
-    "docs/api.md",
+    "docs/api.md", "docs/extending.md", "docs/page.md", "docs/library.md", "docs/method.md",
+    "docs/reliability.md", "docs/results.md", "docs/results/cnn.md", "docs/results/estimators.md",
+    "docs/results/vit.md", "docs/results/distributional.md", "docs/deviations.md", "docs/fimo.md",
+    "docs/distributional.md", "docs/cluster.md", "docs/scale.md", "benchmarks/README.md",
+    "data/README.md",
 )  # fmt: skip
 PRESENT = [name for name in NAMES if name != "CHANGELOG.md"]  # which names what is gone
 TEXTS = {name: (paths.REPOSITORY / name).read_text() for name in NAMES}
