@@ -33,6 +33,7 @@ from snakemake.exceptions import WorkflowError
 from bayestda.experiments import paths
 from bayestda.experiments.grid import METHODS, PAPER_GRID, RANDOMNESS, VARIANTS, VIT_GRID, VIT_SMALL_GRID, Experiment
 from bayestda.experiments.final_models import TRAIN_SEEDS, FinalModels
+from bayestda.experiments.stages.commands import Influence
 from bayestda.experiments.jobs import MEMORY_MB, OWN_MB, RUNTIME_MINUTES, StageWork, shares
 from bayestda.experiments.data.tables import TABLES as TABLES_OF_ROWS
 from bayestda.experiments.figures.catalogue import FIGURES
@@ -168,7 +169,7 @@ def stages(experiment):
     yield work_of(experiment, f"train_{name}", trained, "train", **of_data)
     yield work_of(experiment, f"loo_{name}", makes("loo"), "loo", **of_data, **left_out)
     yield work_of(experiment, f"ats_{name}", makes("ats"), "ats", **of_posterior)
-    others = [method for method in METHODS if method not in ("loo", "ats", "influence")]
+    others = Influence.others
     yield work_of(experiment, f"gradients_{name}", makes("influence", *others),
                   "influence", f"--also {' '.join(others)}", **of_posterior)
     if experiment == SMALL:

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from bayestda.experiments.stages.commands import DAMPINGS
 from bayestda.experiments.stages.context import Context, context_of
-from bayestda.experiments.stages.gradients import influence_scores
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
 from bayestda.methods.lissa import PUBLISHED, lissa_influence
 from bayestda.retraining.additional_step import additional_training_step, step_recipe
 from bayestda.retraining.leave_one_out import removals, retrained_losses
+from bayestda.scores.requests import sample_scores
 from bayestda.training.loop import train
 
 
@@ -68,7 +68,12 @@ def additional_steps(context: Context, theta_CP: Tensor) -> list[Tensor]:
 
 def influence_exact(context: Context, theta_CP: Tensor) -> list[Tensor]:
     """Damped Gauss-Newton influence of one run, with all default dampings."""
-    return [influence_scores(_gradients(context, theta_P), DAMPINGS) for theta_P in theta_CP]
+    return [
+        sample_scores(_gradients(context, theta_P), ["influence"], {"damping": list(DAMPINGS)})[
+            "influence"
+        ]
+        for theta_P in theta_CP
+    ]
 
 
 def influence_lissa(context: Context, theta_CP: Tensor) -> list[Tensor]:

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 from bayestda.errors import UserError
 from bayestda.experiments import paths
 from bayestda.experiments.tasks import task
+from bayestda.scores import estimators
 from bayestda.training.recipe import Recipe
 
 RANDOMNESS = ("init", "batch", "init_only", "crossed")
-METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")  # of the paper
+METHODS = tuple(name for name, entry in estimators.METHODS.items() if entry.standard)
 SIGN = {"sign": "positive = helpful"}  # of stored scores whose sign in the paper is the other
 VARIANTS = {  # result folder: stage and flag of what the released code does otherwise
     "loo_published": "loo --variant published",

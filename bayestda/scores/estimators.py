@@ -37,6 +37,7 @@ class Estimator:
         several: A function from gradients and a list of dampings to blocks [D n m], which shares
             work between dampings. None: ``compute`` is called for each.
         retrains: Whether models are trained again, which ``attribute`` does not.
+        standard: Whether every experiment computes it, and its tables and figures show it.
     """
 
     compute: Callable[..., Any] | str
@@ -47,6 +48,7 @@ class Estimator:
     combine: Callable[..., Any] | str = APART
     several: Callable[..., Any] | str | None = None
     retrains: bool = False
+    standard: bool = False
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -84,25 +86,26 @@ def _influence(compute: str, name: str, **more: Any) -> Estimator:
 METHODS: dict[str, Estimator] = {
     "loo": Estimator(
         "bayestda.retraining.leave_one_out:leave_one_out", "LOO", "#0072B2",
-        unit=CHANGE, retrains=True,
+        unit=CHANGE, retrains=True, standard=True,
     ),
     "ats": Estimator(
         "bayestda.retraining.additional_step:additional_step", "ATS", "#E69F00",
-        unit=NO_UNIT, retrains=True,
+        unit=NO_UNIT, retrains=True, standard=True,
         advice="it is the effect of one more step on the example and not of its whole training: "
         "take 'unrolled' shifts",
     ),
     "influence": _influence(
-        "influence:influence", "IF", colour="#009E73",
+        "influence:influence", "IF", colour="#009E73", standard=True,
         several="bayestda.methods.influence:influence_by_dampings",
     ),
     "grad_dot": Estimator(
-        "bayestda.methods.grad_dot:grad_dot", "Grad-Dot", "#CC79A7",
+        "bayestda.methods.grad_dot:grad_dot", "Grad-Dot", "#CC79A7", standard=True,
         advice="it is the change per unit of Σ_t η_t / N, where curvature does not matter yet: "
         "give scale=Σ_t η_t / N, or take method='flow', which knows the horizon and the curvature",
     ),
     "grad_cos": Estimator(
         "bayestda.methods.grad_cos:grad_cos", "Grad-Cos", "#D55E00", unit=NO_UNIT,
+        standard=True,
         advice="gradients are normalised, each by its own length, so that no factor gives "
         "changes of the measurement: take 'grad_dot' with scale=, or 'flow'",
     ),

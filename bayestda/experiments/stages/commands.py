@@ -7,8 +7,10 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from bayestda.experiments.flags import count, refuse, size
+from bayestda.experiments.grid import METHODS
 from bayestda.experiments.stages.cli import Command
 from bayestda.experiments.stages.left_out import add_loo_ids
+from bayestda.scores import estimators
 
 VARIANTS = ("scratch", "published")  # of leave-one-out
 STEP_OPTIMIZERS = ("adam", "sgd")  # of the additional step
@@ -99,7 +101,10 @@ class GradCos(_Gradients):
 class Influence(_Gradients):
     """Influence functions, exact or by LiSSA."""
 
-    method, others = "influence", ("grad_dot", "grad_cos")
+    method = "influence"
+    others = tuple(
+        name for name in METHODS if name != "influence" and not estimators.METHODS[name].retrains
+    )
 
     def add_own_flags(self, parser: ArgumentParser) -> None:
         """Add ``--damping``, ``--solver``, ``--lissa_*`` and ``--also``."""

@@ -1,36 +1,25 @@
-"""Stages that need gradients only: Grad-Dot, Grad-Cos and the influence function.
+"""Scores that need gradients only, such as Grad-Dot, Grad-Cos and the influence function.
 
-Gradients of a sample of θ are computed once for all methods that one command asks for.
+All methods and dampings that one command asks for are computed in one pass over the gradients.
 """
 
-from collections.abc import Callable, Sequence
+import inspect
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
-import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
 
-from bayestda.curvature.filters import ridge
 from bayestda.experiments import checkpoints
 from bayestda.experiments.grid import SIGN
 from bayestda.experiments.stages.commands import DEFAULT_DAMPING
 from bayestda.experiments.stages.context import Context
 from bayestda.experiments.stages.options import Options
 from bayestda.experiments.stages.stage import Stage
-from bayestda.gradients.sample import SampleGradients
-from bayestda.methods.grad_cos import grad_cos
-from bayestda.methods.grad_dot import grad_dot
-from bayestda.methods.influence import filtered_influence
 from bayestda.methods.lissa import PUBLISHED, Lissa, lissa_influence
-
-DIMS = {"influence": ("damping", "train", "test")}
-SCORES: dict[str, Callable[[SampleGradients, Options], Tensor]] = {
-    "grad_dot": lambda gradients, _: grad_dot(gradients),
-    "grad_cos": lambda gradients, _: grad_cos(gradients),
-    "influence": lambda gradients, options: influence_scores(gradients, options["damping"]),
-    "influence_lissa": lambda gradients, options: lissa_influence(gradients, _lissa(options)),
-}
+from bayestda.scores.attribution import attribute
+from bayestda.scores.estimators import METHODS
+from bayestda.scores.requests import name_of_method
 
 
 class GradientScores(Stage):
@@ -43,43 +32,50 @@ class GradientScores(Stage):
 
     def settings(self, context: Context, output: str) -> dict:
         settings: dict = {"method": output, "posterior": checkpoints.fingerprint(context.posterior)}
-        if output == "influence":
-            settings |= {"damping": context.options["damping"], **SIGN}
+        if output.startswith("influence"):
+            settings |= SIGN
         if output == "influence_lissa":
-            settings |= {"lissa": vars(_lissa(context.options)), **SIGN}
+            settings |= {"lissa": vars(_lissa(context.options))}
+        elif _takes_damping(output):
+            settings |= {"damping": context.options["damping"]}
         return settings
 
     def compute(self, context: Context, items: range, chunk: int) -> dict[str, xr.Dataset]:
-        wanted = self.outputs(context.options)
-        by_checkpoint = [_scores(context, theta_P, wanted) for theta_P in context.posterior]
+        options = context.options
+        methods = {output: _method(output, options) for output in options["methods"]}
+        settings: dict[str, Any] = {}
+        if any(map(_takes_damping, methods)):
+            settings["damping"] = list(options["damping"])
+        scores = attribute(
+            context.as_posterior(), context.objective, context.split.train, context.split.test,
+            method=list(methods.values()), memory_gb=context.memory_bytes / 1e9, **settings,
+        )  # fmt: skip
         return {
-            output: _dataset(context, output, [scores[output] for scores in by_checkpoint])
-            for output in wanted
+            output: _dataset(context, scores[name_of_method(method)])
+            for output, method in methods.items()
         }
 
 
-def _scores(context: Context, theta_P: Tensor, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
-    gradients = SampleGradients(
-        context.network, context.objective, theta_P,
-        train=context.split.train, test=context.split.test, memory_bytes=context.memory_bytes,
-    )  # fmt: skip
-    return {
-        output: SCORES[output](gradients, context.options).float().cpu().numpy()
-        for output in wanted
-    }
+def _method(output: str, options: Options) -> Any:
+    """Return what computes an output: LiSSA takes the published code's constants as one."""
+    if output == "influence_lissa":
+        return partial(lissa_influence, settings=_lissa(options))
+    return output
 
 
-def influence_scores(gradients: SampleGradients, dampings: Sequence[float]) -> Tensor:
-    """Return scores [D N M] of all dampings, from one eigendecomposition."""
-    return torch.stack([filtered_influence(gradients, ridge(damping)) for damping in dampings])
+def _takes_damping(output: str) -> bool:
+    if output == "influence_lissa":
+        return False
+    return "damping" in inspect.signature(METHODS[output].function).parameters
 
 
-def _dataset(context: Context, output: str, scores: list[np.ndarray]) -> xr.Dataset:
-    dims = DIMS.get(output, ("train", "test"))
-    labelled = context.labelled(np.stack(scores), ("checkpoint", *dims))
-    if output != "influence":
+def _dataset(context: Context, scores: xr.DataArray) -> xr.Dataset:
+    """Label the scores of a run as a file of the experiment has them."""
+    dims = [str(dim) for dim in scores.dims if dim != "seed"]
+    labelled = context.labelled(scores.isel(seed=0).values.astype("float32"), tuple(dims))
+    if "damping" not in dims:
         return xr.Dataset({"score": labelled})
-    dampings = list(context.options["damping"])
+    dampings = scores["damping"].values.tolist()
     default = DEFAULT_DAMPING if DEFAULT_DAMPING in dampings else dampings[0]
     labelled = labelled.assign_coords(damping=dampings).transpose("damping", ...)
     return xr.Dataset({"score": labelled}, attrs={"default_damping": default})
