@@ -24,6 +24,8 @@ from bayestda.gradients.sample import SampleGradients
 from bayestda.model.examples import blocks
 from bayestda.model.objective import OutsideSpan
 
+NULL = 1e-13  # of the largest singular value: rounding, and no curvature
+
 
 def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":
     """Return the exact Gauss-Newton matrix, made once; in its dual where that is smaller.
@@ -82,7 +84,8 @@ class GaussNewton:
 
     Attributes:
         gram_QQ: The dual B Bᵀ, float64.
-        root_NKK: Root of the loss's Hessian in the output, over √N.
+        root_NKK: Root of the loss's Hessian in the output, over √N. Directions without curvature
+            are left out: K − 1 columns are left of a softmax's K.
         train_NK: Coordinates c_j.
         gradients: Gradients of the sample.
     """
@@ -103,7 +106,8 @@ class GaussNewton:
         output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
         coordinates_NK = objective.gradient_in_root(output_NK, y_N) * count**0.5
         root_NKK = objective.hessian_root(output_NK, y_N) / count**0.5
-        return cls(dual(gradients, root_NKK), root_NKK, coordinates_NK, gradients)
+        root_NKk, coordinates_Nk = _without_null(root_NKK, coordinates_NK)
+        return cls(dual(gradients, root_NKk), root_NKk, coordinates_Nk, gradients)
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,6 +147,7 @@ class GaussNewton:
 
         As ∇L(z_j) = Bᵀ c_j, it is c_jᵀ (B Bᵀ + λ)⁻¹ B ∇g(z).
         """
+        self._require_damping(damping)
         factor_QQ = damped_factor(self.gram_QQ.clone(), damping)
         for rows, columns, test_Qm in self._tests(rotated=False):
             solved_NKm = torch.cholesky_solve(test_Qm, factor_QQ).unflatten(0, self.train_NK.shape)
@@ -154,6 +159,8 @@ class GaussNewton:
 
         On a GPU, of a single row, or where eigenvectors are known already, by those.
         """
+        for damping in dampings:
+            self._require_damping(damping)
         reducible = self.gram_QQ.device.type == "cpu" and len(self.gram_QQ) > 1
         if "spectrum" in self.__dict__ or not reducible:
             yield from self.filtered_by(ridges(self.spectrum[0], dampings))
@@ -166,6 +173,15 @@ class GaussNewton:
         for rows, columns, test_Qm in self._tests(rotated=False):
             turned_Qm = reduced.rotated(test_Qm).contiguous()
             yield rows, columns, torch.stack([own[:, rows].T @ turned_Qm for own in solved_QN])
+
+    def _require_damping(self, damping: float) -> None:
+        """Refuse no damping of a C that has fewer non-zero eigenvalues than rows.
+
+        Raises:
+            UserError: C + λ is singular.
+        """
+        if damping == 0 and len(self.gram_QQ) < self.gradients.layout.count:
+            raise singular(damping)
 
     def _tests(self, rotated: bool) -> Iterator[tuple[slice, slice, Tensor]]:
         """Yield training rows to score, test columns and B ∇g(z) [Q m], or Uᵀ B ∇g(z).
@@ -197,6 +213,26 @@ class GaussNewton:
         return torch.cat(parts)
 
 
+def _without_null(root_NKK: Tensor, coordinates_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Return R and c in directions along which some example's loss has curvature.
+
+    A softmax has one without: adding a number to all outputs changes nothing. The dual of N (K − 1)
+    rows is (1 − 1/K)³ of the work of N K rows.
+
+    Args:
+        root_NKK: Roots R with Hessian R Rᵀ.
+        coordinates_NK: Coordinates c with gradient R c.
+    """
+    if not root_NKK.isfinite().all():  # which scores will say, by the example's number
+        return root_NKK, coordinates_NK
+    sizes_NK, basis_NKK = torch.linalg.svd(root_NKK)[1:]
+    rank = int((sizes_NK > NULL * sizes_NK.max()).any(0).sum())
+    if rank == sizes_NK.shape[1]:
+        return root_NKK, coordinates_NK
+    basis_NKk = basis_NKK.mT[:, :, :rank]
+    return root_NKK @ basis_NKk, torch.einsum("nk,nka->na", coordinates_NK, basis_NKk)
+
+
 def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
     """Return the Cholesky factor of C + λ, written over C.
 
@@ -212,7 +248,7 @@ def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:
 
 def dual(gradients: SampleGradients, root_NKK: Tensor) -> Tensor:
     """Return B Bᵀ [N·K N·K], float64, from inner products of the Jacobian's blocks."""
-    num_train, num_outputs, _ = root_NKK.shape
+    num_train, _, num_outputs = root_NKK.shape  # those along which the loss has curvature
     gram_NKNK = root_NKK.new_empty(num_train, num_outputs, num_train, num_outputs)
     for chosen, left in gradients.jacobian:
         # Blocks on and above the diagonal only: those below are their transposes.
