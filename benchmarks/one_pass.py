@@ -37,6 +37,7 @@ from bayestda.experiments.data import subsets
 from bayestda.experiments.flags import count
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.networks.cnn import cnn2
+from bayestda.experiments.tasks import task
 from bayestda.experiments.terminal import guarded
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -56,7 +57,7 @@ def mnist3() -> dict[str, Tensor]:
     split, recipe = subsets.load(EXPERIMENT), EXPERIMENT.recipe
     train, test = ((part.x, part.y) for part in (split.train, split.test))
     posterior = tda.train_posterior(
-        lambda: cnn2("mnist3"), tda.Classification(), train, recipe, seeds=[0]
+        lambda: cnn2(task("mnist3")), tda.Classification(), train, recipe, seeds=[0]
     )
     networks = [posterior.network(0, place) for place in range(len(posterior.checkpoints))]
     return {**_problem(networks, train, test), "images": torch.ones(1)}

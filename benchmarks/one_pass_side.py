@@ -64,7 +64,10 @@ def networks(package: str, stored: dict[str, torch.Tensor]) -> list[nn.Module]:
 
 
 def _cnn2(package: str) -> nn.Module:
-    return import_module(CNN2[package]).cnn2("mnist3")
+    task: Any = "mnist3"
+    if package == "bayestda":
+        task = import_module("bayestda.experiments.tasks").task(task)
+    return import_module(CNN2[package]).cnn2(task)
 
 
 def _mlp(state: dict[str, torch.Tensor]) -> nn.Module:

@@ -169,10 +169,12 @@ class GaussNewton:
         # Column j of c is c_j: its K numbers are those of example j, all others are 0.
         train_QN = torch.diag_embed(self.train_NK.T).permute(1, 0, 2).flatten(0, 1)
         turned_QN = reduced.rotated(train_QN)
-        solved_QN = [reduced.solved(damping, turned_QN) for damping in dampings]
+        solved_DQN = torch.stack([reduced.solved(damping, turned_QN) for damping in dampings])
         for rows, columns, test_Qm in self._tests(rotated=False):
-            turned_Qm = reduced.rotated(test_Qm).contiguous()
-            yield rows, columns, torch.stack([own[:, rows].T @ turned_Qm for own in solved_QN])
+            turned_Qm = reduced.rotated(test_Qm)
+            # One product of all dampings' vectors is faster than a product for each.
+            solved_Rq = solved_DQN[:, :, rows].mT.flatten(0, 1)
+            yield rows, columns, (solved_Rq @ turned_Qm).unflatten(0, (len(dampings), -1))
 
     def _require_damping(self, damping: float) -> None:
         """Refuse no damping of a C that has fewer non-zero eigenvalues than rows.
