@@ -1,6 +1,8 @@
 """The house keeps its plan: packages import one way, and the library stands without the papers."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,26 @@ def test_every_package_has_a_floor():
 
 def test_few_files_lie_in_the_package_itself():
     assert len(list(PACKAGE.glob("*.py"))) <= 3
+
+
+def test_packages_are_few_and_so_are_the_imports_between_them():
+    arrows = {
+        (floor, other)
+        for floor in FLOORS
+        for file in PACKAGE.rglob("*.py")
+        if file.relative_to(PACKAGE).parts[0].removesuffix(".py") == floor
+        for other in packages_of(file) & set(FLOORS) - {floor}
+    }
+    assert len(FLOORS) <= 16
+    assert len(arrows) <= 70
+
+
+def test_grad_dot_of_a_cnn_does_not_load_other_systems():
+    code = (
+        "import sys, bayestda.experiments.stages.gradients, bayestda.experiments.stages.systems\n"
+        "print(*[name.rpartition('.')[2] for name in sys.modules if name.startswith('bayestda.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "gradients" in loaded
+    assert not loaded & {"bert", "sentences", "tables", "resnet9", "final_models", "vit", "ekfac"}
