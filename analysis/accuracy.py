@@ -15,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from bayestda import statistics
-from bayestda.experiments.analysis import independent_predictions, main, write_table
+from bayestda.experiments.analysis import independent_predictions, main
 from bayestda.experiments.grid import Experiment
+from bayestda.experiments.results import write_table
 
 
 def analyse(experiment: Experiment) -> list[Path]:

@@ -20,11 +20,11 @@ import xarray as xr
 
 from bayestda import statistics
 from bayestda.experiments import paths
-from bayestda.experiments.analysis import comparable_scores, main, write_table
+from bayestda.experiments.analysis import comparable_scores, main
 from bayestda.experiments.figures import names
 from bayestda.experiments.figures.damping import LINES, damping_curve
 from bayestda.experiments.grid import Experiment
-from bayestda.experiments.results import read_scores
+from bayestda.experiments.results import read_scores, write_table
 from bayestda.plots import style
 
 

@@ -23,8 +23,9 @@ import pandas as pd
 import xarray as xr
 
 from bayestda import statistics
-from bayestda.experiments.analysis import comparable_scores, main, write_table
+from bayestda.experiments.analysis import comparable_scores, main
 from bayestda.experiments.grid import Experiment
+from bayestda.experiments.results import write_table
 
 COMPARED = (
     ("loo", "loo_published"),

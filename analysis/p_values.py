@@ -24,8 +24,9 @@ import xarray as xr
 
 from bayestda import statistics
 from bayestda.experiments import metrics, paths, results
-from bayestda.experiments.analysis import independent_scores, main, methods, write_table
+from bayestda.experiments.analysis import independent_scores, main, methods
 from bayestda.experiments.grid import Experiment
+from bayestda.experiments.results import write_table
 from bayestda.experiments.sample import Sample, per_pair
 
 

@@ -27,8 +27,9 @@ import xarray as xr
 
 from bayestda import statistics
 from bayestda.experiments import metrics
-from bayestda.experiments.analysis import comparable_scores, main, methods, write_table
+from bayestda.experiments.analysis import comparable_scores, main, methods
 from bayestda.experiments.grid import Experiment
+from bayestda.experiments.results import write_table
 from bayestda.experiments.sample import Sample
 
 REFERENCE = "loo"

@@ -12,30 +12,35 @@ scores would take more than --max_mb megabytes, single scores are kept for the m
 examples only. Then test examples are left out. The page says so.
 """
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths
-from bayestda.experiments.analysis import report
 from bayestda.experiments.grid import Experiment
 from bayestda.experiments.pages import final, images
 from bayestda.experiments.results import experiments_with_scores
-from bayestda.experiments.terminal import guarded
+from bayestda.experiments.terminal import print_paths, run_main
 from bayestda.page import rendering
 
 
 def main() -> None:
     """Write the page of every experiment that is asked for, or that has results."""
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+
+    def work(flags: Namespace) -> None:
+        print_paths(written(flags.experiment, flags.max_mb))
+
+    run_main(__doc__, work, add_flags)
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add ``--experiment`` and ``--max_mb``."""
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all with results")
     parser.add_argument(
         "--max_mb", type=float, default=rendering.MAX_MB,
         help="room for examples and scores, in 10^6 bytes; default: %(default)g",
     )  # fmt: skip
-    flags = parser.parse_args()
-    guarded(lambda: report(written(flags.experiment, flags.max_mb)))
 
 
 def written(names: list[str] | None, max_mb: float) -> Iterator[Path]:

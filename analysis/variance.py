@@ -27,8 +27,9 @@ import xarray as xr
 
 from bayestda import statistics
 from bayestda.errors import UserError
-from bayestda.experiments.analysis import finite_scores, main, methods, write_table
+from bayestda.experiments.analysis import finite_scores, main, methods
 from bayestda.experiments.grid import Experiment
+from bayestda.experiments.results import write_table
 
 
 def analyse(experiment: Experiment) -> list[Path]:

@@ -1,26 +1,25 @@
 """Shared parts of the scripts under ``analysis/``: flags, errors, and the choice of runs."""
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
 from bayestda.experiments.grid import ORIGIN, Experiment
-from bayestda.experiments.terminal import guarded
+from bayestda.experiments.terminal import print_paths, run_main
 from bayestda.scores.estimators import place_of
 
 
 def main(
     doc: str | None,
     analyse: Callable[..., Iterable[Path]],
-    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
+    add_flags: Callable[[ArgumentParser], None] | None = None,
 ) -> None:
     """Run ``analyse`` for each experiment that the command line asks for, and print what it wrote.
 
@@ -45,7 +44,7 @@ def main(
 def main_all(
     doc: str | None,
     analyse: Callable[..., Iterable[Path]],
-    add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
+    add_flags: Callable[[ArgumentParser], None] | None = None,
 ) -> None:
     """Run ``analyse`` once, for all experiments that the command line asks for.
 
@@ -58,20 +57,22 @@ def main_all(
     Raises:
         SystemExit: As :func:`main`.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--experiment",
-        nargs="+",
-        metavar="NAME",
-        help="<model>_<task>_<n>pc[_<randomness>]; default: all that exist under results/",
-    )
-    if add_flags:
-        add_flags(parser)
-    flags = vars(parser.parse_args())
-    names = flags.pop("experiment")
-    guarded(lambda: report(analyse(_experiments(names), **flags)))
+
+    def add_all_flags(parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--experiment",
+            nargs="+",
+            metavar="NAME",
+            help="<model>_<task>_<n>pc[_<randomness>]; default: all that exist under results/",
+        )
+        if add_flags:
+            add_flags(parser)
+
+    def work(flags: Namespace) -> None:
+        own = {name: value for name, value in vars(flags).items() if name != "experiment"}
+        print_paths(analyse(_experiments(flags.experiment), **own))
+
+    run_main(doc, work, add_all_flags)
 
 
 def each(analyse: Callable[[Any], Iterable[Path]], subjects: Iterable[Any]) -> Iterator[Path]:
@@ -92,12 +93,6 @@ def each(analyse: Callable[[Any], Iterable[Path]], subjects: Iterable[Any]) -> I
             errors.append(str(error))
     if errors:
         raise UserError("\nerror: ".join(errors))
-
-
-def report(written: Iterable[Path]) -> None:
-    """Print the files, one by one as they are written."""
-    for path in written:
-        print(path, flush=True)
 
 
 def independent_scores(experiment: Experiment, method: str) -> xr.Dataset:
@@ -221,11 +216,6 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """Folder below ``results/``."""
-
-
-def write_table(experiment: Named, name: str, table: pd.DataFrame) -> Path:
-    """Write a CSV table of an experiment or of final models, whole, and return its path."""
-    return results.write_csv(paths.table(experiment.name, name), table)
 
 
 def _independent(experiment: Experiment, dataset: xr.Dataset, kind: str) -> xr.Dataset:
