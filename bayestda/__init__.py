@@ -7,9 +7,7 @@ Letters at the end of a variable's name give its dimensions: N train, M test, P 
 S seeds, C checkpoints, K outputs, B batch, R members trained together, E epochs.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as of typing, whose import would take most of the time of this one
 if TYPE_CHECKING:
     from bayestda.distributional.confirmation import confirm_removals
     from bayestda.distributional.curves import lds_by_runs
@@ -81,7 +79,9 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
 __all__ = ["__version__", *sorted(_HOME)]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name == "__version__":
         from importlib.metadata import version  # takes as long as all of this file
 
