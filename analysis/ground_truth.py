@@ -35,15 +35,11 @@ import bayestda as tda
 from bayestda import statistics
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
-from bayestda.experiments.analysis import (
-    check_same_checkpoints,
-    independent_scores,
-    main,
-    write_table,
-)
+from bayestda.experiments.analysis import check_same_checkpoints, independent_scores, main
 from bayestda.experiments.figures import names
 from bayestda.experiments.figures.ground_truth import ground_truth
 from bayestda.experiments.grid import ORIGIN, Experiment
+from bayestda.experiments.results import write_table
 from bayestda.plots import style
 from bayestda.statistics.reliability import spearman_brown
 

@@ -25,6 +25,8 @@ from bayestda.model.examples import blocks
 from bayestda.model.objective import OutsideSpan
 
 NULL = 1e-13  # of the largest singular value: rounding, and no curvature
+KEPT = 1e-10  # of a gradient: what may change when directions are left out
+LARGE = 1e6  # coordinates, in units of gradients over roots: beyond it eigenvectors lose digits
 
 
 def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":
@@ -136,10 +138,48 @@ class GaussNewton:
 
     def filtered_by(self, filters: Sequence[Filter]) -> Blocks:
         """Yield blocks [D n m] of the same for several filters."""
+        if self.is_graded and all(phi(torch.zeros(1)).isfinite() for phi in filters):
+            yield from self._filtered_apart(filters)
+            return
         eigenvalues_Q, _, train_QN = self.spectrum
         filtered_QN = [train_QN * phi(eigenvalues_Q)[:, None] for phi in filters]
         for rows, columns, test_Qm in self._tests(rotated=True):
             scores = [own_QN[:, rows].T @ test_Qm for own_QN in filtered_QN]
+            yield rows, columns, torch.stack(scores)
+
+    @cached_property
+    def is_graded(self) -> bool:
+        """Whether an example is so surely misjudged that rounding times c_j hides its gradient.
+
+        A softmax has c_j of the size 1/√p of the right class. Cholesky keeps the digits of a large
+        number times a tiny row of B; rotations mix rows of all sizes.
+        """
+        gradient_NK = torch.einsum("nka,na->nk", self.root_NKK, self.train_NK)
+        largest = self.train_NK.norm(dim=1).max() * self.root_NKK.norm(dim=(1, 2)).max()
+        return bool(largest > LARGE * gradient_NK.norm(dim=1).max())
+
+    def _filtered_apart(self, filters: Sequence[Filter]) -> Blocks:
+        """Yield the same as :meth:`filtered_by`, where c_j is too large to be rotated.
+
+        φ(C) = φ(0) + Bᵀ ψ(B Bᵀ) B with ψ(s) = (φ(s) − φ(0))/s. Only B ∇L(z_j) is then rotated,
+        which is not large.
+        """
+        eigenvalues_Q, basis_QQ, _ = self.spectrum
+        gram_QNK = self.gram_QQ.unflatten(1, self.train_NK.shape)
+        turned_QN = basis_QQ.T @ torch.einsum("qnk,nk->qn", gram_QNK, self.train_NK)
+        curved_Q = eigenvalues_Q > NULL * eigenvalues_Q.max()
+        safe_Q = torch.where(curved_Q, eigenvalues_Q, 1)
+        at_zero = [float(phi(eigenvalues_Q.new_zeros(1))) for phi in filters]
+        slopes = [(phi(safe_Q) - own) / safe_Q for phi, own in zip(filters, at_zero, strict=True)]
+        weighted_QN = [turned_QN * torch.where(curved_Q, own, 0)[:, None] for own in slopes]
+        for rows, columns, test_Qm in self._tests(rotated=False):
+            test_NKm = test_Qm.unflatten(0, self.train_NK.shape)[rows]
+            products = torch.einsum("nk,nkm->nm", self.train_NK[rows], test_NKm)
+            rotated_Qm = basis_QQ.T @ test_Qm
+            scores = [
+                value * products + own_QN[:, rows].T @ rotated_Qm
+                for value, own_QN in zip(at_zero, weighted_QN, strict=True)
+            ]
             yield rows, columns, torch.stack(scores)
 
     def solved(self, damping: float) -> Blocks:
@@ -157,12 +197,13 @@ class GaussNewton:
     def solved_by(self, dampings: Sequence[float]) -> Blocks:
         """Yield blocks [D n m] of the same for several dampings, by one reduction of the dual.
 
-        On a GPU, of a single row, or where eigenvectors are known already, by those.
+        On a GPU, of a single row, of coordinates that are too large, or where eigenvectors are
+        known already, by those.
         """
         for damping in dampings:
             self._require_damping(damping)
         reducible = self.gram_QQ.device.type == "cpu" and len(self.gram_QQ) > 1
-        if "spectrum" in self.__dict__ or not reducible:
+        if "spectrum" in self.__dict__ or self.is_graded or not reducible:
             yield from self.filtered_by(ridges(self.spectrum[0], dampings))
             return
         reduced = Tridiagonal(self.gram_QQ)
@@ -232,7 +273,15 @@ def _without_null(root_NKK: Tensor, coordinates_NK: Tensor) -> tuple[Tensor, Ten
     if rank == sizes_NK.shape[1]:
         return root_NKK, coordinates_NK
     basis_NKk = basis_NKK.mT[:, :, :rank]
-    return root_NKK @ basis_NKk, torch.einsum("nk,nka->na", coordinates_NK, basis_NKk)
+    kept_NKk = root_NKK @ basis_NKk
+    kept_Nk = torch.einsum("nk,nka->na", coordinates_NK, basis_NKk)
+    # Rounding of a sure prediction can be larger than the curvature along an unlikely class. If
+    # that is the right class, its direction has the gradient.
+    gradient_NK = torch.einsum("nka,na->nk", root_NKK, coordinates_NK)
+    lost_NK = gradient_NK - torch.einsum("nka,na->nk", kept_NKk, kept_Nk)
+    if (lost_NK.norm(dim=1) > KEPT * gradient_NK.norm(dim=1)).any():
+        return root_NKK, coordinates_NK
+    return kept_NKk, kept_Nk
 
 
 def damped_factor(matrix_QQ: Tensor, damping: float) -> Tensor:

@@ -185,6 +185,10 @@ def name_of_method(method: Method) -> str:
 def _entry(method: Method) -> Estimator:
     if callable(method):
         return Estimator(method, name_of_method(method))
+    if not isinstance(method, str):
+        raise UserError(
+            f"method={method!r} is no name and no function: give one, or a list of them"
+        )
     if method not in METHODS or METHODS[method].retrains:
         names = ", ".join(name for name, entry in METHODS.items() if not entry.retrains)
         why = "trains models again" if method in METHODS else "is unknown"
@@ -202,9 +206,9 @@ def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]
     """Settings without a list of dampings, and that list."""
     own = dict(settings)
     damping = own.get("damping")
-    if isinstance(damping, np.ndarray) and damping.ndim == 1:
+    if isinstance(damping, np.ndarray | Tensor) and damping.ndim == 1:
         damping = damping.tolist()
-    several = isinstance(damping, list | tuple)
+    several = isinstance(damping, list | tuple | range)
     values: tuple[Any, ...] = tuple(damping) if several else (damping,)  # type: ignore[arg-type]
     for value in values:
         number = isinstance(value, Real) or getattr(value, "ndim", None) == 0

@@ -210,3 +210,65 @@ def test_a_function_among_names_has_its_own_name():
 def test_what_does_not_fit_together_is_refused(method, settings, why):
     with pytest.raises(UserError, match=why):
         score(method, **settings)
+
+
+def test_dampings_may_be_a_range_or_a_tensor():
+    posterior, objective = tda.Posterior.of_networks({0: [network(0)]}), tda.Classification()
+    wanted = tda.attribute(posterior, objective, TRAIN, TEST, damping=[1, 2])
+    for dampings in (range(1, 3), torch.tensor([1, 2])):
+        found = tda.attribute(posterior, objective, TRAIN, TEST, damping=dampings)
+        xr.testing.assert_identical(found, wanted)
+
+
+@pytest.mark.parametrize("method", [{"influence", "grad_dot"}, [["influence"]], None])
+def test_what_is_no_method_is_refused(method):
+    posterior = tda.Posterior.of_networks({0: [network(0)]})
+    with pytest.raises(UserError, match="is no name and no function"):
+        tda.attribute(posterior, tda.Classification(), TRAIN, TEST, method=method, damping=1)
+
+
+# Logits of one example and its class. Its loss is 92 and less, 710, 40, and the others' is small.
+MISJUDGED = [
+    ([0.0, -23.0, -92.0], 2), ([0.0, -90.0, -92.0], 2), ([0.0, -10.0, -60.0], 2),
+    ([0.0, -700.0, -710.0], 2), ([0.0, -5.0, -80.0, -90.0, -5.0], 3), ([0.0, -20.0, -40.0], 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("logits", "label"), MISJUDGED)
+@pytest.mark.parametrize("num_train", [2, 6])
+def test_a_surely_misjudged_example_has_the_scores_of_brute_force(logits, label, num_train):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        linear = nn.Linear(9, len(logits), bias=False).double()
+        x, queries = (0.5 * torch.randn(count, 9).double() for count in (num_train, 2))
+    x[1:, 0], queries[:, 0] = 0, 0.01
+    x[0] = torch.eye(9, dtype=torch.float64)[0]
+    with torch.no_grad():
+        linear.weight[:, 0] = torch.tensor(logits)
+    y = torch.zeros(num_train, dtype=torch.int64)
+    y[0] = label
+    p_NK = linear(x).softmax(1).detach()
+    tests_MK = linear(queries).softmax(1).detach()
+    tests_MK[:, 1] -= 1
+    eye_KK = torch.eye(len(logits), dtype=torch.float64)
+    train_NP = torch.einsum("nk,ni->nki", p_NK - eye_KK[y], x).flatten(1)
+    test_MP = torch.einsum("mk,mi->mki", tests_MK, queries).flatten(1)
+    hessian_NKK = torch.diag_embed(p_NK) - p_NK[:, :, None] * p_NK[:, None]
+    matrix = torch.einsum("nkl,ni,nj->kilj", hessian_NKK, x, x) / num_train
+    s_P, basis_PP = torch.linalg.eigh(matrix.reshape(len(train_NP[0]), -1))
+    posterior, objective = tda.Posterior.of_networks({0: [linear]}), tda.Classification()
+
+    def differ(phi, **settings):
+        wanted = (train_NP @ basis_PP * phi(s_P)) @ basis_PP.T @ test_MP.T
+        data_ = (Data(x, y, np.arange(num_train)), Data(queries, torch.ones_like(y[:2]), [0, 1]))
+        found = tda.attribute(posterior, objective, *data_, **settings).values
+        return np.abs(found.reshape(wanted.shape) - wanted.numpy()).max() / wanted.abs().max()
+
+    assert differ(lambda s: 1 / (s + 0.1), damping=0.1) < 1e-10
+    assert differ(lambda s: 1 / (s + 0.1), damping=[0.1]) < 1e-10
+    assert differ(lambda s: -torch.expm1(-10 * s) / s, method="flow", horizon=10.0) < 1e-6
+    both = tda.attribute(posterior, objective, (x, y), (queries, y[:2]), damping=[0.1, 1.0])
+    for damping in (0.1, 1.0):
+        alone = tda.attribute(posterior, objective, (x, y), (queries, y[:2]), damping=damping)
+        gap = np.abs(both.sel(damping=damping) - alone).max() / np.abs(alone).max()
+        assert gap < 1e-10

@@ -33,6 +33,8 @@ def as_written(path: Path, command: object) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:  # says already what is wrong
+        raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path} is not as it was written ({error!r}): delete it and run `{command}`"

@@ -11,10 +11,11 @@ import pytest
 from planted_final import TESTS, energy_numbers, write_final
 from planted_scores import write_scores
 
+from bayestda.errors import UserError
 from bayestda.experiments import paths, results
 from bayestda.experiments.figures import fimo
 from bayestda.experiments.grid import METHODS, VARIANTS, Experiment
-from bayestda.experiments.pages import final, images
+from bayestda.experiments.pages import final, images, readable
 from bayestda.experiments.pages.words import CLASSES, METHOD_NOTES
 from bayestda.page import rendering
 
@@ -177,6 +178,14 @@ def test_damaged_predictions_and_tables_are_said():
     paths.table("fimo_energy", "agreement").write_text("a,b\n1,2\n")
     said = line_of(final.report_of("fimo_energy"), "results/fimo_energy/agreement.csv is not as it")
     assert "run `python analysis/fimo_agreement.py --task energy`" in said
+
+
+def test_a_sentence_about_a_file_is_not_wrapped_in_another(root):
+    with pytest.raises(UserError, match="^0.nc is damaged$"), readable.as_written(root, "make"):
+        raise UserError("0.nc is damaged")
+    with pytest.raises(UserError, match="is not as it was written"):  # noqa: SIM117
+        with readable.as_written(root, "make"):
+            raise ValueError("0.nc is damaged")
 
 
 @pytest.mark.usefixtures("energy")
