@@ -5,7 +5,7 @@ import xarray as xr
 
 from bayestda.experiments import paths, results
 from bayestda.experiments.data.subsets import read_images, read_index_list
-from bayestda.experiments.grid import METHODS, Experiment
+from bayestda.experiments.grid import METHODS, Experiment, sign_of
 
 NUM_TEST, NUM_CHECKPOINTS = 12, 3
 
@@ -22,7 +22,8 @@ def write_scores(experiment: Experiment, methods=METHODS, num_runs=None, num_tra
     for method in methods:
         for run_id, run in enumerate(experiment.runs()[:num_runs]):
             path = paths.scores(experiment.name, method, run.name)
-            results.write_scores(path, _dataset(experiment, method, run_id, run, coords), {"n": 1})
+            dataset = _dataset(experiment, method, run_id, run, coords)
+            results.write_scores(path, dataset, {"n": 1, **sign_of(method)})
 
 
 def _dataset(experiment, method, run_id, run, coords):

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestda.experiments import paths, results
-from bayestda.experiments.grid import Experiment, Run
+from bayestda.experiments.grid import Experiment, Run, sign_of
 
 NUM_TRAIN, NUM_TEST, NUM_CHECKPOINTS, NUM_OUTPUTS = 6, 15, 5, 10
 NAME = "cnn2_mnist3_10pc"
@@ -58,7 +58,9 @@ def write_run(experiment: Experiment, method: str, run: Run, scores: np.ndarray)
     if method == "influence":
         dataset.attrs["default_damping"] = 0.1
     path = paths.scores(experiment.name, method, run.name)
-    results.write_scores(path, dataset, {**experiment.settings(), "method": method})
+    results.write_scores(
+        path, dataset, {**experiment.settings(), "method": method, **sign_of(method)}
+    )
 
 
 def coordinates(run: Run) -> dict:

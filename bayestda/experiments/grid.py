@@ -15,6 +15,7 @@ from bayestda.training.recipe import Recipe
 RANDOMNESS = ("init", "batch", "init_only", "crossed")
 METHODS = tuple(name for name, entry in estimators.METHODS.items() if entry.standard)
 SIGN = {"sign": "positive = helpful"}  # of stored scores whose sign in the paper is the other
+OTHER_SIGN = ("ats", "influence")  # these, which had the paper's sign before version 0.2.0
 VARIANTS = {  # result folder: stage and flag of what the released code does otherwise
     "loo_published": "loo --variant published",
     "ats_sgd": "ats --optimizer sgd",
@@ -255,6 +256,11 @@ VIT_SMALL_GRID = tuple(
     for task_name, size in (("mnist3", 10), ("mnist3", 50), ("cifar10", 10))
     for randomness in ("init", "batch")
 )
+
+
+def sign_of(method: str) -> dict[str, str]:
+    """Return the setting by which files of a method, or of a variant, tell their sign."""
+    return SIGN if estimators.base_of(method) in OTHER_SIGN else {}
 
 
 def seeds() -> list[int]:

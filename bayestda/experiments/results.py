@@ -20,7 +20,7 @@ import xarray as xr
 
 from bayestda.errors import UserError
 from bayestda.experiments import paths
-from bayestda.experiments.grid import VARIANTS, Experiment, Grid
+from bayestda.experiments.grid import VARIANTS, Experiment, Grid, sign_of
 from bayestda.files import checksums, provenance
 from bayestda.files.atomic import write_bytes, write_whole
 
@@ -161,6 +161,25 @@ def check_settings(path: Path, found: dict, wanted: dict) -> None:
         )
 
 
+def check_sign(path: Path, found: dict, method: str, made_by: "str | Command") -> None:
+    """Refuse scores of the paper's sign, or what was made of them.
+
+    Args:
+        path: A file of a method.
+        found: The settings of its scores.
+        method: The folder below ``scores/``.
+        made_by: The command that makes the file.
+
+    Raises:
+        UserError: They are of before version 0.2.0.
+    """
+    if any(found.get(name) != value for name, value in sign_of(method).items()):
+        raise UserError(
+            f"{path} has the paper's sign, as before version 0.2.0, and not positive = helpful: "
+            f"delete it and run `{made_by}`"
+        )
+
+
 def differences(one: dict, other: dict, name: str, other_name: str) -> str:
     """Say what differs between settings; "" if nothing does."""
     one, other = json.loads(json.dumps([one, other]))  # tuples become lists, as in files
@@ -195,6 +214,8 @@ def read_scores(experiment: Experiment, method: str, select: dict | None = None)
     """
     files = _existing(paths.scores(experiment.name, method, "x").parent, experiment, method)
     datasets = [_open_checked(file, Command(experiment, method)) for file in files]
+    for file, dataset in zip(files, datasets, strict=True):
+        check_sign(file, settings_of(dataset), method, Command(experiment, method))
     for file, dataset in zip(files, datasets, strict=True):
         check_settings(file, _common_settings(dataset), _common_settings(datasets[0]))
     scores = xr.concat(

@@ -19,8 +19,9 @@ from score_files import (
 
 from bayestda.errors import UserError
 from bayestda.experiments import analysis, paths, results
+from bayestda.experiments.figures import read_tables
 from bayestda.experiments.figures.read_tables import read_table
-from bayestda.experiments.grid import Experiment
+from bayestda.experiments.grid import Experiment, sign_of
 
 pytestmark = pytest.mark.usefixtures("root")
 SIGNAL = np.random.default_rng(0).normal(size=(NUM_TRAIN, NUM_TEST))
@@ -130,7 +131,7 @@ def test_methods_of_unlike_training_are_not_compared(name):
     experiment = Experiment.parse(NAME)
     for run in experiment.runs():
         path = paths.scores(NAME, "ats", run.name)
-        settings = {**experiment.settings(), "method": "ats", name: "another"}
+        settings = {**experiment.settings(), "method": "ats", **sign_of("ats"), name: "another"}
         results.write_scores(path, results.open_scores(path, "test"), settings)
     with pytest.raises(UserError, match=f"another training.*{name}"):
         analysis.comparable_scores(experiment, ["loo", "ats"])
@@ -139,7 +140,8 @@ def test_methods_of_unlike_training_are_not_compared(name):
 def write_posterior(method, fingerprint, experiment):
     for run in experiment.runs():
         path = paths.scores(NAME, method, run.name)
-        settings = {**experiment.settings(), "method": method, "posterior": fingerprint(run)}
+        own = {"method": method, "posterior": fingerprint(run), **sign_of(method)}
+        settings = {**experiment.settings(), **own}
         results.write_scores(path, results.open_scores(path, "test"), settings)
 
 
@@ -165,3 +167,22 @@ def test_a_table_of_an_earlier_version_is_one_sentence(name):
     paths.table(NAME, name).write_text("method,quantity,value\nloo,split_half,1\n")
     with pytest.raises(UserError, match=f"no column 'scope'.*analysis/{name}.py"):
         read_table(experiment, name)
+
+
+@pytest.mark.parametrize("method", ["ats", "ats_sgd", "influence"])
+def test_scores_and_statistics_of_the_papers_sign_are_refused(method, monkeypatch):
+    experiment = Experiment.parse(NAME)
+    write_experiment(NAME, {method: SIGNAL})
+    call(monkeypatch, "p_values", "--experiment", NAME)
+    assert len(read_tables.read_pairs(experiment, method)["p"])
+    pairs = paths.pairs(NAME, method)
+    for path in [pairs, *(paths.scores(NAME, method, run.name) for run in experiment.runs())]:
+        dataset = results.open_scores(path, "test")
+        settings = results.settings_of(dataset)
+        settings.pop("sign", None)
+        settings.get("scores", {}).pop("sign", None)
+        results.write_scores(path, dataset, settings)
+    with pytest.raises(UserError, match="has the paper's sign.*delete it and run `python tda_cnn"):
+        analysis.independent_scores(experiment, method)
+    with pytest.raises(UserError, match="has the paper's sign.*delete it and run `python analysis"):
+        read_tables.read_pairs(experiment, method)

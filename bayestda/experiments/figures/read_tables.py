@@ -61,7 +61,11 @@ def read_pairs(experiment: Experiment, method: str) -> xr.Dataset:
     path = paths.pairs(experiment.name, method)
     if not path.exists():
         independent_scores(experiment, method)  # where these are missing, say so instead
-    return results.open_scores(path, made_by(experiment, "p_values"))
+    command = made_by(experiment, "p_values")
+    pairs = results.open_scores(path, command)
+    scores = results.settings_of(pairs).get("scores", {})
+    results.check_sign(path, scores, method, command)
+    return pairs
 
 
 def made_by(experiment: Experiment, script: str) -> str:

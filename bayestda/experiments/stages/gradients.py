@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from bayestda.experiments import checkpoints
-from bayestda.experiments.grid import SIGN
+from bayestda.experiments.grid import sign_of
 from bayestda.experiments.stages.commands import DEFAULT_DAMPING
 from bayestda.experiments.stages.context import Context
 from bayestda.experiments.stages.options import Options
@@ -31,9 +31,8 @@ class GradientScores(Stage):
         return options["methods"]
 
     def settings(self, context: Context, output: str) -> dict:
-        settings: dict = {"method": output, "posterior": checkpoints.fingerprint(context.posterior)}
-        if output.startswith("influence"):
-            settings |= SIGN
+        posterior = checkpoints.fingerprint(context.posterior)
+        settings: dict = {"method": output, "posterior": posterior, **sign_of(output)}
         if output == "influence_lissa":
             settings |= {"lissa": vars(_lissa(context.options))}
         elif _takes_damping(output):

@@ -7,7 +7,7 @@ import xarray as xr
 from torch import Tensor
 
 from bayestda.experiments import checkpoints
-from bayestda.experiments.grid import SIGN
+from bayestda.experiments.grid import sign_of
 from bayestda.experiments.stages.context import Context
 from bayestda.experiments.stages.left_out import wanted_items
 from bayestda.experiments.stages.options import Options
@@ -77,7 +77,7 @@ class AdditionalStep(_InParts):
 
     def settings(self, context: Context, output: str) -> dict:
         posterior = checkpoints.fingerprint(context.posterior)
-        return {"method": output, "posterior": posterior, **SIGN}
+        return {"method": output, "posterior": posterior, **sign_of(output)}
 
     def num_items(self, context: Context) -> int:
         """Count one step for each training example."""

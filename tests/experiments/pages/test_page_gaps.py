@@ -14,7 +14,7 @@ from planted_scores import write_scores
 from bayestda.errors import UserError
 from bayestda.experiments import paths, results
 from bayestda.experiments.figures import fimo
-from bayestda.experiments.grid import METHODS, VARIANTS, Experiment
+from bayestda.experiments.grid import METHODS, VARIANTS, Experiment, sign_of
 from bayestda.experiments.pages import final, images, readable
 from bayestda.experiments.pages.words import CLASSES, METHOD_NOTES
 from bayestda.page import rendering
@@ -115,7 +115,7 @@ def test_variants_have_notes_of_their_own_and_influence_its_damping():
     for run in SMALL.runs()[:3]:
         file = paths.scores(SMALL.name, "influence", run.name)
         scores = results.open_scores(file, "x").drop_attrs().expand_dims(damping=[0.03, 0.3])
-        results.write_scores(file, scores, {"n": 1}, default_damping=0.3)
+        results.write_scores(file, scores, {"n": 1, **sign_of("influence")}, default_damping=0.3)
     shown = images.report_of(SMALL).methods
     assert "λ = 0.3" in shown["influence"].note and "λ" not in shown["loo"].note
     assert "trained on" in shown["loo_published"].note
