@@ -1,4 +1,4 @@
-"""Scores of every sample of a posterior, for any model: what ``import tda`` offers.
+"""Score training examples by every sample of a posterior, for any model.
 
 **Sign, orientation, scale.** A score is positive where the training example helps: where removing
 it would raise the measurement on the test example (by default its loss). Rows are training

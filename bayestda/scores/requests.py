@@ -1,6 +1,7 @@
 """Requests for scores: which methods, with which settings and dampings."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -214,6 +215,8 @@ def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]
         number = isinstance(value, Real) or getattr(value, "ndim", None) == 0
         if not number and value != "horizon" and (several or isinstance(value, str)):
             raise UserError(f"damping has {value!r}: give numbers, or 'horizon'")
+        if number and not math.isfinite(float(value)):
+            raise UserError(f"damping={float(value)} is not finite: give a number such as 0.1")
     if not several:
         return own, None
     if not values or len(set(values)) < len(values):
@@ -272,7 +275,9 @@ def _fact(name: str, known: Known) -> Any:
 
 
 def _as_blocks(result: Tensor | Blocks, gradients: SampleGradients) -> Blocks:
-    """Scores as blocks; a tensor is one block."""
+    """Yield scores as blocks; a tensor is one block."""
+    if isinstance(result, np.ndarray):
+        result = torch.from_numpy(result)
     if not isinstance(result, Tensor):
         yield from result
         return

@@ -203,6 +203,7 @@ def test_a_function_among_names_has_its_own_name():
         ("influence", {"damping": [0.1, "horizont"]}, "damping has 'horizont'"),
         ("influence", {"damping": "horizont"}, "damping has 'horizont'"),
         ("influence", {"damping": [0.0, 1.0]}, "leaves the curvature singular"),
+        ("influence", {"damping": float("nan")}, "damping=nan is not finite"),
         ("loo", {}, r"trains models again: .* or call leave_one_out\(posterior"),
         (["grad_dot", "nonsense"], {}, "'nonsense' is unknown: choose one of"),
     ],
@@ -272,3 +273,10 @@ def test_a_surely_misjudged_example_has_the_scores_of_brute_force(logits, label,
         alone = tda.attribute(posterior, objective, (x, y), (queries, y[:2]), damping=damping)
         gap = np.abs(both.sel(damping=damping) - alone).max() / np.abs(alone).max()
         assert gap < 1e-10
+
+
+def test_a_function_may_give_an_array_of_numpy():
+    def norms(gradients):
+        return torch.ones(len(gradients.train_data), len(gradients.test_data)).double().numpy()
+
+    assert (score(norms).values == 1).all()
