@@ -30,7 +30,7 @@ from bayestda.gradients.layers import (
 from bayestda.model.examples import rows_of
 from bayestda.model.objective import Objective, output_at
 from bayestda.model.parameters import sole_owners
-from bayestda.model.precision import matmul_precision
+from bayestda.model.precision import differentiated_attention, matmul_precision
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
 
@@ -113,6 +113,7 @@ class Trace:
                 yield pieces[0][:, None] if len(pieces) == 1 else torch.stack(pieces, dim=1)
 
 
+@differentiated_attention()
 def capture(
     network: nn.Module,
     objective: Objective,
@@ -146,6 +147,7 @@ def capture(
     return rows
 
 
+@differentiated_attention()
 def factors(
     network: nn.Module,
     objective: Objective,
