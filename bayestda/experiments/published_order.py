@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 
 def published_order(
@@ -39,5 +39,5 @@ def published_order(
             build()
         # PyTorch's own loader, as each pass through it takes two numbers of the global generator:
         # one for its workers, and one that seeds the permutation.
-        loader = DataLoader(range(num_train), batch_size=batch_size, shuffle=True)  # type: ignore[arg-type]
-        return torch.stack([torch.cat(list(loader)) for _ in range(epochs)])[None]
+        loader = DataLoader(TensorDataset(torch.arange(num_train)), batch_size, shuffle=True)
+        return torch.stack([torch.cat([batch for (batch,) in loader]) for _ in range(epochs)])[None]

@@ -160,8 +160,8 @@ class PaperSystem:
         parser.add_argument(
             "--randomness", choices=RANDOMNESS, default="init",
             help="what differs between runs: initialisation and order (init), order (batch), "
-            "initialisation (init_only), both in a full grid (crossed), or initialisation and order "
-            "as the released code draws them (published)",
+            "initialisation (init_only), both in a full grid (crossed), or both as the released "
+            "code draws them (published)",
         )  # fmt: skip
         parser.add_argument("--seed_id", type=int, help="one run, counted from 0; default: all")
         parser.add_argument(
