@@ -1,6 +1,7 @@
 # make install:        the virtual environment alone
 # make reproduce:      CNN2 on MNIST3 with 10 images per class: ten seeds, all methods, tables, figures
 # make reproduce_vit:  the same with the small ViT that ships with the project, and LoRA
+# make published:      the printed numbers of the paper's experiment 1, made in the released way
 # make test:           the full test suite
 # make check:          ruff and mypy
 # make docs:           the documentation, into docs/_build; a warning is an error
@@ -19,12 +20,15 @@ BIN := .venv/bin
 TOOLS := uv==0.13.9
 SEED ?= 0
 
-.PHONY: install reproduce reproduce_vit test check docs test-slurm test-report faults fuzz benchmark lock
+.PHONY: install reproduce reproduce_vit published test check docs test-slurm test-report faults fuzz benchmark lock
 install: .venv/installed
 
 reproduce reproduce_vit: .venv/installed
 	$(BIN)/snakemake --cores $(CORES) $@
 	@$(BIN)/python analysis/summary.py --experiment $(if $(filter %_vit,$@),vit_small,cnn2)_mnist3_10pc
+
+published: .venv/installed
+	$(BIN)/snakemake --cores $(CORES) $@
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

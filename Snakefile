@@ -11,6 +11,7 @@
     snakemake --cores 2 fimo_heloc_reduced fimo_sst2_reduced        of data from data/prepare.py
     snakemake --cores 2 report                  a page to look at: cnn2_mnist3_10pc
     snakemake --cores 2 deviations              what the released code's choices change
+    snakemake --cores 2 published               experiment 1 as the paper printed it, 10 minutes
     snakemake --cores 2 ground_truth            which estimator predicts retraining
     snakemake --cores 2 distributional          distributions over runs: six experiments
     snakemake --cores 2 --config experiment=NAME -- NAME     any other experiment
@@ -32,6 +33,7 @@ from snakemake.exceptions import WorkflowError
 
 from bayestda.experiments import paths
 from bayestda.experiments.grid import METHODS, PAPER_GRID, RANDOMNESS, VARIANTS, VIT_GRID, VIT_SMALL_GRID, Experiment
+from bayestda.experiments.published import released
 from bayestda.experiments.final_models import TRAIN_SEEDS, FinalModels
 from bayestda.experiments.stages.commands import Influence
 from bayestda.experiments.jobs import MEMORY_MB, OWN_MB, RUNTIME_MINUTES, StageWork, shares
@@ -40,10 +42,13 @@ from bayestda.experiments.figures.catalogue import FIGURES
 from bayestda.experiments.outputs import FINAL_TABLES, REDUCED_TABLES, TABLES
 
 SMALL, SMALL_VIT = Experiment("cnn2", "mnist3", 10), Experiment("vit_small", "mnist3", 10)
-EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS]
+EXTRA = [Experiment("cnn2", "mnist3", n, kind) for n in (10, 20) for kind in RANDOMNESS
+         if kind != "published"]
 ASKED = [Experiment.parse(name) for name in str(config.get("experiment", "")).split()]
 GRIDS = {"paper": PAPER_GRID, "paper_vit": VIT_GRID, "vit_small": VIT_SMALL_GRID}
 EXPERIMENTS = list(dict.fromkeys([*sum(GRIDS.values(), ()), *EXTRA, *ASKED]))
+PRINTED = [experiment for experiment in PAPER_GRID
+           if experiment.model == "cnn2" and experiment.randomness == "init"]
 
 GROUND_TRUTH = {  # and what is too costly for all of them
     Experiment("cnn2", "mnist3", 10): "--subsets 100 --ablations",
@@ -182,6 +187,25 @@ def stages(experiment):
                       "estimators", GROUND_TRUTH[experiment], **of_posterior)
 
 
+def released_stages(experiment):
+    """Yield the work of an experiment in the released way, which has stages of its own."""
+    name, needs = experiment.name, {"needs": checkpoints(experiment)}
+
+    def makes(*methods):
+        return lambda run: [paths.scores(name, method, run) for method in methods]
+
+    def trained(run):
+        return [paths.predictions(name, run), *checkpoints(experiment)(run)]
+
+    yield work_of(experiment, f"train_{name}", trained, "train", needs_always=images(experiment))
+    yield work_of(experiment, f"loo_{name}", makes("loo_published"), "loo", "--variant published",
+                  num_left_out=experiment.num_train, **needs)
+    yield work_of(experiment, f"ats_{name}", makes("ats"), "ats", **needs)
+    yield work_of(experiment, f"gradients_{name}",
+                  makes("influence_lissa", "grad_dot", "grad_cos"),
+                  "influence", "--solver lissa --also grad_dot grad_cos", **needs)
+
+
 def final_stages(models):
     """Yield the work of all stages of a task's final models."""
 
@@ -311,6 +335,7 @@ for grid, experiments in GRIDS.items():
 
 WORK = [
     *(work for experiment in EXPERIMENTS for work in stages(experiment)),
+    *(work for experiment in PRINTED for work in released_stages(released(experiment))),
     *(work for models in (*FINAL, *REDUCED) for work in final_stages(models)),
 ]
 
@@ -369,6 +394,27 @@ rule deviations:
         name=SMALL.name,
     shell:
         "{PYTHON} analysis/deviations.py --experiment {params.name}"
+
+
+rule published:
+    input:
+        paths.table(SMALL.name, "published"),
+
+
+for experiment in PRINTED:
+
+    rule:
+        name: f"published_{experiment.name}"
+        input:
+            predictions(released(experiment)),
+            scores(released(experiment), "loo_published", "ats", "influence_lissa", "grad_dot",
+                   "grad_cos"),
+        output:
+            paths.table(experiment.name, "published"),
+        params:
+            name=experiment.name,
+        shell:
+            "{PYTHON} analysis/published.py --experiment {params.name}"
 
 
 rule ground_truth:

@@ -12,7 +12,7 @@ from bayestda.experiments.tasks import task
 from bayestda.scores import estimators
 from bayestda.training.recipe import Recipe
 
-RANDOMNESS = ("init", "batch", "init_only", "crossed")
+RANDOMNESS = ("init", "batch", "init_only", "crossed", "published")
 METHODS = tuple(name for name, entry in estimators.METHODS.items() if entry.standard)
 SIGN = {"sign": "positive = helpful"}  # of stored scores whose sign in the paper is the other
 OTHER_SIGN = ("ats", "influence")  # these, which had the paper's sign before version 0.2.0
@@ -165,6 +165,7 @@ class Experiment:
         ``init`` (DE-Init): initialisation and order vary together, as in the released code.
         ``batch`` (DE-Batch): the first seed's initialisation, orders vary.
         ``init_only``: the first seed's order, initialisations vary. ``crossed``: a full grid.
+        ``published``: as ``init``, with the orders of the released code.
         """
         all_seeds = seeds()
         if self.randomness == "crossed":

@@ -9,6 +9,7 @@ SEED = {
     "init": "seed\n(initialisation\nand order)",
     "batch": "seed\n(order)",
     "init_only": "seed\n(initialisation)",
+    "published": "seed\n(initialisation\nand order)",
 }
 COMPONENTS = {
     "init": "initialisation",

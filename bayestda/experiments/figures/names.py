@@ -15,6 +15,7 @@ RANDOMNESS = {
     "batch": "DE-Batch",
     "init_only": "initialisation only",
     "crossed": "crossed",
+    "published": "as published",
 }
 
 

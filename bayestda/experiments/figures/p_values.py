@@ -14,7 +14,9 @@ from bayestda.experiments.figures.names import RANDOMNESS, is_variant, ordered
 from bayestda.plots.style import REFERENCE, caption, colour, label, panels, styled
 
 INTERVALS = "Vertical lines: 95 % intervals over seeds (needs three)."
-DASHES = dict(zip(RANDOMNESS.values(), ("-", "--", "-.", ":"), strict=True))
+DASHES = dict(
+    zip(RANDOMNESS.values(), ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))), strict=True)
+)
 
 
 @styled

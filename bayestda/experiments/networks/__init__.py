@@ -1,6 +1,7 @@
 """Networks of the experiments: a model's name becomes a network with fresh parameters."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -20,10 +21,18 @@ def build(model: str, task_name: str, seed: int) -> nn.Module:
     Raises:
         UserError: There is no such model or task, or the task's images are too small.
     """
+    return seeded(builder(model, task_name), seed)
+
+
+def builder(model: str, task_name: str) -> Callable[[], nn.Module]:
+    """Return what builds a task's CNN from PyTorch's global generator.
+
+    Raises:
+        UserError: There is no such model or task.
+    """
     if model not in _BUILDERS:
         raise UserError(f"unknown model {model!r}: choose one of {', '.join(_BUILDERS)}")
-    task = tasks.task(task_name)
-    return seeded(lambda: _BUILDERS[model](task), seed)
+    return partial(_BUILDERS[model], tasks.task(task_name))
 
 
 def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -17,7 +17,7 @@ from bayestda.experiments.stages.options import Options
 from bayestda.experiments.stages.systems import System
 from bayestda.model.parameters import Parameters, private_copy
 from bayestda.training.history import Training
-from bayestda.training.members import Members, data_order
+from bayestda.training.members import Members
 from bayestda.training.memory import budget_bytes, members_that_fit
 from bayestda.training.posterior import Posterior
 
@@ -99,8 +99,9 @@ class Context:
             weight_RN: The weight of each example for each member.
             initial_P: Where they start from; None: the run's initialisation.
         """
+        continued = initial_P is not None
         initial_P = self.layout.read(self.network) if initial_P is None else initial_P
-        order = data_order(self.run.order, len(self.split.train), self.recipe.epochs)
+        order = self.system.order(self.run, len(self.split.train), continued=continued)
         dropout_seed = self.run.order if self.system.has_dropout else None
         return Members(initial_P[None], order.to(self.device), weight_RN, dropout_seed)
 
@@ -111,7 +112,7 @@ class Context:
     def as_posterior(self) -> Posterior:
         """Return the run and its checkpoints as the library knows them, under the seed 0."""
         seed, network, layout = 0, self.network, self.layout
-        order = data_order(self.run.order, len(self.split.train), self.recipe.epochs)
+        order = self.system.order(self.run, len(self.split.train))
         training = Training(self.recipe, {seed: layout.read(network)}, {seed: order})
         samples = {seed: [layout.split(theta_P) for theta_P in self.posterior]}
         names = tuple(self.recipe.kept_epochs)

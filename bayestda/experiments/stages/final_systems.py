@@ -77,6 +77,12 @@ class FinalSystem:
         """Return what a final model depends on, beside its seed and the data."""
         return self.models.settings()
 
+    def order(self, run: Run, num_train: int, *, continued: bool = False) -> "torch.Tensor":
+        """Return the order that the run's seed draws [1 E N], in training on the same."""
+        from bayestda.training.members import data_order
+
+        return data_order(run.order, num_train, self.recipe.epochs)
+
     def run_settings(self, run: Run) -> dict:
         """Return the seed of the final model."""
         return {"train_seed": run.init}

@@ -56,6 +56,15 @@ class System(Grid, Protocol):
         So a seed means the same on every device.
         """
 
+    def order(self, run: Run, num_train: int, *, continued: bool = False) -> "torch.Tensor":
+        """Return the positions of training examples in each epoch of a run [1 E N].
+
+        Args:
+            run: The run.
+            num_train: N.
+            continued: Whether it is for training on from a checkpoint.
+        """
+
     def run_settings(self, run: Run) -> dict:
         """Return what a run's training depends on beside :meth:`settings` and the data."""
 
@@ -122,6 +131,12 @@ class PaperSystem:
         """Return what training depends on."""
         return {**self.experiment.settings(), "tf32": self.tf32}
 
+    def order(self, run: Run, num_train: int, *, continued: bool = False) -> "torch.Tensor":
+        """Return the order that the run's seed draws [1 E N], in training on the same."""
+        from bayestda.training.members import data_order
+
+        return data_order(run.order, num_train, self.recipe.epochs)
+
     def run_settings(self, run: Run) -> dict:
         """Return the run's name, and the seed that all runs share."""
         return {"run": run.name, **self.experiment.held_fixed(run)}
@@ -145,7 +160,8 @@ class PaperSystem:
         parser.add_argument(
             "--randomness", choices=RANDOMNESS, default="init",
             help="what differs between runs: initialisation and order (init), order (batch), "
-            "initialisation (init_only), or both in a full grid (crossed)",
+            "initialisation (init_only), both in a full grid (crossed), or both as the released "
+            "code draws them (published)",
         )  # fmt: skip
         parser.add_argument("--seed_id", type=int, help="one run, counted from 0; default: all")
         parser.add_argument(
@@ -207,6 +223,18 @@ class Cnn(PaperSystem):
         from bayestda.experiments import networks
 
         return networks.build(self.model, self.experiment.task, run.init).to(device)
+
+    def order(self, run: Run, num_train: int, *, continued: bool = False) -> "torch.Tensor":
+        """Return the order that the run's seed draws [1 E N], or the released code's."""
+        if self.experiment.randomness != "published":
+            return super().order(run, num_train, continued=continued)
+        from bayestda.experiments import networks
+        from bayestda.experiments.published_order import published_order
+
+        return published_order(
+            run.order, num_train, self.recipe.epochs, self.recipe.batch_size,
+            None if continued else networks.builder(self.model, self.experiment.task),
+        )  # fmt: skip
 
     @classmethod
     def add_model_flags(cls, parser: ArgumentParser) -> None:
@@ -285,5 +313,7 @@ class VitLora(PaperSystem):
     @classmethod
     def of(cls, flags: Namespace) -> "VitLora":
         """Return the system that flags name."""
+        if flags.randomness == "published":
+            raise UserError("--randomness published is known for CNNs alone: choose another one")
         experiment = cls.experiment_of(vit_name(flags.model), flags)
         return cls(experiment, flags.tf32, flags.model, flags.augment)
