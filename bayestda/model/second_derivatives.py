@@ -6,11 +6,14 @@ way is used only if it agrees with central differences of first derivatives, onc
 examples.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.func import jvp
 
 from bayestda.errors import UserError, out_of_memory
 
@@ -111,3 +114,13 @@ def probe(like: Tensor, sizes: Sequence[int] = ()) -> Tensor:
 def _length(vector_P: Tensor) -> float:
     """Root mean square of a vector, or 1 if it is 0."""
     return float(vector_P.detach().norm()) / max(len(vector_P), 1) ** 0.5 or 1.0
+
+
+@cache
+def load_forward_mode() -> None:
+    """Let PyTorch compile what forward mode needs, without its warning."""
+    # On the first use PyTorch (2.13) compiles some formulas by a deprecated function of its own,
+    # and warns about it; a throw-away derivative takes that warning out of users' sight.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
