@@ -17,8 +17,9 @@ from bayestda.gradients.hooks import Cotangents, capture, simple_layers
 from bayestda.gradients.layers import parts
 from bayestda.gradients.shards import Scratch
 from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
+from bayestda.model.layouts import fast_copy
 from bayestda.model.objective import Measurement, Objective
-from bayestda.model.parameters import Parameters, channels_last_copy
+from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
 
 
@@ -56,7 +57,7 @@ class SampleGradients:
         self.own = own
         if simple is not None:
             self.simple = simple
-        self.network = channels_last_copy(network).eval()
+        self.network = fast_copy(network, objective, train).eval()
         self.objective, self.train_data, self.test_data = objective, train, test
         self.theta_P, self.memory_bytes = theta_P, memory_bytes
         self.scratch = scratch if isinstance(scratch, Scratch | None) else Scratch(scratch)
