@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from bayestda.errors import UserError
-from bayestda.model.examples import Data
+from bayestda.model.examples import Data, examples
+from bayestda.model.looks import check_steady
 from bayestda.model.parameters import thetas
 from bayestda.training.history import Training
-from bayestda.training.posterior import Posterior, in_memory
+from bayestda.training.posterior import Posterior
 
 # How far a repeated run may end from its checkpoint, as a share of the distance that the run
 # travelled: room for rounding, which other data or another objective exceed.
@@ -60,4 +61,6 @@ def check_same_runs(
 def held_examples(posterior: Posterior, data: Any) -> Data:
     """Return all examples as tensors, with the device and dtype of the network's parameters."""
     parameter = next(posterior.build().parameters())
-    return in_memory(data, parameter.device, parameter.dtype)
+    placed = examples(data, parameter.device, parameter.dtype)
+    check_steady(placed, "training or test")
+    return placed.take(slice(None))
