@@ -8,8 +8,10 @@ from torch import Tensor
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Data, examples
-from bayestda.model.looks import check_steady
+from bayestda.model.looks import look
+from bayestda.model.objective import Objective
 from bayestda.model.parameters import thetas
+from bayestda.model.readings import check_steady
 from bayestda.training.history import Training
 from bayestda.training.posterior import Posterior
 
@@ -64,3 +66,16 @@ def held_examples(posterior: Posterior, data: Any) -> Data:
     placed = examples(data, parameter.device, parameter.dtype)
     check_steady(placed, "training or test")
     return placed.take(slice(None))
+
+
+def looked_examples(
+    posterior: Posterior, objective: Objective, train: Any, test: Any
+) -> tuple[Data, Data]:
+    """Return training and test examples as :func:`held_examples`, after a look at them.
+
+    Raises:
+        UserError: As of :func:`bayestda.model.looks.look`.
+    """
+    train_data, test_data = held_examples(posterior, train), held_examples(posterior, test)
+    look(posterior.network(posterior.seeds[0], 0), objective, train_data, test_data)
+    return train_data, test_data
