@@ -13,9 +13,21 @@ def margin(output_BK: Tensor, y_B: Tensor) -> Tensor:
 
     Source: Park et al. 2023, equation 4.
     """
-    right_B1 = output_BK.gather(1, y_B[:, None])
-    others_BK = output_BK.scatter(1, y_B[:, None], -torch.inf)
-    return right_B1[:, 0] - others_BK.logsumexp(1)
+    class_B1 = _right_class(y_B)
+    right_B1 = output_BK.gather(1, class_B1)
+    others_BK = output_BK.scatter(1, class_B1, -torch.inf)
+    return torch.where(y_B < 0, 0, right_B1[:, 0] - others_BK.logsumexp(1))
+
+
+def _right_class(y_B: Tensor) -> Tensor:
+    """Class numbers [B 1]; examples without a class count as 0, and their values are left out."""
+    if y_B.is_floating_point() or y_B.ndim != 1:
+        raise UserError(
+            f"this measurement needs the right class of every example, int64 [B], and targets are "
+            f"{str(y_B.dtype).removeprefix('torch.')} {list(y_B.shape)}: measure the loss, or give "
+            "class numbers, such as y.argmax(1)"
+        )
+    return y_B.clamp(min=0)[:, None]
 
 
 def binary_margin(output_B1: Tensor, y_B: Tensor) -> Tensor:
@@ -30,12 +42,13 @@ def confident_loss(output_BK: Tensor, y_B: Tensor) -> Tensor:
     losses below 1e-16.
     """
     # Above its threshold softplus(x) is x; the default of 20 would be seen in float64.
-    return F.softplus(-margin(output_BK, y_B), threshold=40.0)
+    return torch.where(y_B < 0, 0, F.softplus(-margin(output_BK, y_B), threshold=40.0))
 
 
 def log_probability(output_BK: Tensor, y_B: Tensor) -> Tensor:
     """Return log p_y of the right class [B]: minus the cross-entropy."""
-    return output_BK.log_softmax(-1).gather(1, y_B[:, None])[:, 0]
+    right_B1 = output_BK.log_softmax(-1).gather(1, _right_class(y_B))
+    return torch.where(y_B < 0, 0, right_B1[:, 0])
 
 
 def probability(output_BK: Tensor, y_B: Tensor) -> Tensor:

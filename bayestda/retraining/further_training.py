@@ -73,9 +73,8 @@ def further_train(
     Raises:
         UserError: The arguments do not fit together.
     """
-    sample = next(network.parameters())
-    train_data, test_data = (in_memory(d, sample.device, sample.dtype) for d in (train, test))
-    added_data = None if added is None else in_memory(added, sample.device, sample.dtype)
+    train_data, test_data = (in_memory(d, objective, network) for d in (train, test))
+    added_data = None if added is None else in_memory(added, objective, network)
     change = checked_change(left_out, added_data, how, len(train_data))
     course = Course.of(recipe, len(train_data), epochs, steps)
     gold = GoldStandard(network, objective, recipe, course, chunk)

@@ -86,7 +86,10 @@ def replay(
     training = recorded_training(posterior)
     if training.dropout:
         raise UserError("a run with dropout cannot be replayed: train without, or retrain")
-    held, queries = held_examples(posterior, train), held_examples(posterior, test)
+    held, queries = (
+        held_examples(posterior, objective, train),
+        held_examples(posterior, objective, test),
+    )
     weight_RN = _weights(weights, len(held), next(posterior.build().parameters()))
     if kind == "exact":
         values = unrolled_changes(

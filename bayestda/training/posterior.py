@@ -17,6 +17,7 @@ from bayestda.model.examples import Data, examples
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, copied, exchange, private_copy
 from bayestda.model.state_dicts import State, frozen_names, load, snapshot
+from bayestda.model.targets import fitted
 from bayestda.training.history import Training
 from bayestda.training.loop import train
 from bayestda.training.members import data_order
@@ -184,7 +185,7 @@ def train_posterior(
     layout, sample = Parameters(template), next(template.parameters())
     starts = {seed: seeds[0] if same_init else seed for seed in seeds}
     initial = {seed: layout.read(_seeded(build, start)) for seed, start in starts.items()}
-    train_data = in_memory(data, sample.device, sample.dtype)
+    train_data = in_memory(data, objective, template)
     orders = {seed: data_order(seed, len(train_data), recipe.epochs) for seed in seeds}
     dropout = draws_masks(template, objective, train_data.take(slice(recipe.batch_size)))
     training = Training(recipe, initial, orders, dropout)
@@ -203,9 +204,15 @@ def train_posterior(
     )  # fmt: skip
 
 
-def in_memory(data: object, device: torch.device, dtype: torch.dtype) -> Data:
-    """Return all examples of a user's data as tensors on a device, floating ones in a dtype."""
-    return examples(data, device, dtype).take(slice(None))
+def in_memory(data: object, objective: Objective, network: nn.Module) -> Data:
+    """Return all examples of a user's data as tensors, as the network and the objective take them.
+
+    Raises:
+        UserError: Targets do not fit the objective.
+    """
+    parameter = next(network.parameters())
+    held = examples(data, parameter.device, parameter.dtype).take(slice(None))
+    return fitted(held, objective, network)
 
 
 def select(network: nn.Module, patterns: str) -> None:

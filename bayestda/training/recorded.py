@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Data
+from bayestda.model.objective import Objective
 from bayestda.model.parameters import thetas
 from bayestda.training.history import Training
 from bayestda.training.posterior import Posterior, in_memory
@@ -57,7 +58,10 @@ def check_same_runs(
         )
 
 
-def held_examples(posterior: Posterior, data: Any) -> Data:
-    """Return all examples as tensors, with the device and dtype of the network's parameters."""
-    parameter = next(posterior.build().parameters())
-    return in_memory(data, parameter.device, parameter.dtype)
+def held_examples(posterior: Posterior, objective: Objective, data: Any) -> Data:
+    """Return all examples as tensors, as the network and the objective take them.
+
+    Raises:
+        UserError: Targets do not fit the objective.
+    """
+    return in_memory(data, objective, posterior.build())
