@@ -33,7 +33,8 @@ from bayestda.experiments.networks import pretrained
 from bayestda.experiments.networks.vit import ViT
 from bayestda.experiments.terminal import guarded
 from bayestda.gradients.factored import MAX_BLOCK
-from bayestda.gradients.hooks import capture, simple_layers
+from bayestda.gradients.hooks import capture
+from bayestda.gradients.looks import ways_of
 from bayestda.gradients.sample import SampleGradients, output_cotangents, value_cotangents
 from bayestda.methods.grad_cos import grad_cos
 from bayestda.methods.grad_dot import grad_dot
@@ -274,9 +275,9 @@ def gradients(case: Case, block: Data, precision: str) -> Iterator[Work]:
         "gradients": value_cotangents(Classification().loss, block.y),
         "Jacobians": output_cotangents,
     }
-    simple = simple_layers(case.network, Classification(), block.x)
+    ways = ways_of(case.network, Classification(), block.x)
     for name, each in cotangents.items():
-        run = partial(capture, case.network, Classification(), block.x, each, simple)
+        run = partial(capture, case.network, Classification(), block.x, each, ways)
         yield Work(name, precision, len(block.y), run)
 
 

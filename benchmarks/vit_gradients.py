@@ -34,7 +34,8 @@ from bayestda.experiments.networks import pretrained
 from bayestda.experiments.networks.vit import ViT
 from bayestda.experiments.terminal import guarded
 from bayestda.gradients.factored import MAX_BLOCK, Factored, Rows
-from bayestda.gradients.hooks import capture, simple_layers
+from bayestda.gradients.hooks import capture
+from bayestda.gradients.looks import ways_of
 from bayestda.gradients.sample import value_cotangents
 from bayestda.model.losses import Classification
 from bayestda.model.parameters import Parameters
@@ -125,9 +126,9 @@ def by_vmap(case: Case) -> Tensor:
 def by_hooks(case: Case) -> list[Rows]:
     """Gradients as our stages keep them: by layer, weights of single positions as factors."""
     objective = Classification()
-    simple = simple_layers(case.network, objective, case.prepared_NT4D)
+    ways = ways_of(case.network, objective, case.prepared_NT4D)
     return [
-        capture(case.network, objective, x_B, value_cotangents(objective.loss, y_B), simple)
+        capture(case.network, objective, x_B, value_cotangents(objective.loss, y_B), ways)
         for x_B, y_B in _blocks(case)
     ]
 

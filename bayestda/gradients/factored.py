@@ -31,6 +31,8 @@ class Factored:
 
     def inner(self, other: Any) -> Tensor:
         """Return inner products [A L B L'] with the same layer's gradients of other examples."""
+        if isinstance(other, Formed):
+            return Formed(self.formed()).inner(other)
         # ⟨δ aᵀ, δ' a'ᵀ⟩ = (δ·δ')(a·a').
         return (
             _contract(self.delta, other.delta)
@@ -52,6 +54,13 @@ class Factored:
         weight = torch.einsum("blo,bi->bloi", self.delta, self.activation[:, :size]).flatten(2)
         return torch.cat([weight, self.delta], dim=-1) if self.bias else weight
 
+    def weighted(self, weight_BL: Tensor) -> Tensor:
+        """Return the weighted sum of all gradients [p], of which none is formed."""
+        size = self.activation.shape[1] - self.bias
+        delta_BO = torch.einsum("bl,blo->bo", weight_BL, self.delta)
+        weight = (delta_BO.T @ self.activation[:, :size]).flatten()
+        return torch.cat([weight, delta_BO.sum(0)]) if self.bias else weight
+
     def __len__(self) -> int:
         return len(self.delta)
 
@@ -64,9 +73,11 @@ class Factored:
         """Return some of the examples."""
         return Factored(self.activation[chosen], self.delta[chosen], self.bias)
 
-    def joined(self, others: list[Any]) -> "Factored":
+    def joined(self, others: list[Any]) -> "Factored | Formed":
         """Return these examples and others."""
         blocks = [self, *others]
+        if any(isinstance(block, Formed) for block in others):
+            return Formed(torch.cat([block.formed() for block in blocks]))
         activation = torch.cat([block.activation for block in blocks])
         return Factored(activation, torch.cat([block.delta for block in blocks]), self.bias)
 
@@ -83,7 +94,7 @@ class Formed:
 
     def inner(self, other: Any) -> Tensor:
         """Return inner products [A L B L']."""
-        return _contract(self.values, other.values)
+        return _contract(self.values, other.formed())
 
     @property
     def size(self) -> int:
@@ -97,6 +108,10 @@ class Formed:
     def formed(self) -> Tensor:
         """Return the gradients [B L p]."""
         return self.values
+
+    def weighted(self, weight_BL: Tensor) -> Tensor:
+        """Return the weighted sum of all gradients [p]."""
+        return torch.einsum("bl,blp->p", weight_BL, self.values)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -112,7 +127,7 @@ class Formed:
 
     def joined(self, others: list[Any]) -> "Formed":
         """Return these examples and others."""
-        return Formed(torch.cat([self.values, *(block.values for block in others)]))
+        return Formed(torch.cat([self.values, *(block.formed() for block in others)]))
 
     def nbytes(self) -> int:
         """Return the memory of the gradients."""

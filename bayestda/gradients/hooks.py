@@ -20,17 +20,15 @@ from bayestda.errors import out_of_memory
 from bayestda.gradients.factored import Formed, Rows
 from bayestda.gradients.layers import (
     PLAIN,
-    is_known,
-    parts,
+    known_layers,
     positions,
     rows_of_layer,
-    trained,
     with_constant,
 )
+from bayestda.gradients.ways import Ways, by_layer, differing, remaining
 from bayestda.model.examples import rows_of
 from bayestda.model.objective import Objective, output_at
-from bayestda.model.parameters import sole_owners
-from bayestda.model.precision import matmul_precision
+from bayestda.model.precision import differentiated_attention
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
 
@@ -51,6 +49,9 @@ class Trace:
         objective: The objective, which calls it.
         x_B: A batch of inputs.
         layers: Which layers to see, by name.
+        repeat: Whether the output of a layer that is called once for all examples, as on positions,
+            is repeated for each of them, so that each has a cotangent. Some networks repeat it
+            themselves, and fail.
 
     Attributes:
         output_BK: The network's outputs.
@@ -58,8 +59,15 @@ class Trace:
     """
 
     def __init__(
-        self, network: nn.Module, objective: Objective, x_B: Any, layers: Mapping[str, nn.Module]
+        self,
+        network: nn.Module,
+        objective: Objective,
+        x_B: Any,
+        layers: Mapping[str, nn.Module],
+        *,
+        repeat: bool = True,
     ):
+        self.repeat = repeat
         self.calls: dict[str, list[Call]] = {}
         self.size = len(next(iter(x_B.values())) if isinstance(x_B, Mapping) else x_B)
         hooks = [
@@ -77,8 +85,7 @@ class Trace:
 
     def _see(self, name: str, activation: Tensor, output: Tensor) -> Tensor:
         activation = activation.detach()
-        # Called once for all examples, as on positions: each gets a copy with a cotangent.
-        if len(output) == 1 < self.size:
+        if self.repeat and len(output) == 1 < self.size:
             output = output.expand(self.size, *output.shape[1:])
             activation = activation.expand(self.size, *activation.shape[1:])
         edge = get_gradient_edge(output) if output.requires_grad else None
@@ -92,6 +99,13 @@ class Trace:
             for name, (call, *more) in self.calls.items()
             if not more and len(call.activation) == call.shape[0] == self.size
         }
+
+    @property
+    def epsilon(self) -> float:
+        """The coarsest rounding of what was seen, such as bfloat16's under autocast."""
+        seen = [call.activation for calls in self.calls.values() for call in calls]
+        types = {tensor.dtype for tensor in (*seen, self.output_BK) if tensor.is_floating_point()}
+        return max(torch.finfo(dtype).eps for dtype in types)
 
     def deltas(self, calls: Iterable[Call], cotangents_LBK: Tensor) -> Iterator[Tensor]:
         """Yield cotangents [B L ...] of the calls' outputs, given those of the network's."""
@@ -113,12 +127,15 @@ class Trace:
                 yield pieces[0][:, None] if len(pieces) == 1 else torch.stack(pieces, dim=1)
 
 
+@differentiated_attention()
 def capture(
     network: nn.Module,
     objective: Objective,
     x_B: Any,
     cotangents: Cotangents,
-    simple: frozenset[str],
+    ways: Ways,
+    *,
+    look: bool = False,
 ) -> Rows:
     """Return per-example vector-Jacobian products of the network's output, by layer.
 
@@ -127,25 +144,32 @@ def capture(
         objective: The objective, which calls it.
         x_B: A batch of inputs.
         cotangents: Vectors [L B K] to pull back, as a function of the output.
-        simple: The layers that :func:`simple_layers` names.
+        ways: How rows are made.
+        look: Whether to compare all rows with one backward pass. Those that differ are made one by
+            one, here and, by a note in ``ways``, from here on.
 
     Returns:
         For each layer L gradients of each of the B examples.
     """
-    layers = {name: own for name, own in _hooked_layers(network).items() if name in simple}
+    layers = ways.hooked(network)
     trace = Trace(network, objective, x_B, layers)
     cotangents_LBK = cotangents(trace.output_BK.detach())
-    rows = _layer_rows(trace, layers, cotangents_LBK)
-    rest = {
-        name: parameter
-        for name, parameter in network.named_parameters()
-        if parameter.requires_grad and name.rpartition(".")[0] not in rows
-    }
+    rows = layer_rows(trace, layers, cotangents_LBK)
+    rest = remaining(network, rows)
+    single = {name: rest.pop(name) for name in list(rest) if name in ways.single}
     if rest:
-        rows |= _other_rows(network, objective, rest, x_B, trace.output_BK, cotangents_LBK)
-    return rows
+        rows |= other_rows(network, objective, rest, x_B, trace.output_BK, cotangents_LBK)
+    if look:
+        wrong = differing(network, rows, trace.output_BK, cotangents_LBK, trace.epsilon)
+        single |= {n: network.get_parameter(n) for n in wrong}
+        ways.single |= wrong
+    if single:
+        made = one_by_one(single, trace.output_BK, cotangents_LBK)
+        rows |= {name: Formed(gradient.flatten(2)) for name, gradient in made.items()}
+    return by_layer(network, rows, ways.simple)
 
 
+@differentiated_attention()
 def factors(
     network: nn.Module,
     objective: Objective,
@@ -172,74 +196,12 @@ def factors(
 
 def plain_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Return linear layers and convolutions with trained parameters that no other module has."""
-    layers = _hooked_layers(network)
+    layers = known_layers(network)
     return {name: layer for name, layer in layers.items() if isinstance(layer, PLAIN)}
 
 
-def _hooked_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Layers of known kinds with trained parameters, none of which another module has."""
-    owners = sole_owners(network)
-    return {name: own for name, own in owners.items() if is_known(own) and trained(own)}
-
-
-@matmul_precision(tf32=False)
-def simple_layers(network: nn.Module, objective: Objective, x_B: Any) -> frozenset[str]:
-    """Return the names of layers whose per-example gradients hooks get right.
-
-    They get them wrong if a weight is also used outside of its layer, or if a layer's leading dim
-    has the examples' length by coincidence, as sequences of length B with positions first. Such a
-    coincidence may happen in one block and not in the next. So two examples are compared with
-    autograd, once, for all blocks.
-
-    Args:
-        network, objective: As of :func:`capture`.
-        x_B: Inputs, of which the first and the last are looked at; they may be the same.
-    """
-    layers = _hooked_layers(network)
-    # The first example's rows must be those that autograd gives of it alone. A second one stands
-    # beside it, as with a single one any leading dim of length 1 would pass.
-    trace = Trace(network, objective, rows_of(x_B, [0, -1]), layers)
-    output_2K = trace.output_BK
-    # Unequal cotangents without zeros: neither symmetry nor a zero hides a difference.
-    probe_2K = torch.linspace(1, 2, output_2K.numel()).to(output_2K).view_as(output_2K)
-    rows = _layer_rows(trace, layers, probe_2K[None])
-    if not rows:
-        return frozenset()
-    with torch.enable_grad():
-        output_1K = objective.output(network, rows_of(x_B, [0]))
-    alone = _gradients({name: layers[name] for name in rows}, output_1K, probe_2K[:1])
-    gaps = []
-    for name, wanted in alone.items():
-        found = parts(layers[name], rows[name].take(slice(1)).formed()[0, 0])
-        gaps.append(_norm([found[part] - value for part, value in wanted.items()]))
-    size_l = torch.stack([_norm(list(wanted.values())) for wanted in alone.values()])
-    # Rounding stays far below √ε, and a wrong row differs by its own size: 3 √ε parts them. A
-    # layer whose gradient is tiny has the rounding of the whole network, hence the hundredth of
-    # all layers' norm.
-    allowed = 3 * torch.finfo(size_l.dtype).eps ** 0.5
-    differ_l = torch.stack(gaps) > allowed * (size_l + size_l.norm() / 100)
-    return frozenset(n for n, differ in zip(alone, differ_l.tolist(), strict=True) if not differ)
-
-
-def _gradients(
-    layers: dict[str, nn.Module], output_1K: Tensor, cotangent_1K: Tensor
-) -> dict[str, dict[str, Tensor]]:
-    """Gradients of each layer's trained parameters, by autograd."""
-    own = {name: trained(layer) for name, layer in layers.items()}
-    leaves = [parameter for named in own.values() for parameter in named.values()]
-    values = iter(
-        torch.autograd.grad(
-            output_1K, leaves, cotangent_1K, allow_unused=True, materialize_grads=True
-        )
-    )
-    return {name: {part: next(values) for part in named} for name, named in own.items()}
-
-
-def _norm(tensors: list[Tensor]) -> Tensor:
-    return torch.stack([tensor.norm() for tensor in tensors]).norm()
-
-
-def _layer_rows(trace: Trace, layers: Mapping[str, nn.Module], cotangents_LBK: Tensor) -> Rows:
+def layer_rows(trace: Trace, layers: Mapping[str, nn.Module], cotangents_LBK: Tensor) -> Rows:
+    """Return the rows of layers that were called once, on a row per example."""
     calls = trace.once()
     deltas = trace.deltas(calls.values(), cotangents_LBK)
     return {
@@ -248,7 +210,7 @@ def _layer_rows(trace: Trace, layers: Mapping[str, nn.Module], cotangents_LBK: T
     }
 
 
-def _other_rows(
+def other_rows(
     network: nn.Module,
     objective: Objective,
     named: Mapping[str, Tensor],
@@ -256,7 +218,7 @@ def _other_rows(
     output_BK: Tensor,
     cotangents_LBK: Tensor,
 ) -> Rows:
-    """Rows of any parameters: ``vmap`` over examples of vector-Jacobian products."""
+    """Return rows of any parameters by ``vmap`` over examples of vector-Jacobian products."""
 
     def one_example(x: Any, cotangents_LK: Tensor) -> dict[str, Tensor]:
         values = {name: p.detach() for name, p in named.items()}
@@ -274,14 +236,14 @@ def _other_rows(
             f"go through this network ({str(error).splitlines()[0]})",
             stacklevel=2,
         )
-        gradients = _one_by_one(named, output_BK, cotangents_LBK)
+        gradients = one_by_one(named, output_BK, cotangents_LBK)
     return {name: Formed(gradient.flatten(2)) for name, gradient in gradients.items()}
 
 
-def _one_by_one(
+def one_by_one(
     named: Mapping[str, Tensor], output_BK: Tensor, cotangents_LBK: Tensor
 ) -> dict[str, Tensor]:
-    """Gradients [B L *shape] from the graph of a whole batch."""
+    """Return gradients [B L *shape] from the graph of a whole batch."""
     leaves = list(named.values())
     rows = [
         torch.autograd.grad(

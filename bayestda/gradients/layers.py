@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayestda.gradients.factored import Factored, Formed
+from bayestda.model.parameters import sole_owners
 
 PLAIN = (nn.Linear, nn.Conv2d)  # a weight times inputs: their curvature has Kronecker factors
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -29,6 +30,12 @@ def is_known(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Embedding):
         return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
     return True
+
+
+def known_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Return layers of known kinds with trained parameters, none of which another module has."""
+    owners = sole_owners(network)
+    return {name: own for name, own in owners.items() if is_known(own) and trained(own)}
 
 
 def trained(layer: nn.Module) -> dict[str, nn.Parameter]:
@@ -91,6 +98,17 @@ def parts(layer: nn.Module, values_BLp: Tensor) -> dict[str, Tensor]:
         else:
             named[name] = named[name].unflatten(-1, parameter.shape)
     return named
+
+
+def joined_parts(layer: nn.Module, named: dict[str, Tensor]) -> Tensor:
+    """Return a layer's rows [B L p] from those of its parameters: the inverse of :func:`parts`."""
+    pieces = []
+    for name, parameter in trained(layer).items():
+        piece = named[name]
+        if parameter.ndim == 4:
+            piece = piece.unflatten(-1, parameter.shape).movedim(-3, -1).flatten(-4)
+        pieces.append(piece)
+    return torch.cat(pieces, dim=-1)
 
 
 def _plain_rows(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | Formed:

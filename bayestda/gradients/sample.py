@@ -3,6 +3,7 @@
 Weight gradients are formed only where that is cheaper (see :mod:`bayestda.gradients.factored`).
 """
 
+import itertools
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +14,18 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.gradients.factored import RowBlocks, Rows
-from bayestda.gradients.hooks import Cotangents, capture, simple_layers
+from bayestda.gradients.hooks import Cotangents, capture
 from bayestda.gradients.layers import parts
+from bayestda.gradients.looks import ways_of
 from bayestda.gradients.shards import Scratch
+from bayestda.gradients.ways import Ways
 from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
+from bayestda.model.looks import spread
 from bayestda.model.objective import Measurement, Objective
 from bayestda.model.parameters import Parameters, channels_last_copy
 from bayestda.model.precision import matmul_precision
+
+LOOK_EVERY = 16  # blocks, of which one is looked at
 
 
 class SampleGradients:
@@ -34,7 +40,7 @@ class SampleGradients:
         scratch: A folder for gradients that do not fit; None: they are captured again when needed.
         own: Whether only each example's score for itself is wanted; ``test`` are then the training
             examples, and the objective measures its loss.
-        simple: The layers whose rows hooks get right, where known; None: they are determined.
+        ways: How rows are made, where known; None: the network is looked at.
 
     Raises:
         UserError: Batch norm has no running statistics.
@@ -51,11 +57,11 @@ class SampleGradients:
         memory_bytes: float,
         scratch: str | Path | Scratch | None = None,
         own: bool = False,
-        simple: frozenset[str] | None = None,
+        ways: Ways | None = None,
     ):
         self.own = own
-        if simple is not None:
-            self.simple = simple
+        if ways is not None:
+            self.ways = ways
         self.network = channels_last_copy(network).eval()
         self.objective, self.train_data, self.test_data = objective, train, test
         self.theta_P, self.memory_bytes = theta_P, memory_bytes
@@ -111,21 +117,26 @@ class SampleGradients:
         return self._blocks(data, lambda batch: value_cotangents(value, batch.y))
 
     def _blocks(self, data: Examples, cotangents: Callable[[Data], Cotangents]) -> RowBlocks:
+        count = itertools.count()
+
         def rows(chosen: slice) -> Rows:
-            batch = data.take(chosen)
-            return self.captured(batch.x, finite(cotangents(batch), batch))
+            batch, number = data.take(chosen), next(count)
+            # The first call is of a single example, for its size.
+            look = number % LOOK_EVERY == 1
+            return self.captured(batch.x, finite(cotangents(batch), batch), look=look)
 
         share = self.memory_bytes / 3  # train, test, jacobian
         return RowBlocks(rows, len(data), share, self.scratch)
 
-    def captured(self, x_B: Any, cotangents: Cotangents) -> Rows:
+    def captured(self, x_B: Any, cotangents: Cotangents, *, look: bool = False) -> Rows:
         """Return rows of a batch of inputs, as :func:`capture` makes them."""
-        return capture(self.network, self.objective, x_B, cotangents, self.simple)
+        return capture(self.network, self.objective, x_B, cotangents, self.ways, look=look)
 
     @cached_property
-    def simple(self) -> frozenset[str]:
-        """Names of the layers whose rows hooks get right."""
-        return simple_layers(self.network, self.objective, self.train_data.take(slice(2)).x)
+    def ways(self) -> Ways:
+        """How rows of each parameter are made."""
+        few = self.train_data.take(spread(len(self.train_data), 2))
+        return ways_of(self.network, self.objective, few.x)
 
 
 def value_cotangents(value: Measurement, y_B: Tensor) -> Cotangents:

@@ -62,7 +62,7 @@ def filtered_ekfac_influence(
 
 def _bases(gradients: SampleGradients, curvature: str) -> dict[str, Basis]:
     """Return Ĉ: eigenvectors and corrected eigenvalues of every layer."""
-    network, simple = gradients.network, gradients.simple
+    network, simple = gradients.network, gradients.ways.simple
     layers = {name: own for name, own in plain_layers(network).items() if name in simple}
     outside = [name for name in gradients.layout.shapes if name.rpartition(".")[0] not in layers]
     if outside:

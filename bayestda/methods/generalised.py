@@ -159,5 +159,5 @@ def _moved(gradients: SampleGradients, theta_P: Tensor) -> SampleGradients:
     """Return gradients at other parameters of the same network."""
     return SampleGradients(
         gradients.network, gradients.objective, theta_P, train=gradients.train_data,
-        test=gradients.test_data, memory_bytes=gradients.memory_bytes, simple=gradients.simple,
+        test=gradients.test_data, memory_bytes=gradients.memory_bytes, ways=gradients.ways,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from bayestda.curvature.filters import Filter, divided_differences
 from bayestda.curvature.gauss_newton import GaussNewton, dual_gauss_newton
 from bayestda.gradients.sample import SampleGradients, output_cotangents
 from bayestda.model.examples import blocks
+from bayestda.model.precision import differentiated_attention
 
 
 def linearised(gradients: SampleGradients, phi: Filter) -> Tensor:
@@ -52,7 +53,7 @@ def _test_outputs(gradients: SampleGradients, dual: GaussNewton) -> Tensor:
 def _end_slope(gradients: SampleGradients, moved_V: Tensor) -> Tensor:
     """Return g' in the output where further training ends [M K]."""
     objective, test = gradients.objective, gradients.test_data.take(slice(None))
-    with torch.no_grad():
+    with torch.no_grad(), differentiated_attention():
         output_MK = objective.output(gradients.network, test.x).double()
     end_MK = (output_MK + moved_V.view_as(output_MK)).requires_grad_()
     (slope_MK,) = torch.autograd.grad(objective.measure(end_MK, test.y).sum(), end_MK)

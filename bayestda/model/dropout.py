@@ -24,9 +24,9 @@ def draws_masks(network: nn.Module, objective: Objective, batch: Data) -> bool:
     copied_network, device = private_copy(network), batch.y.device
     set_mode(copied_network, training=True)
     with torch.no_grad(), dropout_masks(0, 0, device):
-        states_before = _states(device)
+        states_before = generator_states(device)
         objective.output(copied_network, batch.x)
-        states_after = _states(device)
+        states_after = generator_states(device)
     pairs = zip(states_after, states_before, strict=True)
     return not all(after.equal(before) for after, before in pairs)
 
@@ -59,8 +59,8 @@ def dropout_masks(seed: int | None, step: int, device: torch.device) -> Iterator
         yield
 
 
-def _states(device: torch.device) -> list[Tensor]:
-    """States of the generators that a network on the device may draw from."""
+def generator_states(device: torch.device) -> list[Tensor]:
+    """Return states of the generators that a network on the device may draw from."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))

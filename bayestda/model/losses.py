@@ -8,11 +8,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad, jacrev, vmap
 
 from bayestda.errors import UserError
 from bayestda.model.measurements import evaluate
 from bayestda.model.objective import Measurement, OutsideSpan
+from bayestda.model.output_derivatives import loss_derivatives
 from bayestda.model.targets import IGNORED, classes, numbers, zero_or_one
 
 # Relative to the largest eigenvalue of an example's Hessian: smaller ones are zero up to rounding.
@@ -215,7 +215,7 @@ class FromLoss(Standard):
 
     def hessian_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """Return the symmetric root of the Hessian; negative eigenvalues count as 0."""
-        values_BK, vectors_BKK = self._spectrum(output_BK, y_B)
+        _, values_BK, vectors_BKK = self._spectrum(output_BK, y_B)
         return vectors_BKK * values_BK.sqrt()[:, None] @ vectors_BKK.mT
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
@@ -224,8 +224,7 @@ class FromLoss(Standard):
         Raises:
             OutsideSpan: R c is not the gradient, for example where a loss is linear in the output.
         """
-        gradient_BK = vmap(grad(self._one))(output_BK, y_B)
-        values_BK, vectors_BKK = self._spectrum(output_BK, y_B)
+        gradient_BK, values_BK, vectors_BKK = self._spectrum(output_BK, y_B)
         # The gradient in the Hessian's eigenvectors, and its part where the Hessian is flat.
         turned_BK = (vectors_BKK.mT @ gradient_BK[..., None])[..., 0]
         curved_BK = values_BK > values_BK.amax(1, keepdim=True) * _FLAT
@@ -241,12 +240,11 @@ class FromLoss(Standard):
         inverse_BK = torch.where(curved_BK, values_BK, torch.inf).rsqrt()
         return (vectors_BKK @ (inverse_BK * turned_BK)[..., None])[..., 0]
 
-    def _one(self, output_K: Tensor, y: Tensor) -> Tensor:
-        return self.loss(output_K[None], y[None])[0]
-
-    def _spectrum(self, output_BK: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
-        values_BK, vectors_BKK = torch.linalg.eigh(vmap(jacrev(grad(self._one)))(output_BK, y_B))
-        return values_BK.clamp(min=0), vectors_BKK
+    def _spectrum(self, output_BK: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients in the output, and eigenvalues and eigenvectors of the Hessians."""
+        gradient_BK, hessian_BKK = loss_derivatives(lambda f_BK: self.loss(f_BK, y_B), output_BK)
+        values_BK, vectors_BKK = torch.linalg.eigh(hessian_BKK)
+        return gradient_BK, values_BK.clamp(min=0), vectors_BKK
 
 
 def _one_target(y: Tensor, output: Tensor) -> Tensor:

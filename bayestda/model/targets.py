@@ -4,7 +4,9 @@ Each objective says what it takes by a method ``fit_targets``. An objective of o
 one, or leave its targets as they are.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ SUM = 1e-4  # how far the probabilities of an example may be from a sum of 1
 
 
 def fitted(data: Examples, objective: Objective, network: nn.Module) -> Examples:
-    """Return examples with targets as the objective takes them.
+    """Return examples with targets, and inputs made of targets, as objective and network take them.
 
     Targets in memory are looked at at once, those of a stream block by block as they are read.
 
@@ -32,20 +34,46 @@ def fitted(data: Examples, objective: Objective, network: nn.Module) -> Examples
     Raises:
         UserError: A target has no meaning for the objective, or not one alone.
     """
+    data = _placed(data, lambda x, y, _: (_with_decoder_inputs(network, x, y), y))
     fit = getattr(objective, "fit_targets", None)
     if fit is None:
         return data
     num_outputs = _number_of_outputs(network, objective, data)
+    return _placed(data, lambda x, y, index: (x, fit(y, num_outputs, index)))
+
+
+def _placed(data: Examples, change: Callable[..., tuple[Any, Tensor]]) -> Examples:
+    """Return examples changed by a function of inputs, targets and names (None in a stream)."""
     if isinstance(data, Data):
-        return replace(data, y=fit(data.y, num_outputs, data.index))
-    if not isinstance(data, Streamed):
-        return data
+        x, y = change(data.x, data.y, data.index)
+        return replace(data, x=x, y=y)
+    if isinstance(data, Streamed):
+        return replace(data, place=lambda x, y: change(*data.place(x, y), None))
+    return data
 
-    def place(x: Any, y: Any) -> tuple[Any, Tensor]:
-        x, y = data.place(x, y)
-        return x, fit(y, num_outputs)
 
-    return replace(data, place=place)
+def _with_decoder_inputs(network: nn.Module, x: Any, y: Tensor) -> Any:
+    """Return inputs with those of a decoder, which networks of transformers make of their labels.
+
+    Networks are called without labels here.
+
+    Raises:
+        UserError: The network makes them of labels, but only within its call.
+    """
+    missing = isinstance(x, Mapping) and not {"decoder_input_ids", "decoder_inputs_embeds"} & set(x)
+    if not missing or y.ndim != 2 or y.is_floating_point():
+        return x
+    make = getattr(network, "prepare_decoder_input_ids_from_labels", None)
+    if make is not None:
+        return {**x, "decoder_input_ids": make(labels=y)}
+    if y.shape[1] > 1 and {"labels", "decoder_input_ids"} <= set(
+        signature(network.forward).parameters
+    ):
+        raise UserError(
+            f"{type(network).__name__} makes the inputs of its decoder of labels, which it is not "
+            "called with: add decoder_input_ids to the batch (labels, one position to the right)"
+        )
+    return x
 
 
 def _number_of_outputs(network: nn.Module, objective: Objective, data: Examples) -> int:

@@ -94,10 +94,8 @@ def additional_step(
         UserError: The posterior was trained elsewhere, or the optimiser is unknown.
     """
     recipe = step_recipe(recorded_training(posterior).recipe, optimizer)
-    train_data, test_data = (
-        held_examples(posterior, objective, train),
-        held_examples(posterior, objective, test),
-    )
+    train_data = held_examples(posterior, objective, train)
+    test_data = held_examples(posterior, objective, test)
     rows = []
     for seed in posterior.seeds:
         for place in range(len(posterior.checkpoints)):

@@ -19,7 +19,9 @@ import xarray as xr
 from torch import nn
 
 from bayestda.model.examples import Data, labels
+from bayestda.model.looks import look
 from bayestda.model.objective import Objective
+from bayestda.model.parameters import private_copy
 from bayestda.retraining.data_changes import Change, checked_change
 from bayestda.retraining.gold_standard import Course, GoldStandard
 from bayestda.training.posterior import in_memory
@@ -76,6 +78,7 @@ def further_train(
     train_data, test_data = (in_memory(d, objective, network) for d in (train, test))
     added_data = None if added is None else in_memory(added, objective, network)
     change = checked_change(left_out, added_data, how, len(train_data))
+    look(private_copy(network).eval(), objective, train_data, test_data)
     course = Course.of(recipe, len(train_data), epochs, steps)
     gold = GoldStandard(network, objective, recipe, course, chunk)
     by_seed = [gold.losses(seed, train_data, test_data, change) for seed in seeds]

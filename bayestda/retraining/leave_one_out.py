@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Data, labels
+from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.training.loop import losses, train
 from bayestda.training.members import Members
@@ -104,10 +105,9 @@ def retrained(
         UserError: The posterior was trained elsewhere, or weights do not fit the examples.
     """
     training, network = recorded_training(posterior), posterior.build()
-    train_data, test_data = (
-        held_examples(posterior, objective, train),
-        held_examples(posterior, objective, test),
-    )
+    train_data = held_examples(posterior, objective, train)
+    test_data = held_examples(posterior, objective, test)
+    look(posterior.network(posterior.seeds[0], 0), objective, train_data, test_data)
     weight_RN = torch.as_tensor(weights, dtype=next(network.parameters()).dtype)
     if weight_RN.shape[1:] != (len(train_data),):
         raise UserError(

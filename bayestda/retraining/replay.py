@@ -31,9 +31,11 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.gradients.factored import Rows
-from bayestda.gradients.hooks import simple_layers
+from bayestda.gradients.looks import ways_of
 from bayestda.gradients.sample import SampleGradients, output_cotangents, value_cotangents
+from bayestda.gradients.ways import Ways
 from bayestda.model.examples import Data, blocks, labels, rows_of
+from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.model.precision import matmul_precision
 from bayestda.retraining.unrolling import unrolled_changes
@@ -86,10 +88,9 @@ def replay(
     training = recorded_training(posterior)
     if training.dropout:
         raise UserError("a run with dropout cannot be replayed: train without, or retrain")
-    held, queries = (
-        held_examples(posterior, objective, train),
-        held_examples(posterior, objective, test),
-    )
+    held = held_examples(posterior, objective, train)
+    queries = held_examples(posterior, objective, test)
+    look(posterior.network(posterior.seeds[0], 0), objective, held, queries)
     weight_RN = _weights(weights, len(held), next(posterior.build().parameters()))
     if kind == "exact":
         values = unrolled_changes(
@@ -190,7 +191,7 @@ class _Replay:
         batch = Data(rows_of(self.data.x, batch_B), self.data.y[batch_B], index)
         return SampleGradients(
             self.network, self.objective, theta_P, train=batch, test=self.queries, memory_bytes=0,
-            simple=self.simple,
+            ways=self.ways,
         )  # fmt: skip
 
     @cached_property
@@ -199,9 +200,9 @@ class _Replay:
         return self.posterior.network(self.seed, 0)
 
     @cached_property
-    def simple(self) -> frozenset[str]:
-        """Names of the layers whose rows hooks get right, in all steps."""
-        return simple_layers(self.network, self.objective, self.data.take(slice(2)).x)
+    def ways(self) -> Ways:
+        """How rows are made, in all steps."""
+        return ways_of(self.network, self.objective, self.data.x)
 
     def _first_order(self, theta_P: Tensor, shift_RP: Tensor) -> Tensor:
         """∇g(z)ᵀ r [R M]."""

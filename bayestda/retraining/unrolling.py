@@ -10,25 +10,23 @@ direction, ω the weight decay and :math:`r_0 = 0`:
     r_{t+1} &= r_t - \eta_t \, du(g_t)[dg_t]
 
 (Mlodozeniec et al. 2025, arXiv 2506.12965, whose recursion is that of plain SGD). The change of the
-measurement is :math:`\nabla m(\theta_T)^\top r_T`. Forward mode: dg is one Jacobian-vector product
-of the gradient, so that memory does not grow with the steps. Runs S and members R are stacked.
+measurement is :math:`\nabla m(\theta_T)^\top r_T`. dg is one Jacobian-vector product of the
+gradient, so that memory does not grow with the steps. Runs S and members R are stacked where the
+network goes through ``vmap`` and forward mode.
 :func:`tda.shifts` moves weights by whole examples or groups, :func:`tda.replay` by any amount.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad, jvp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bayestda.model.examples import Data, blocks, rows_of
-from bayestda.model.objective import Objective, output_at
-from bayestda.model.parameters import Parameters, private_copy
+from bayestda.model.objective import Objective
+from bayestda.model.parameters import private_copy
 from bayestda.model.precision import matmul_precision
+from bayestda.retraining.batch_derivatives import BatchDerivatives
+from bayestda.retraining.measured_changes import MeasuredChanges
 from bayestda.training.optimizers import State, Step, decays, rule_of, steps
 from bayestda.training.posterior import Posterior
 from bayestda.training.recipe import Recipe
@@ -118,9 +116,10 @@ class Unrolled:
         theta_SP: Tensor,
         direction_RN: Tensor,
     ):
-        _load_forward_mode()
-        self.network, self.objective = private_copy(network).eval(), objective
-        self.layout, self.recipe, self.rule = Parameters(network), recipe, rule_of(recipe)
+        network = private_copy(network).eval()
+        self.derivatives = BatchDerivatives(network, objective)
+        self.measured = MeasuredChanges(network, objective)
+        self.recipe, self.rule = recipe, rule_of(recipe)
         self.theta_SP, self.direction_RN, self.count = theta_SP, direction_RN, 0
         zero_SRP = theta_SP.new_zeros(len(theta_SP), len(direction_RN), theta_SP.shape[1])
         self.shift_SRP = zero_SRP
@@ -136,10 +135,9 @@ class Unrolled:
         """
         direction_SRB = self.direction_RN[:, step.batch].transpose(0, 1)
         batch = (rows_of(data.x, step.batch), data.y[step.batch])
-        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with second derivatives
-            gradient_SP, change_SRP = vmap(self._changes)(
-                self.theta_SP, self.shift_SRP, direction_SRB, batch
-            )
+        gradient_SP, change_SRP = self.derivatives.changes(
+            self.theta_SP, self.shift_SRP, direction_SRB, batch
+        )
         # g_t and dg_t of the recursion above; decay is inside the gradient (Adam, SGD) ...
         (inside, outside), self.count = decays(self.recipe), self.count + 1
         gradient_S1P = (gradient_SP + inside * self.theta_SP)[:, None]
@@ -155,52 +153,8 @@ class Unrolled:
 
     def changes(self, queries: Data) -> Tensor:
         """Return ∇m(θ)ᵀ r of all queries [S R M], float64."""
-        along = vmap(vmap(self._measured_change, in_dims=(None, 0, None)), in_dims=(0, 0, None))
-        with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-            pieces = [
-                along(self.theta_SP, self.shift_SRP, (batch.x, batch.y))
-                for batch in blocks(queries, TEST_BLOCK)
-            ]
+        pieces = [
+            self.measured.changes(self.theta_SP, self.shift_SRP, (batch.x, batch.y))
+            for batch in blocks(queries, TEST_BLOCK)
+        ]
         return torch.cat(pieces, dim=-1)
-
-    def _changes(
-        self, theta_P: Tensor, shift_RP: Tensor, direction_RB: Tensor, batch: tuple[Any, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Gradient of a run's batch [P], and its derivatives [R P] along every member."""
-        gradient = grad(self._weighted_loss(batch))
-        weight_B = torch.ones_like(direction_RB[0])
-
-        def change(shift_P: Tensor, direction_B: Tensor) -> Tensor:
-            return jvp(gradient, (theta_P, weight_B), (shift_P, direction_B))[1]
-
-        return gradient(theta_P, weight_B), vmap(change)(shift_RP, direction_RB)
-
-    def _weighted_loss(self, batch: tuple[Any, Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-        """(1/B) Σ w ℓ as a function of θ [P] and w [B]."""
-        x_B, y_B = batch
-
-        def loss(theta_P: Tensor, weight_B: Tensor) -> Tensor:
-            output_BK = output_at(self.network, self.objective, self.layout.split(theta_P), x_B)
-            return (weight_B * self.objective.loss(output_BK, y_B)).mean()
-
-        return loss
-
-    def _measured_change(
-        self, theta_P: Tensor, shift_P: Tensor, queries: tuple[Any, Tensor]
-    ) -> Tensor:
-        x_M, y_M = queries
-
-        def measured(theta_P: Tensor) -> Tensor:
-            output_MK = output_at(self.network, self.objective, self.layout.split(theta_P), x_M)
-            return self.objective.measure(output_MK.double(), y_M)
-
-        return jvp(measured, (theta_P,), (shift_P,))[1]
-
-
-@cache
-def _load_forward_mode() -> None:
-    # On the first use PyTorch (2.13) compiles some formulas by a deprecated function of its own,
-    # and warns about it; a throw-away derivative takes that warning out of users' sight.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bayestda.errors import UserError
 from bayestda.gradients.sample import SampleGradients
 from bayestda.model.examples import Examples, examples, labels
+from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
@@ -152,6 +153,8 @@ class Scoring:
         paces = cache(lambda: recorded_paces(self.posterior, self.objective, self._placed[0], seed))
         for place in range(len(self.posterior.checkpoints)):
             network = self.posterior.network(seed, place, self.parameters)
+            if seed == self.posterior.seeds[0] and place == 0:
+                look(network, self.objective, *self._placed)
             theta_P = _theta(network)
             gradients = SampleGradients(
                 network, self.objective, theta_P, train=self._placed[0], test=self._placed[-1],

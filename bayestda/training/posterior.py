@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -212,7 +213,7 @@ def in_memory(data: object, objective: Objective, network: nn.Module) -> Data:
     """
     parameter = next(network.parameters())
     held = examples(data, parameter.device, parameter.dtype).take(slice(None))
-    return fitted(held, objective, network)
+    return cast(Data, fitted(held, objective, network))
 
 
 def select(network: nn.Module, patterns: str) -> None:

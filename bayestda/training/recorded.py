@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from bayestda.errors import UserError
-from bayestda.model.examples import Data
+from bayestda.model.examples import Data, examples
+from bayestda.model.looks import check_steady
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import thetas
 from bayestda.training.history import Training
@@ -62,6 +63,10 @@ def held_examples(posterior: Posterior, objective: Objective, data: Any) -> Data
     """Return all examples as tensors, as the network and the objective take them.
 
     Raises:
-        UserError: Targets do not fit the objective.
+        UserError: Targets do not fit the objective, or data change from reading to reading.
     """
-    return in_memory(data, objective, posterior.build())
+    network = posterior.build()
+    parameter = next(network.parameters())
+    placed = examples(data, parameter.device, parameter.dtype)
+    check_steady(placed, "training or test")
+    return in_memory(placed, objective, network)

@@ -115,7 +115,12 @@ def test_self_influence_scores_few_other_pairs(monkeypatch):
 def test_gradients_are_taken_once_and_written_only_to_be_read_again(room, tmp_path, monkeypatch):
     taken, written = [], []
     capture, save = sample.capture, tda.gradients.shards.save_file
-    monkeypatch.setattr(sample, "capture", lambda *a: taken.append(len(a[2])) or capture(*a))
+
+    def counting(*args, **kwargs):
+        taken.append(len(args[2]))
+        return capture(*args, **kwargs)
+
+    monkeypatch.setattr(sample, "capture", counting)
     monkeypatch.setattr(
         tda.gradients.shards, "save_file", lambda *a: written.append(a[1]) or save(*a)
     )

@@ -9,7 +9,7 @@ from torch import nn
 
 import bayestda as tda
 from bayestda.errors import UserError
-from bayestda.gradients.hooks import simple_layers
+from bayestda.gradients.looks import ways_of
 from bayestda.gradients.sample import SampleGradients
 from bayestda.methods.ekfac import ekfac_influence
 from bayestda.methods.grad_dot import grad_dot
@@ -151,7 +151,7 @@ def test_layers_of_which_a_part_is_trained_are_hooked(frozen):
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not name.endswith(frozen))
     names = {"conv", "groups", "batch", "layer", "steps", "head"}
-    assert simple_layers(network, tda.Classification(), x) == names
+    assert ways_of(network, tda.Classification(), x).simple == names
     gradients = of_network(network, x)
     found_NP = torch.cat([gradients.vectors(rows)[:, 0] for _, rows in gradients.train])
     expected_NP = reference.loss_gradients(gradients.network, gradients.train_data)
@@ -165,4 +165,4 @@ def test_plain_layers_are_hooked(name, num_examples, dtype):
     network, x = NETWORKS[name]().to(dtype), examples(name, num_examples, 1, dtype).x
     kinds = (nn.Linear, nn.Conv2d, nn.LayerNorm)
     expected = {own for own, layer in network.named_modules() if isinstance(layer, kinds)}
-    assert simple_layers(network, tda.Classification(), x) == expected - {"shared"}
+    assert ways_of(network, tda.Classification(), x).simple == expected - {"shared"}

@@ -155,9 +155,9 @@ def test_shards_are_written_once_and_read_again(tmp_path, monkeypatch):
     captured = []
     plain = tda.gradients.sample.capture
 
-    def counting(network, objective, x_B, *others):
+    def counting(network, objective, x_B, *others, **more):
         captured.append(len(x_B))
-        return plain(network, objective, x_B, *others)
+        return plain(network, objective, x_B, *others, **more)
 
     monkeypatch.setattr(tda.gradients.sample, "capture", counting)
     own, train, test = network(1), data(N, 1), data(M, 2)

@@ -120,7 +120,9 @@ def test_one_damping_of_a_list_is_solved_as_alone():
 def test_gradients_are_captured_and_the_matrix_is_decomposed_once_a_sample(monkeypatch):
     captured, decomposed = [], []
     capture, eigh = sample.capture, torch.linalg.eigh
-    monkeypatch.setattr(sample, "capture", lambda *a: captured.append(len(a[2])) or capture(*a))
+    monkeypatch.setattr(
+        sample, "capture", lambda *a, **k: captured.append(len(a[2])) or capture(*a, **k)
+    )
     monkeypatch.setattr(torch.linalg, "eigh", lambda a: decomposed.append(len(a)) or eigh(a))
     names = ["grad_dot", "grad_cos", "influence", "flow", "unrolled", "generalised"]
     score(names, damping=DAMPINGS, rate=0.1, steps=3)
@@ -261,7 +263,10 @@ def test_a_surely_misjudged_example_has_the_scores_of_brute_force(logits, label,
 
     def differ(phi, **settings):
         wanted = (train_NP @ basis_PP * phi(s_P)) @ basis_PP.T @ test_MP.T
-        data_ = (Data(x, y, np.arange(num_train)), Data(queries, torch.ones_like(y[:2]), [0, 1]))
+        data_ = (
+            Data(x, y, np.arange(num_train)),
+            Data(queries, torch.ones_like(y[:2]), np.arange(2)),
+        )
         found = tda.attribute(posterior, objective, *data_, **settings).values
         return np.abs(found.reshape(wanted.shape) - wanted.numpy()).max() / wanted.abs().max()
 

@@ -28,7 +28,8 @@ from bayestda.experiments.networks.pretrained import (
 from bayestda.experiments.networks.torchvision_operators import import_torchvision
 from bayestda.experiments.networks.vit import ViT, dropped, part
 from bayestda.gradients.factored import Factored, Formed
-from bayestda.gradients.hooks import capture, simple_layers
+from bayestda.gradients.hooks import capture
+from bayestda.gradients.looks import ways_of
 from bayestda.gradients.sample import output_cotangents, value_cotangents
 from bayestda.model.dropout import dropout_masks
 from bayestda.model.examples import Data
@@ -125,8 +126,8 @@ def test_frozen_parameters_are_shared_and_trainable_ones_are_not(folder):
 
 
 def rows_at(network, prepared, cotangents):
-    simple = simple_layers(network, Classification(), prepared)
-    return capture(network, Classification(), prepared, cotangents, simple)
+    ways = ways_of(network, Classification(), prepared)
+    return capture(network, Classification(), prepared, cotangents, ways)
 
 
 def explicit_gradients(network, outputs):

@@ -1,0 +1,248 @@
+"""Look at data, network and loss before anything is scored, measured or retrained.
+
+Per-example gradients and losses mean something only if an example alone gives what it gives in a
+batch, and twice the same. What cannot be right is refused.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bayestda.errors import UserError, out_of_memory
+from bayestda.model.dropout import generator_states
+from bayestda.model.examples import Data, Examples, Streamed, rows_of
+from bayestda.model.objective import Measurement, Objective
+from bayestda.model.precision import matmul_precision
+
+FEW = 5  # examples that are looked at, spread over a data set
+AGAIN = 8  # calls of a network that draws random numbers in evaluation mode
+MANY = 64  # examples read twice from a data set that draws random numbers
+LOSS_ROUNDING = 1e-5  # of the largest loss: a user's loss may be taken in float32
+
+
+@torch.no_grad()
+@matmul_precision(tf32=False)
+def look(
+    network: nn.Module, objective: Objective, train: Examples, test: Examples | None = None
+) -> None:
+    """Refuse data, networks and losses for which an example alone is not what it is in a batch.
+
+    Args:
+        network: The network, in evaluation mode.
+        objective: The objective, which gives outputs, loss and measurement.
+        train: Training examples, whose losses are looked at.
+        test: Test examples, whose measurements are looked at.
+
+    Raises:
+        UserError: Data change from reading to reading, outputs are drawn at random, or outputs,
+            losses or measurements of an example depend on others.
+    """
+    with torch.random.fork_rng(_gpus(network)):
+        check_steady(train, "training")
+        few = train.take(spread(len(train), FEW))
+        output_BK = _looked_outputs(network, objective, few)
+        _check_function(objective.loss, "loss", output_BK, few)
+        if test is not None and test is not train:
+            check_steady(test, "test")
+            few = test.take(spread(len(test), FEW))
+            output_BK = objective.output(network, few.x).double()
+        _check_function(objective.measure, "measurement", output_BK, few)
+
+
+def spread(count: int, few: int) -> Tensor:
+    """Return at most ``few`` positions, spread over all: the first and the last are among them."""
+    return torch.linspace(0, count - 1, min(few, count)).round().long()
+
+
+def there_and_back(count: int) -> Tensor:
+    """Return positions 0, 1, ..., 1, 0: whoever sorts these rows moves some of them.
+
+    A single example stands beside itself.
+    """
+    forth = torch.arange(count)
+    return torch.cat([forth, forth.flip(0)[1:] if count > 1 else forth])
+
+
+def check_steady(data: Examples, name: str) -> None:
+    """Refuse examples that are others when they are read again.
+
+    Args:
+        data: The examples.
+        name: Their name, for the message.
+    """
+    if not isinstance(data, Streamed):
+        return
+    before = _all_states()
+    _compare_readings(data, spread(len(data), FEW), name)
+    if _all_states() != before:  # a flip of images, for one, is seen in half of the readings
+        _compare_readings(data, spread(len(data), MANY), name)
+
+
+def _compare_readings(data: Examples, chosen: Tensor, name: str) -> None:
+    first, second = data.take(chosen), data.take(chosen)
+    pairs = zip(_tensors((first.x, first.y)), _tensors((second.x, second.y)), strict=True)
+    if not all(_equal(one, two) for one, two in pairs):
+        raise UserError(
+            f"the {name} data are not the same when they are read twice: something is drawn at "
+            "random, as by augmentations or a masking collator; give a data set that is fixed, "
+            "such as TensorDataset of one draw (only training may draw anew)"
+        )
+
+
+def _looked_outputs(network: nn.Module, objective: Objective, few: Data) -> Tensor:
+    """Return outputs of a few examples, in float64, after a look at them alone and twice."""
+    rounding = _Rounding(network)
+    alone = {i: rounding.output(objective, few, [i]) for i in sorted({0, len(few) - 1})}
+    moved = generator_states(few.y.device)
+    again = rounding.output(objective, few, [0])
+    draws = any(not a.equal(b) for a, b in zip(moved, generator_states(few.y.device), strict=True))
+    repeated = [again, *(rounding.output(objective, few, [0]) for _ in range(AGAIN * draws))]
+    order = there_and_back(len(few))
+    output_BK = rounding.output(objective, few, order)
+    if any(outputs_differ(alone[0], other, rounding.epsilon) for other in repeated):
+        raise UserError(
+            "the network gives other outputs when it is called again with the same inputs: it "
+            "draws at random in evaluation mode, too, as F.dropout without training=self.training "
+            "or torch.randn in forward() do; let it draw only if self.training"
+        )
+    check_alone(alone, output_BK, order, rounding.epsilon)
+    return output_BK[: len(few)].double()
+
+
+def check_alone(
+    alone: Mapping[int, Tensor], output_BK: Tensor, order: Tensor, epsilon: float
+) -> None:
+    """Refuse outputs in a batch that are not those of its examples alone.
+
+    Args:
+        alone, output_BK, order, epsilon: As of :func:`is_alone`.
+
+    Raises:
+        UserError: They differ by more than rounding.
+    """
+    if not is_alone(alone, output_BK, order, epsilon):
+        raise UserError(
+            "the network's output for an example depends on the other examples of its batch, so "
+            "that an example has no output and no gradient of its own: use fixed statistics or "
+            "layer norm in place of the batch's, and nothing else that mixes examples in "
+            "evaluation mode"
+        )
+
+
+def is_alone(alone: Mapping[int, Tensor], output_BK: Tensor, order: Tensor, epsilon: float) -> bool:
+    """Return whether outputs in a batch are those of its examples alone.
+
+    Args:
+        alone: Outputs [1 K] of some examples alone.
+        output_BK: Outputs in a batch.
+        order: Which example each row of the batch is [B].
+        epsilon: The rounding of one number.
+    """
+    if len(output_BK) != len(order):
+        return False
+    by_example = ((one, output_BK[(order == i).to(one.device)]) for i, one in alone.items())
+    return not any(
+        outputs_differ(one.expand_as(rows_nK), rows_nK, epsilon, output_BK)
+        for one, rows_nK in by_example
+    )
+
+
+def outputs_differ(one: Tensor, two: Tensor, epsilon: float, like: Tensor | None = None) -> bool:
+    """Return whether outputs differ by more than rounding.
+
+    Args:
+        one, two: Outputs of one shape.
+        epsilon: The rounding of one number.
+        like: Outputs whose size is that of rounding; default: ``one``.
+    """
+    if one.shape != two.shape:
+        return True
+    size = (one if like is None else like).double().nan_to_num().abs().max()
+    gap = (one.double() - two.double()).nan_to_num(posinf=0, neginf=0).abs().max()
+    return bool(gap > 3 * epsilon**0.5 * size)  # √ε as for rows: rounding stays far below
+
+
+class _Rounding:
+    """Calls of a network, and the coarsest type of number within, as bfloat16 under autocast."""
+
+    def __init__(self, network: nn.Module):
+        self.network, self.epsilon = network, 0.0
+
+    def output(self, objective: Objective, few: Data, order: Any) -> Tensor:
+        """Return outputs [B K] of some examples."""
+        hooks = [m.register_forward_hook(self._see) for m in self.network.modules()]
+        try:
+            output_BK = objective.output(self.network, rows_of(few.x, torch.as_tensor(order)))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._see(None, None, output_BK)
+        return output_BK
+
+    def _see(self, _module: Any, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point():
+            self.epsilon = max(self.epsilon, torch.finfo(output.dtype).eps)
+
+
+def _check_function(function: Measurement, name: str, output_BK: Tensor, few: Data) -> None:
+    """Refuse a loss or a measurement of an example that depends on other examples."""
+    together_B = function(output_BK, few.y)
+    if together_B.shape != (len(few),):  # the objective refuses it where it is used
+        return
+    size = together_B.nan_to_num().abs().max()
+    for i in range(len(few)):
+        alone = _value_alone(function, name, output_BK[i : i + 1], few.y[i : i + 1])
+        gap = (alone - together_B[i]).nan_to_num(posinf=0, neginf=0).abs().max()
+        if gap > LOSS_ROUNDING * size:
+            shapes = f"outputs {list(output_BK.shape)} and targets {list(few.y.shape)}"
+            raise UserError(
+                f"the {name} of an example depends on the other examples of its batch ({shapes}; "
+                f"{float(together_B[i]):.4g} in it, {float(alone.sum()):.4g} alone): give one that "
+                "needs this example only; check shapes that broadcast, normalisation over the "
+                "batch, and contrastive or ranking losses"
+            )
+
+
+def _value_alone(function: Measurement, name: str, output_1K: Tensor, y_1: Tensor) -> Tensor:
+    try:
+        return function(output_1K, y_1)
+    except Exception as error:
+        if isinstance(error, UserError) or out_of_memory(error):
+            raise
+        raise UserError(
+            f"the {name} cannot be taken of an example alone ({str(error).splitlines()[0]}): give "
+            "one that needs this example only"
+        ) from error
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    same = one.shape == two.shape and one.dtype == two.dtype
+    return same and bool(((one == two) | (one.isnan() & two.isnan())).all())
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors within mappings and sequences."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _tensors(value)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            yield from _tensors(value)
+
+
+def _all_states() -> tuple[Any, ...]:
+    """States of the generators that a data set may draw from."""
+    torch_state = torch.get_rng_state().numpy().tobytes()
+    of_numpy = np.random.get_state(legacy=True)  # noqa: NPY002 - data sets draw from it
+    return torch_state, [str(part) for part in of_numpy], random.getstate()
+
+
+def _gpus(network: nn.Module) -> list[torch.device]:
+    parameter = next(network.parameters(), None)
+    return [parameter.device] if parameter is not None and parameter.is_cuda else []
