@@ -55,7 +55,7 @@ def measure(
         UserError: The measurement is unknown, or queries do not fit the network.
     """
     objective = measuring(objective, measurement)
-    test_data = held_examples(posterior, objective, queries)
+    test_data = held_examples(posterior, objective, queries, measured=True)
     rows = []
     for place in range(len(posterior.checkpoints)):
         for start in range(0, len(posterior.seeds), chunk):
@@ -126,7 +126,7 @@ def shifts(
     if recorded_training(posterior).dropout:
         raise UserError("a run with dropout cannot be unrolled: train without, or retrain")
     train_data = held_examples(posterior, objective, train)
-    test_data = held_examples(posterior, objective, queries)
+    test_data = held_examples(posterior, objective, queries, measured=True)
     removed_RN = _removed(groups, len(train_data)).to(next(posterior.build().parameters()))
     # A removal moves an example's weight from 1 towards 0, hence the sign.
     values = unrolled_changes(posterior, objective, train_data, test_data, -removed_RN, chunk=chunk)

@@ -82,6 +82,8 @@ OF_ONE_LOGIT: dict[str, Measurement] = {
     "log_probability": lambda output_B1, y_B: F.logsigmoid(binary_margin(output_B1, y_B)),
     "probability": lambda output_B1, y_B: binary_margin(output_B1, y_B).sigmoid(),
 }
+# Measurements of the right class, which take targets as the loss does.
+OF_CLASSES = (margin, confident_loss, log_probability, probability, *OF_ONE_LOGIT.values())
 
 
 def evaluate(function: Measurement, output_BK: Tensor, y_B: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def additional_step(
     """
     recipe = step_recipe(recorded_training(posterior).recipe, optimizer)
     train_data = held_examples(posterior, objective, train)
-    test_data = held_examples(posterior, objective, test)
+    test_data = held_examples(posterior, objective, test, measured=True)
     rows = []
     for seed in posterior.seeds:
         for place in range(len(posterior.checkpoints)):

@@ -75,7 +75,8 @@ def further_train(
     Raises:
         UserError: The arguments do not fit together.
     """
-    train_data, test_data = (in_memory(d, objective, network) for d in (train, test))
+    train_data = in_memory(train, objective, network)
+    test_data = in_memory(test, objective, network, measured=True)
     added_data = None if added is None else in_memory(added, objective, network)
     change = checked_change(left_out, added_data, how, len(train_data))
     look(private_copy(network).eval(), objective, train_data, test_data)

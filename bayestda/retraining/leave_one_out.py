@@ -106,7 +106,7 @@ def retrained(
     """
     training, network = recorded_training(posterior), posterior.build()
     train_data = held_examples(posterior, objective, train)
-    test_data = held_examples(posterior, objective, test)
+    test_data = held_examples(posterior, objective, test, measured=True)
     look(posterior.network(posterior.seeds[0], 0), objective, train_data, test_data)
     weight_RN = torch.as_tensor(weights, dtype=next(network.parameters()).dtype)
     if weight_RN.shape[1:] != (len(train_data),):

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from bayestda.errors import UserError
 from bayestda.gradients.sample import SampleGradients
 from bayestda.model.examples import Examples, examples, labels
+from bayestda.model.fitting import fitted
 from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
-from bayestda.model.targets import fitted
 from bayestda.scores.requests import Known, Request, requests, sample_scores
 from bayestda.scores.writers import Output
 from bayestda.training.horizon import Pace, recorded_paces
@@ -137,7 +137,10 @@ class Scoring:
         theta_P = _theta(network)
         _check_precision(theta_P)
         placed = [examples(source, theta_P.device, theta_P.dtype) for source in self.data]
-        return theta_P, tuple(fitted(data, self.objective, network) for data in placed)
+        return theta_P, tuple(
+            fitted(data, self.objective, network, measured=number > 0)
+            for number, data in enumerate(placed)
+        )
 
     @property
     def _first_P(self) -> Tensor:

@@ -15,10 +15,10 @@ from torch import nn
 from bayestda.errors import UserError
 from bayestda.model.dropout import draws_masks
 from bayestda.model.examples import Data, examples
+from bayestda.model.fitting import fitted
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, copied, exchange, private_copy
 from bayestda.model.state_dicts import State, frozen_names, load, snapshot
-from bayestda.model.targets import fitted
 from bayestda.training.history import Training
 from bayestda.training.loop import train
 from bayestda.training.members import data_order
@@ -205,15 +205,21 @@ def train_posterior(
     )  # fmt: skip
 
 
-def in_memory(data: object, objective: Objective, network: nn.Module) -> Data:
+def in_memory(
+    data: object, objective: Objective, network: nn.Module, *, measured: bool = False
+) -> Data:
     """Return all examples of a user's data as tensors, as the network and the objective take them.
+
+    Args:
+        data: Examples, in a form of :func:`bayestda.model.examples.examples`.
+        objective, network, measured: As in :func:`bayestda.model.fitting.fitted`.
 
     Raises:
         UserError: Targets do not fit the objective.
     """
     parameter = next(network.parameters())
     held = examples(data, parameter.device, parameter.dtype).take(slice(None))
-    return cast(Data, fitted(held, objective, network))
+    return cast(Data, fitted(held, objective, network, measured=measured))
 
 
 def select(network: nn.Module, patterns: str) -> None:

@@ -59,8 +59,16 @@ def check_same_runs(
         )
 
 
-def held_examples(posterior: Posterior, objective: Objective, data: Any) -> Data:
+def held_examples(
+    posterior: Posterior, objective: Objective, data: Any, *, measured: bool = False
+) -> Data:
     """Return all examples as tensors, as the network and the objective take them.
+
+    Args:
+        posterior: Samples of θ, for the network.
+        objective: The objective.
+        data: Examples, in a form of :func:`bayestda.model.examples.examples`.
+        measured: Whether the examples are only measured on.
 
     Raises:
         UserError: Targets do not fit the objective, or data change from reading to reading.
@@ -69,4 +77,4 @@ def held_examples(posterior: Posterior, objective: Objective, data: Any) -> Data
     parameter = next(network.parameters())
     placed = examples(data, parameter.device, parameter.dtype)
     check_steady(placed, "training or test")
-    return in_memory(placed, objective, network)
+    return in_memory(placed, objective, network, measured=measured)

@@ -257,3 +257,18 @@ def test_decoder_inputs_are_named_where_only_the_call_makes_them():
     posterior = tda.Posterior.of_networks({0: [Inside().double()]})
     with pytest.raises(UserError, match="add decoder_input_ids to the batch"):
         tda.attribute(posterior, Sequences(token_loss), batch, batch, method="grad_dot")
+
+
+def test_a_measurement_of_ones_own_may_take_other_targets_or_none():
+    posterior, _, x, y = problem()
+    first = tda.Classification(lambda f, _: f[:, 0])
+    wanted = tda.attribute(posterior, first, (x, y), (x, y), damping=0.1)
+    for dummy in (torch.zeros(N, 7), torch.full((N,), torch.nan)):
+        found = tda.attribute(posterior, first, (x, y), (x, dummy), damping=0.1)
+        np.testing.assert_array_equal(found.values, wanted.values)
+        with pytest.raises(UserError, match="target"):
+            tda.attribute(posterior, tda.Classification(margin), (x, y), (x, dummy), damping=0.1)
+        with pytest.raises(UserError, match="target"):
+            tda.attribute(posterior, tda.Classification(), (x, y), (x, dummy), damping=0.1)
+        measured = tda.measure(posterior, first, (x, dummy))
+        assert np.isfinite(measured.values).all()
