@@ -272,3 +272,41 @@ def test_a_measurement_of_ones_own_may_take_other_targets_or_none():
             tda.attribute(posterior, tda.Classification(), (x, y), (x, dummy), damping=0.1)
         measured = tda.measure(posterior, first, (x, dummy))
         assert np.isfinite(measured.values).all()
+
+
+CROSS_ENTROPY = tda.FromLoss(lambda f, y: F.cross_entropy(f, y, reduction="none"))
+LABELS = tda.FromLoss(
+    lambda f, y: F.binary_cross_entropy_with_logits(f, y, reduction="none").mean(1)
+)
+FAILING = {
+    "int32": (CROSS_ENTROPY, lambda y: y.int(), r"give class numbers as y.long\(\)"),
+    "floats": (CROSS_ENTROPY, lambda y: y.double(), r"give class numbers as y.long\(\)"),
+    "a column": (CROSS_ENTROPY, lambda y: y[:, None], r"y int64 \[\d, 1\].* of the shape"),
+    "too large": (CROSS_ENTROPY, lambda y: y + 1, "count classes from 0"),
+    "integers": (LABELS, lambda y: F.one_hot(y, K), r"take the targets as y.to\(f\)"),
+    "one label": (LABELS, lambda y: y.double(), "give targets of the shape"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_targets_that_a_loss_of_ones_own_does_not_take_are_named(case):
+    objective, make, sentence = FAILING[case]
+    posterior, _, x, y = problem()
+    recipe = tda.Recipe(epochs=1, batch_size=3, lr=0.1)
+    for run in (
+        lambda: scores(posterior, objective, x, make(y), damping=0.1),
+        lambda: tda.train_posterior(
+            lambda: nn.Linear(4, K).double(), objective, (x, make(y)), recipe, seeds=[0]
+        ),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            run()
+
+
+def test_other_errors_of_a_loss_of_ones_own_stay_what_they_are():
+    def broken(_f, _y):
+        raise ValueError("not today")
+
+    posterior, _, x, y = problem()
+    with pytest.raises(ValueError, match="^not today$"):
+        scores(posterior, tda.FromLoss(broken), x, y, method="grad_dot")
