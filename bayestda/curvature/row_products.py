@@ -8,8 +8,8 @@ from torch import Tensor
 from bayestda.curvature.double_backward import Products, graph, output_hessians
 from bayestda.gradients.blocks import FORMED
 from bayestda.gradients.sample import SampleGradients, output_cotangents
+from bayestda.model.calls import output_at
 from bayestda.model.examples import Data, blocks
-from bayestda.model.objective import output_at
 
 
 def products_of_rows(gradients: SampleGradients, data: Data) -> Products:

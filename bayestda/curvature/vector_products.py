@@ -16,8 +16,9 @@ from bayestda.curvature import double_backward
 from bayestda.curvature.double_backward import Products, loss_gradient
 from bayestda.curvature.row_products import products_of_rows, pulled_back
 from bayestda.gradients.sample import SampleGradients
-from bayestda.model.examples import Data, blocks, rows_of
-from bayestda.model.objective import output_at
+from bayestda.model.calls import output_at
+from bayestda.model.examples import Data, blocks
+from bayestda.model.inputs import rows_of
 from bayestda.model.second_derivatives import agrees, differences, first_right, probe
 from bayestda.model.written_out import twice_differentiable, written_out
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.errors import UserError
+from bayestda.model.calls import outputs
 from bayestda.model.examples import Data, Examples, Streamed
 from bayestda.model.measuring import measures_targets
 from bayestda.model.objective import Objective
@@ -82,6 +83,6 @@ def _number_of_outputs(network: nn.Module, objective: Objective, data: Examples)
     was_training, x = network.training, data.take(slice(2)).x
     try:
         with torch.no_grad():
-            return objective.output(network.eval(), x).shape[-1]
+            return outputs(network.eval(), objective, x).shape[-1]
     finally:
         network.train(was_training)

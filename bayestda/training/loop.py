@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.model.dropout import dropout_masks, set_mode
-from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks, rows_of
+from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
+from bayestda.model.inputs import rows_of
 from bayestda.model.objective import Objective
 from bayestda.model.precision import matmul_precision
 from bayestda.training.members import Members

@@ -1,7 +1,6 @@
 """Run copies of one network with different parameters: side by side, or one at a time."""
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,9 +9,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from bayestda.errors import UserError, out_of_memory
-from bayestda.model.examples import Data, Examples, rows_of
+from bayestda.model.calls import output_at, outputs
+from bayestda.model.examples import Data, Examples
+from bayestda.model.inputs import length, rows_of
 from bayestda.model.layouts import fast_copy
-from bayestda.model.objective import Objective, output_at
+from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, private_copy
 from bayestda.model.precision import matmul_precision
 from bayestda.model.second_derivatives import Differences, agrees, probe
@@ -42,7 +43,7 @@ class Single:
 
     def __call__(self, x_1B: Any) -> Tensor:
         """Return outputs [1 B K] for inputs with a leading 1."""
-        return self.objective.output(self.network, rows_of(x_1B, 0))[None]
+        return outputs(self.network, self.objective, rows_of(x_1B, 0))[None]
 
     def vector(self) -> Tensor:
         """Return a copy of θ [1 P]."""
@@ -79,7 +80,7 @@ class Stacked:
         Raises:
             UserError: PyTorch cannot call one of the network's layers on stacked weights.
         """
-        is_shared = len(next(iter(x.values())) if isinstance(x, Mapping) else x) == 1
+        is_shared = length(x) == 1
         forward = vmap(
             partial(output_at, self.network, self.objective),
             in_dims=(0, None if is_shared else 0),
