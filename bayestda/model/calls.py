@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bayestda.model.inputs import copied
+from bayestda.errors import UserError, out_of_memory
+from bayestda.model.inputs import copied, named_leaves
 from bayestda.model.objective import Objective
 
 
@@ -21,6 +22,30 @@ def outputs(network: nn.Module, objective: Objective, x: Any) -> Tensor:
         x: A batch of inputs.
     """
     return objective.output(network, copied(x))
+
+
+def tried_outputs(network: nn.Module, objective: Objective, x: Any) -> Tensor:
+    """Return :func:`outputs` of a first call, whose errors say what the network was given.
+
+    Raises:
+        UserError: The call fails, as of inputs of another width or type.
+    """
+    try:
+        return outputs(network, objective, x)
+    except UserError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        if out_of_memory(error):
+            raise
+        given = ", ".join(
+            f"{name} {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+            for name, value in named_leaves(x)
+        )
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"the network cannot be called on {given} ({reason}): give inputs of the shape and "
+            "type that it is called with in training, or an Objective whose output() calls it"
+        ) from error
 
 
 class AsCalled(nn.Module):

@@ -119,7 +119,7 @@ def tensors_of(x: Any, name: str) -> Any:
 
 def _tensor(value: Any, name: str) -> Tensor:
     if hasattr(value, "to_numpy"):  # pandas, polars
-        value = value.to_numpy()
+        value = np.array(value)  # a copy, as theirs may be read-only
     try:
         return torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:

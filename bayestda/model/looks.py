@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.errors import UserError, out_of_memory
-from bayestda.model.calls import outputs
+from bayestda.model.calls import tried_outputs
 from bayestda.model.dropout import generator_states
 from bayestda.model.examples import Data, Examples
 from bayestda.model.inputs import rows_of
@@ -157,7 +157,9 @@ class _Rounding:
         """Return outputs [B K] of some examples."""
         hooks = [m.register_forward_hook(self._see) for m in self.network.modules()]
         try:
-            output_BK = outputs(self.network, objective, rows_of(few.x, torch.as_tensor(order)))
+            output_BK = tried_outputs(
+                self.network, objective, rows_of(few.x, torch.as_tensor(order))
+            )
         finally:
             for hook in hooks:
                 hook.remove()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bayestda.errors import UserError
+from bayestda.model.checks import check_posterior
 from bayestda.model.examples import Data, examples
 from bayestda.model.looks import look
 from bayestda.model.objective import Objective
@@ -26,6 +27,7 @@ def recorded_training(posterior: Posterior) -> Training:
     Raises:
         UserError: The posterior was trained elsewhere.
     """
+    check_posterior(posterior)
     if posterior.training is None:
         raise UserError(
             "retraining needs a posterior from tda.train_posterior, which records how it was "
