@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Data, labels
-from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.training.loop import losses, train
 from bayestda.training.members import Members
 from bayestda.training.posterior import Posterior
 from bayestda.training.recipe import Recipe
-from bayestda.training.recorded import held_examples, recorded_training
+from bayestda.training.recorded import held_examples, looked_examples, recorded_training
 
 
 def leave_one_out(
@@ -105,9 +104,7 @@ def retrained(
         UserError: The posterior was trained elsewhere, or weights do not fit the examples.
     """
     training, network = recorded_training(posterior), posterior.build()
-    train_data = held_examples(posterior, objective, train)
-    test_data = held_examples(posterior, objective, test, measured=True)
-    look(posterior.network(posterior.seeds[0], 0), objective, train_data, test_data)
+    train_data, test_data = looked_examples(posterior, objective, train, test)
     weight_RN = torch.as_tensor(weights, dtype=next(network.parameters()).dtype)
     if weight_RN.shape[1:] != (len(train_data),):
         raise UserError(

@@ -35,14 +35,13 @@ from bayestda.gradients.looks import ways_of
 from bayestda.gradients.sample import SampleGradients, output_cotangents, value_cotangents
 from bayestda.gradients.ways import Ways
 from bayestda.model.examples import Data, blocks, labels, rows_of
-from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.model.precision import matmul_precision
 from bayestda.retraining.unrolling import unrolled_changes
 from bayestda.training.optimizers import State, Step, decays, rule_of, steps
 from bayestda.training.posterior import Posterior
 from bayestda.training.recipe import Recipe
-from bayestda.training.recorded import check_same_runs, held_examples, recorded_training
+from bayestda.training.recorded import check_same_runs, looked_examples, recorded_training
 
 KINDS = ("linearised", "exact")
 TEST_BLOCK = 64  # test examples whose gradients are held at a time
@@ -89,9 +88,7 @@ def replay(
     training = recorded_training(posterior)
     if training.dropout:
         raise UserError("a run with dropout cannot be replayed: train without, or retrain")
-    held = held_examples(posterior, objective, train)
-    queries = held_examples(posterior, objective, test, measured=True)
-    look(posterior.network(posterior.seeds[0], 0), objective, held, queries)
+    held, queries = looked_examples(posterior, objective, train, test)
     weight_RN = _weights(weights, len(held), next(posterior.build().parameters()))
     if kind == "exact":
         values = unrolled_changes(

@@ -157,7 +157,8 @@ class Scoring:
         for place in range(len(self.posterior.checkpoints)):
             network = self.posterior.network(seed, place, self.parameters)
             if seed == self.posterior.seeds[0] and place == 0:
-                look(network, self.objective, *self._placed)
+                train, test = self._placed[0], None if self.own else self._placed[-1]
+                look(network, self.objective, train, test)
             theta_P = _theta(network)
             gradients = SampleGradients(
                 network, self.objective, theta_P, train=self._placed[0], test=self._placed[-1],

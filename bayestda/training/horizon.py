@@ -56,7 +56,7 @@ def paces(
     Raises:
         UserError: The optimiser has no known scale.
     """
-    rule, copies = rule_of(recipe), copies_of(network, objective, stacked=False)
+    rule, copies = rule_of(recipe), copies_of(network, objective, data, stacked=False)
     rates = recipe.learning_rates(member.num_ordered)
     per_epoch = -(-member.num_ordered // recipe.batch_size)
     kept_steps = [epoch * per_epoch for epoch in recipe.kept_epochs]

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Data, examples
-from bayestda.model.looks import check_steady
+from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import thetas
+from bayestda.model.readings import check_steady
 from bayestda.training.history import Training
 from bayestda.training.posterior import Posterior, in_memory
 
@@ -78,3 +79,17 @@ def held_examples(
     placed = examples(data, parameter.device, parameter.dtype)
     check_steady(placed, "training or test")
     return in_memory(placed, objective, network, measured=measured)
+
+
+def looked_examples(
+    posterior: Posterior, objective: Objective, train: Any, test: Any
+) -> tuple[Data, Data]:
+    """Return training and test examples as :func:`held_examples`, after a look at them.
+
+    Raises:
+        UserError: As of :func:`held_examples` and :func:`bayestda.model.looks.look`.
+    """
+    train_data = held_examples(posterior, objective, train)
+    test_data = held_examples(posterior, objective, test, measured=True)
+    look(posterior.network(posterior.seeds[0], 0), objective, train_data, test_data)
+    return train_data, test_data
