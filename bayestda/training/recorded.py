@@ -89,7 +89,7 @@ def looked_examples(
     """Return training and test examples as :func:`held_examples`, after a look at them.
 
     Raises:
-        UserError: As of :func:`bayestda.model.looks.look`.
+        UserError: As of :func:`held_examples` and :func:`bayestda.model.looks.look`.
     """
     train_data = held_examples(posterior, objective, train)
     test_data = held_examples(posterior, objective, test, measured=True)
