@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Data, labels
+from bayestda.model.looks import look
 from bayestda.model.measuring import measuring
 from bayestda.model.objective import Measurement, Objective
 from bayestda.model.parameters import thetas
@@ -24,7 +25,7 @@ from bayestda.scores.groups import group_scores
 from bayestda.scores.scales import SIGN, as_shifts, scale_of
 from bayestda.training.loop import losses
 from bayestda.training.posterior import Posterior
-from bayestda.training.recorded import held_examples, recorded_training
+from bayestda.training.recorded import held_examples, looked_examples, recorded_training
 
 
 def measure(
@@ -54,7 +55,9 @@ def measure(
     Raises:
         UserError: The measurement is unknown, or queries do not fit the network.
     """
-    objective, test_data = measuring(objective, measurement), held_examples(posterior, queries)
+    objective = measuring(objective, measurement)
+    test_data = held_examples(posterior, objective, queries, measured=True)
+    look(posterior.network(posterior.seeds[0], 0), objective, None, test_data)
     rows = []
     for place in range(len(posterior.checkpoints)):
         for start in range(0, len(posterior.seeds), chunk):
@@ -124,7 +127,7 @@ def shifts(
         )
     if recorded_training(posterior).dropout:
         raise UserError("a run with dropout cannot be unrolled: train without, or retrain")
-    train_data, test_data = held_examples(posterior, train), held_examples(posterior, queries)
+    train_data, test_data = looked_examples(posterior, objective, train, queries)
     removed_RN = _removed(groups, len(train_data)).to(next(posterior.build().parameters()))
     # A removal moves an example's weight from 1 towards 0, hence the sign.
     values = unrolled_changes(posterior, objective, train_data, test_data, -removed_RN, chunk=chunk)

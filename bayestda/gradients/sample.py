@@ -21,10 +21,11 @@ from bayestda.gradients.shards import Scratch
 from bayestda.gradients.ways import Ways
 from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
 from bayestda.model.layouts import fast_copy
-from bayestda.model.looks import spread
+from bayestda.model.looks import check_statistics
 from bayestda.model.objective import Measurement, Objective
 from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
+from bayestda.model.readings import spread
 
 LOOK_EVERY = 16  # blocks, of which one is looked at
 
@@ -70,7 +71,7 @@ class SampleGradients:
         self.layout = Parameters(network)
         self.kept: dict[str, Any] = {}  # what several methods need, such as a curvature matrix
         self.layout.write(self.network, theta_P)
-        _check_examples_are_apart(self.network)
+        check_statistics(self.network)
         for module in self.network.modules():
             if hasattr(module, "inplace"):  # hooks see a layer's output; nothing may overwrite it
                 module.inplace = False  # type: ignore[assignment]
@@ -121,10 +122,17 @@ class SampleGradients:
         count = itertools.count()
 
         def rows(chosen: slice) -> Rows:
-            batch, number = data.take(chosen), next(count)
+            batch, number, before = data.take(chosen), next(count), set(self.ways.single)
             # The first call is of a single example, for its size.
             look = number % LOOK_EVERY == 1
-            return self.captured(batch.x, finite(cotangents(batch), batch), look=look)
+            made = self.captured(batch.x, finite(cotangents(batch), batch), look=look)
+            if number > 1 and self.ways.single - before:
+                raise UserError(
+                    f"gradients of {min(self.ways.single - before)} are right in the first blocks "
+                    f"of examples and wrong from example {chosen.start} on, where its layer is "
+                    "used in another way: give these examples apart"
+                )
+            return made
 
         share = self.memory_bytes / 3  # train, test, jacobian
         return RowBlocks(rows, len(data), share, self.scratch)
@@ -209,14 +217,3 @@ def vectors(network: nn.Module, layout: Parameters, rows: Rows) -> Tensor:
         for part, value in parts(layer, values_BLp).items():
             named[prefix + part] = value
     return layout.join(named)
-
-
-def _check_examples_are_apart(network: nn.Module) -> None:
-    for name, module in network.named_modules():
-        if getattr(module, "track_running_stats", True) is False and "BatchNorm" in str(
-            type(module)
-        ):
-            raise UserError(
-                f"batch norm {name!r} has no running statistics, so that the output of one example "
-                "depends on the others: use track_running_stats=True, or group norm"
-            )

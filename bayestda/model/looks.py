@@ -4,58 +4,51 @@ Per-example gradients and losses mean something only if an example alone gives w
 batch, and twice the same. What cannot be right is refused.
 """
 
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bayestda.errors import UserError, out_of_memory
 from bayestda.model.dropout import generator_states
-from bayestda.model.examples import Data, Examples, Streamed, rows_of
+from bayestda.model.examples import Data, Examples, rows_of
 from bayestda.model.objective import Measurement, Objective
 from bayestda.model.precision import matmul_precision
+from bayestda.model.readings import FEW, check_steady, spread
 
-FEW = 5  # examples that are looked at, spread over a data set
 AGAIN = 8  # calls of a network that draws random numbers in evaluation mode
-MANY = 64  # examples read twice from a data set that draws random numbers
 LOSS_ROUNDING = 1e-5  # of the largest loss: a user's loss may be taken in float32
 
 
 @torch.no_grad()
 @matmul_precision(tf32=False)
 def look(
-    network: nn.Module, objective: Objective, train: Examples, test: Examples | None = None
+    network: nn.Module, objective: Objective, train: Examples | None, test: Examples | None
 ) -> None:
     """Refuse data, networks and losses for which an example alone is not what it is in a batch.
 
     Args:
         network: The network, in evaluation mode.
         objective: The objective, which gives outputs, loss and measurement.
-        train: Training examples, whose losses are looked at.
-        test: Test examples, whose measurements are looked at.
+        train: Training examples, whose losses are looked at; None: there are none.
+        test: Test examples, whose measurements are looked at; None: there are none.
 
     Raises:
         UserError: Data change from reading to reading, outputs are drawn at random, or outputs,
             losses or measurements of an example depend on others.
     """
+    check_statistics(network)
+    sides = (("training", train, objective.loss, "loss"),
+             ("test", test, objective.measure, "measurement"))  # fmt: skip
     with torch.random.fork_rng(_gpus(network)):
-        check_steady(train, "training")
-        few = train.take(spread(len(train), FEW))
-        output_BK = _looked_outputs(network, objective, few)
-        _check_function(objective.loss, "loss", output_BK, few)
-        if test is not None and test is not train:
-            check_steady(test, "test")
-            few = test.take(spread(len(test), FEW))
-            output_BK = objective.output(network, few.x).double()
-        _check_function(objective.measure, "measurement", output_BK, few)
-
-
-def spread(count: int, few: int) -> Tensor:
-    """Return at most ``few`` positions, spread over all: the first and the last are among them."""
-    return torch.linspace(0, count - 1, min(few, count)).round().long()
+        for side, data, function, name in sides:
+            if data is None:
+                continue
+            check_steady(data, side)
+            few = data.take(spread(len(data), FEW))
+            output_BK = _looked_outputs(network, objective, few)
+            _check_function(function, name, output_BK, few)
 
 
 def there_and_back(count: int) -> Tensor:
@@ -65,32 +58,6 @@ def there_and_back(count: int) -> Tensor:
     """
     forth = torch.arange(count)
     return torch.cat([forth, forth.flip(0)[1:] if count > 1 else forth])
-
-
-def check_steady(data: Examples, name: str) -> None:
-    """Refuse examples that are others when they are read again.
-
-    Args:
-        data: The examples.
-        name: Their name, for the message.
-    """
-    if not isinstance(data, Streamed):
-        return
-    before = _all_states()
-    _compare_readings(data, spread(len(data), FEW), name)
-    if _all_states() != before:  # a flip of images, for one, is seen in half of the readings
-        _compare_readings(data, spread(len(data), MANY), name)
-
-
-def _compare_readings(data: Examples, chosen: Tensor, name: str) -> None:
-    first, second = data.take(chosen), data.take(chosen)
-    pairs = zip(_tensors((first.x, first.y)), _tensors((second.x, second.y)), strict=True)
-    if not all(_equal(one, two) for one, two in pairs):
-        raise UserError(
-            f"the {name} data are not the same when they are read twice: something is drawn at "
-            "random, as by augmentations or a masking collator; give a data set that is fixed, "
-            "such as TensorDataset of one draw (only training may draw anew)"
-        )
 
 
 def _looked_outputs(network: nn.Module, objective: Objective, few: Data) -> Tensor:
@@ -111,6 +78,18 @@ def _looked_outputs(network: nn.Module, objective: Objective, few: Data) -> Tens
         )
     check_alone(alone, output_BK, order, rounding.epsilon)
     return output_BK[: len(few)].double()
+
+
+def check_statistics(network: nn.Module) -> None:
+    """Refuse batch norm that takes the statistics of the batch in evaluation mode, too."""
+    for name, module in network.named_modules():
+        if getattr(module, "track_running_stats", True) is False and "BatchNorm" in str(
+            type(module)
+        ):
+            raise UserError(
+                f"batch norm {name!r} has no running statistics, so that the output of one example "
+                "depends on the others: use track_running_stats=True, or group norm"
+            )
 
 
 def check_alone(
@@ -217,30 +196,6 @@ def _value_alone(function: Measurement, name: str, output_1K: Tensor, y_1: Tenso
             f"the {name} cannot be taken of an example alone ({str(error).splitlines()[0]}): give "
             "one that needs this example only"
         ) from error
-
-
-def _equal(one: Tensor, two: Tensor) -> bool:
-    same = one.shape == two.shape and one.dtype == two.dtype
-    return same and bool(((one == two) | (one.isnan() & two.isnan())).all())
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    """Yield the tensors within mappings and sequences."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for value in tree.values():
-            yield from _tensors(value)
-    elif isinstance(tree, list | tuple):
-        for value in tree:
-            yield from _tensors(value)
-
-
-def _all_states() -> tuple[Any, ...]:
-    """States of the generators that a data set may draw from."""
-    torch_state = torch.get_rng_state().numpy().tobytes()
-    of_numpy = np.random.get_state(legacy=True)  # noqa: NPY002 - data sets draw from it
-    return torch_state, [str(part) for part in of_numpy], random.getstate()
 
 
 def _gpus(network: nn.Module) -> list[torch.device]:

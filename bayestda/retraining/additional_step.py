@@ -14,7 +14,7 @@ from bayestda.training.loop import losses, train
 from bayestda.training.members import Members
 from bayestda.training.posterior import Posterior
 from bayestda.training.recipe import Recipe
-from bayestda.training.recorded import held_examples, recorded_training
+from bayestda.training.recorded import looked_examples, recorded_training
 
 
 def step_recipe(recipe: Recipe, optimizer: str) -> Recipe:
@@ -94,7 +94,7 @@ def additional_step(
         UserError: The posterior was trained elsewhere, or the optimiser is unknown.
     """
     recipe = step_recipe(recorded_training(posterior).recipe, optimizer)
-    train_data, test_data = held_examples(posterior, train), held_examples(posterior, test)
+    train_data, test_data = looked_examples(posterior, objective, train, test)
     rows = []
     for seed in posterior.seeds:
         for place in range(len(posterior.checkpoints)):

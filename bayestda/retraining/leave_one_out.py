@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Data, labels
-from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.training.loop import losses, train
 from bayestda.training.members import Members
 from bayestda.training.posterior import Posterior
 from bayestda.training.recipe import Recipe
-from bayestda.training.recorded import held_examples, recorded_training
+from bayestda.training.recorded import held_examples, looked_examples, recorded_training
 
 
 def leave_one_out(
@@ -44,7 +43,7 @@ def leave_one_out(
     num_train = len(recorded_training(posterior).order[posterior.seeds[0]][0, 0])
     groups = np.eye(num_train, dtype=bool)
     scores = leave_group_out(posterior, objective, train, test, groups=groups, chunk=chunk)
-    train_labels = labels("train", held_examples(posterior, train))
+    train_labels = labels("train", held_examples(posterior, objective, train))
     scores = scores.rename(group="train").rename("loo").assign_coords(train_labels)
     return scores.assign_attrs(method="loo")
 
@@ -105,8 +104,7 @@ def retrained(
         UserError: The posterior was trained elsewhere, or weights do not fit the examples.
     """
     training, network = recorded_training(posterior), posterior.build()
-    train_data, test_data = held_examples(posterior, train), held_examples(posterior, test)
-    look(posterior.network(posterior.seeds[0], 0), objective, train_data, test_data)
+    train_data, test_data = looked_examples(posterior, objective, train, test)
     weight_RN = torch.as_tensor(weights, dtype=next(network.parameters()).dtype)
     if weight_RN.shape[1:] != (len(train_data),):
         raise UserError(

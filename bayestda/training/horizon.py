@@ -97,7 +97,7 @@ def recorded_paces(posterior: Posterior, objective: Objective, train: Any, seed:
     Raises:
         UserError: The posterior was trained elsewhere, or on another number of examples.
     """
-    training, train_data = recorded_training(posterior), held_examples(posterior, train)
+    training, train_data = recorded_training(posterior), held_examples(posterior, objective, train)
     num_train = training.order[seed].shape[-1]
     if len(train_data) != num_train:
         raise UserError(

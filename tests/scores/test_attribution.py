@@ -351,9 +351,9 @@ def test_a_want_of_memory_is_not_taken_for_something_that_vmap_cannot_do():
 def test_scores_are_taken_in_full_precision_whatever_torch_is_set_to(score, monkeypatch):
     seen, capture = set(), tda.gradients.sample.capture
 
-    def looked(*arguments):
+    def looked(*arguments, **more):
         seen.add((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
-        return capture(*arguments)
+        return capture(*arguments, **more)
 
     monkeypatch.setattr(tda.gradients.sample, "capture", looked)
     data = [Data(X, Y, np.arange(N))] * (2 if score == "attribute" else 1)

@@ -27,7 +27,11 @@ def nested():
     )
 
 
-SHAPES = {mlp: (2, 3), sequence_mlp: (2, 3), frozen: (6,), nested: (2, 3)}
+def single():
+    return nn.Linear(6, 2)
+
+
+SHAPES = {mlp: (2, 3), sequence_mlp: (2, 3), frozen: (6,), nested: (2, 3), single: (6,)}
 
 
 @pytest.mark.parametrize("shared", [True, False])
