@@ -84,8 +84,8 @@ class Experts(nn.Module):
 
     def forward(self, x):
         h = x.mean(1)
-        rows = [self.experts[int(row.sum() > 0)](torch.tanh(row)) for row in h]
-        return torch.stack(rows)
+        rows = [self.experts[int(row.sum() > 0)](torch.tanh(row)) for row in h.split(1)]
+        return torch.cat(rows)
 
 
 class Scalars(nn.Module):
