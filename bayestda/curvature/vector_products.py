@@ -112,8 +112,10 @@ def _gauss_newton_way(gradients: SampleGradients) -> Way:
         wanted = differences(pulled_back(gradients, few), theta_P, along_2P[1])
         ways = _by_double_backward(gradients.network, double_backward.gauss_newton_products)
         del ways[_WRITTEN]  # rows need no second derivative at all
+        ways["rows of the Jacobian"] = partial(products_of_rows, apart=False)
+        ways["a backward pass for each output"] = partial(products_of_rows, apart=True)
         return first_right(
-            ways | {"rows of the Jacobian": products_of_rows},
+            ways,
             lambda way: agrees(way(gradients, few)(along_2P)[1], wanted),
             "the Gauss-Newton matrix", _MEND,
         )  # fmt: skip

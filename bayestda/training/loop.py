@@ -52,7 +52,7 @@ def train(
         UserError: Copies of the network cannot be stacked, and ``chunk`` is not 1.
     """
     if chunk > 1:
-        require_stacking(network, objective, data)
+        require_stacking(network, objective, data, shared=members.shared)
     copies = copies_of(network, objective, data, stacked=chunk > 1)
     per_epoch = -(-members.num_ordered // recipe.batch_size)
     kept_steps = {epoch * per_epoch for epoch in recipe.kept_epochs}
