@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from bayestda.curvature.degenerate import require_curvature
 from bayestda.curvature.filters import Filter
 from bayestda.curvature.primal import Primal, gauss_newton_matrix, hessian_matrix, ridges
 from bayestda.curvature.tridiagonal import Tridiagonal, singular
@@ -35,9 +36,10 @@ def gauss_newton(gradients: SampleGradients) -> "GaussNewton | Primal":
     The dual serves only where training gradients are in the matrix's span.
 
     Raises:
-        UserError: it does not fit into memory.
+        UserError: it does not fit into memory, or it is zero.
     """
     if "gauss_newton" not in gradients.kept:
+        require_curvature(gradients)
         gradients.kept["gauss_newton"] = _smaller(gradients)
     return gradients.kept["gauss_newton"]
 
@@ -56,11 +58,17 @@ def explicit_hessian(gradients: SampleGradients) -> "Primal":
     """Return the exact Hessian of the mean training loss, made once.
 
     Raises:
-        UserError: it does not fit into memory.
+        UserError: it does not fit into memory, or it is zero.
     """
     if "hessian" not in gradients.kept:
         require_matrix(gradients, gradients.layout.count, "the exact Hessian")
-        gradients.kept["hessian"] = Primal(hessian_matrix(gradients), gradients, indefinite=True)
+        matrix_PP = hessian_matrix(gradients)
+        if not matrix_PP.any():
+            raise UserError(
+                "the Hessian of the training loss is zero, as network and loss are linear, so that "
+                "influence would be Grad-Dot times a number: use grad_dot"
+            )
+        gradients.kept["hessian"] = Primal(matrix_PP, gradients, indefinite=True)
     return gradients.kept["hessian"]
 
 
@@ -318,10 +326,12 @@ def training_products(gradients: SampleGradients, curvature: str, block: int = 2
     does not grow with N.
 
     Raises:
-        UserError: unknown curvature.
+        UserError: unknown curvature, or a Gauss-Newton matrix of zero.
     """
     if curvature not in PRODUCTS:
         raise UserError(f"curvature={curvature!r} is unknown: choose one of {', '.join(PRODUCTS)}")
+    if curvature == "gauss_newton":
+        require_curvature(gradients)
     data = gradients.train_data
     few = len(data) <= block
     kept = [PRODUCTS[curvature](gradients, batch) for batch in blocks(data, block) if few]
@@ -342,8 +352,9 @@ def dual_gauss_newton(gradients: SampleGradients) -> GaussNewton:
     """Return the Gauss-Newton matrix by its dual, made once.
 
     Raises:
-        UserError: the dual is too large for this computer's memory.
+        UserError: the dual is too large for this computer's memory, or it is zero.
     """
+    require_curvature(gradients)
     require_matrix(gradients, gradients.outputs_NK.numel(), "the Gauss-Newton matrix's dual")
     return _dual(gradients)
 

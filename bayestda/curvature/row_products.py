@@ -17,8 +17,7 @@ def products_of_rows(gradients: SampleGradients, data: Data) -> Products:
 
     Rows J_b are formed anew for every product, unless memory has room for all of them.
     """
-    with torch.no_grad():
-        output_BK = gradients.objective.output(gradients.network, data.x)
+    output_BK = graph(gradients, data)[1].detach()
     in_output_BKK = output_hessians(gradients, data, output_BK)
     room = gradients.memory_bytes * FORMED / (4 * output_BK.shape[1] * gradients.theta_P.nbytes)
     size = min(len(data), max(1, int(room)))

@@ -55,7 +55,8 @@ def measure(
     Raises:
         UserError: The measurement is unknown, or queries do not fit the network.
     """
-    objective, test_data = measuring(objective, measurement), held_examples(posterior, queries)
+    objective = measuring(objective, measurement)
+    test_data = held_examples(posterior, objective, queries, measured=True)
     look(posterior.network(posterior.seeds[0], 0), objective, None, test_data)
     rows = []
     for place in range(len(posterior.checkpoints)):

@@ -20,9 +20,10 @@ from bayestda.gradients.looks import ways_of
 from bayestda.gradients.shards import Scratch
 from bayestda.gradients.ways import Ways
 from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
+from bayestda.model.layouts import fast_copy
 from bayestda.model.looks import check_statistics
 from bayestda.model.objective import Measurement, Objective
-from bayestda.model.parameters import Parameters, channels_last_copy
+from bayestda.model.parameters import Parameters
 from bayestda.model.precision import matmul_precision
 from bayestda.model.readings import spread
 
@@ -63,7 +64,7 @@ class SampleGradients:
         self.own = own
         if ways is not None:
             self.ways = ways
-        self.network = channels_last_copy(network).eval()
+        self.network = fast_copy(network, objective, train).eval()
         self.objective, self.train_data, self.test_data = objective, train, test
         self.theta_P, self.memory_bytes = theta_P, memory_bytes
         self.scratch = scratch if isinstance(scratch, Scratch | None) else Scratch(scratch)

@@ -1,5 +1,6 @@
 """Influence functions with the eigenvalue-corrected Kronecker-factored curvature (EK-FAC)."""
 
+from bayestda.curvature.degenerate import require_curvature
 from bayestda.curvature.filters import Filter, ridge
 from bayestda.curvature.kronecker import Basis, corrected, diagonal
 from bayestda.errors import UserError
@@ -54,6 +55,8 @@ def filtered_ekfac_influence(
         raise UserError(
             f"curvature={curvature!r} is unknown: choose one of {', '.join(CURVATURES)}"
         )
+    if curvature == "gauss_newton":
+        require_curvature(gradients)
     key = f"ekfac {curvature}"
     if key not in gradients.kept:
         gradients.kept[key] = _bases(gradients, curvature)

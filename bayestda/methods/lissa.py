@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bayestda.curvature.degenerate import require_curvature
 from bayestda.curvature.vector_products import PRODUCTS
 from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, by_blocks, chunks, formed, partners
@@ -63,6 +64,8 @@ def lissa(
     """
     if curvature not in PRODUCTS:
         raise UserError(f"curvature={curvature!r} is unknown: choose one of {', '.join(PRODUCTS)}")
+    if curvature == "gauss_newton":
+        require_curvature(gradients)
     settings = Lissa(damping / scale, scale, batch_size, steps, curvature)
     return lissa_influence.blocks(gradients, settings)
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from bayestda.curvature.degenerate import require_curvature
 from bayestda.gradients.blocks import require
 from bayestda.gradients.sample import SampleGradients
 from bayestda.training.horizon import Pace
@@ -30,6 +31,7 @@ def preconditioned_influence(
     size = 2 * gradients.outputs_NK.numel() * gradients.theta_P.nbytes
     require(gradients, size, "the Jacobian", "raise it, restrict parameters=, or use influence")
     if "preconditioned" not in gradients.kept:
+        require_curvature(gradients)
         gradients.kept["preconditioned"] = _products(gradients, pace.scale_P.rsqrt())
     gram_QQ, test_QM = gradients.kept["preconditioned"]
     count, output_NK = len(gradients.train_data), gradients.outputs_NK.double()

@@ -1,7 +1,7 @@
 """TRAK: influence of a linear model on randomly projected gradients of the model's output."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,9 +10,8 @@ from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, collected, formed, require
 from bayestda.gradients.factored import RowBlocks, Rows
 from bayestda.gradients.sample import SampleGradients, value_cotangents
+from bayestda.methods.output_functions import output_function as function_of
 from bayestda.model.examples import Examples
-from bayestda.model.losses import BinaryClassification, Classification, Regression
-from bayestda.model.measuring import innermost, named_measurements
 from bayestda.model.objective import Measurement
 
 TILE = 512  # examples of both sides whose scores are made at a time
@@ -37,7 +36,7 @@ class Parts(NamedTuple):
 
 
 def trak(
-    gradients: SampleGradients, projection: int = 512, damping: float = 0.0, *, seed: int = 0
+    gradients: SampleGradients, projection: int = 512, damping: float = 0.0, **settings: Any
 ) -> Tensor:
     r"""Scores [N M]: :math:`\phi(z)^\top (\Phi^\top \Phi + \lambda I)^{-1} \phi(z_j)\, Q_j`.
 
@@ -50,16 +49,23 @@ def trak(
     over examples, as published: scores are not to be divided by N. The published soft threshold
     is left out. N + M gradients, (N + M) k numbers; the projection [P k] is drawn in chunks.
 
+    For a loss of your own say what φ is the gradient of: ``output_function``, a function h from
+    outputs [B K] and targets to [B], or a name such as ``"margin"``. It serves both sides, with
+    :math:`Q_j = -\partial L_j/\partial h`: by how much z_j raises h, so let h be high where an
+    example is fitted. Where the loss is a function of h alone, Q follows from it; else give
+    ``loss_slope``, a function from outputs and targets to :math:`\partial L/\partial h` [B].
+
     Args:
         gradients: Gradients of one sample of θ.
         projection: Number k that gradients are projected to.
         damping: The ridge λ, in units of N times a squared gradient norm.
-        seed: Seed of the projection. It changes the answer.
+        settings: ``seed`` of the projection, which changes the answer; ``output_function`` and
+            ``loss_slope``.
 
     Raises:
         UserError: k exceeds N or P and λ is 0; no output function is known for the objective.
     """
-    return mean_product([trak_parts(gradients, projection, damping, seed=seed)])
+    return mean_product([trak_parts(gradients, projection, damping, **settings)])
 
 
 def trak_parts(
@@ -68,10 +74,12 @@ def trak_parts(
     damping: float = 0.0,
     *,
     seed: int = 0,
+    output_function: str | Measurement | None = None,
+    loss_slope: Measurement | None = None,
     place: int = 0,
 ) -> Parts:
     """Return both factors of :func:`trak`; each place of an ensemble has its own projection."""
-    train_value, test_value, weight_N = _output_function(gradients)
+    train_value, test_value, weight_N = function_of(gradients, output_function, loss_slope)
     _check_size(gradients, projection, damping)
     count = len(gradients.train_data) + len(gradients.test_data)
     require(
@@ -79,7 +87,7 @@ def trak_parts(
         f"{count:,} projected gradients of {place + 1} checkpoints",
         "raise it, lower the projection, or use influence_projected or grad_dot",
     )  # fmt: skip
-    key = f"trak {projection} {seed} {place}"
+    key = f"trak {projection} {seed} {place} {id(output_function)}"
     if key not in gradients.kept:
         project = Projection(gradients, projection, seed * 1_000_003 + place)
         train_Nk = _features(gradients, gradients.train_data, train_value, project)
@@ -180,22 +188,6 @@ def _features(
             features_Bk[start : start + len(part_bLP)] = project(part_bLP[:, 0])
             start += len(part_bLP)
     return features_Bk
-
-
-def _output_function(gradients: SampleGradients) -> tuple[Measurement, Measurement, Tensor]:
-    """What φ is the gradient of, on training and on test examples, and Q [N]."""
-    objective = innermost(gradients.objective)
-    output_NK, y_N = gradients.outputs_NK.double(), gradients.targets_N
-    if isinstance(objective, Classification | BinaryClassification):
-        margin = named_measurements(objective)["margin"]
-        return margin, margin, torch.sigmoid(-margin(output_NK, y_N))
-    if isinstance(objective, Regression) and output_NK.shape[1] == 1:
-        residual_N = output_NK[:, 0] - y_N.reshape(-1)
-        return lambda output_B1, _: output_B1[:, 0], gradients.objective.measure, residual_N
-    raise UserError(
-        f"TRAK has no output function for {type(objective).__name__} with {output_NK.shape[1]} "
-        "outputs: it needs Classification, BinaryClassification, or Regression with one output"
-    )
 
 
 def _check_size(gradients: SampleGradients, projection: int, damping: float) -> None:

@@ -14,7 +14,14 @@ from bayestda.errors import UserError
 # Examples evaluated at a time, on a CPU (False) and a GPU (True). On a CPU that many activations
 # stay in the cache. Changes only the speed.
 EVALUATION_BATCH = {False: 30, True: 100}
-LABELS = ("labels", "label", "y", "target")  # keys of the targets in batches that are mappings
+LABELS = (
+    "labels",
+    "label",
+    "label_ids",
+    "y",
+    "target",
+    "targets",
+)  # keys of the targets in batches that are mappings
 
 
 class Examples(Protocol):
@@ -145,7 +152,7 @@ def place(x: Any, y: Any, device: torch.device, dtype: torch.dtype) -> tuple[Any
     """Convert inputs and targets to tensors on a device; floating ones get the given dtype."""
 
     def convert(value: Any) -> Tensor:
-        tensor = torch.as_tensor(value, device=device)
+        tensor = torch.as_tensor(value, device=device).detach()
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     placed = {name: convert(v) for name, v in x.items()} if isinstance(x, Mapping) else convert(x)
@@ -187,5 +194,10 @@ def joined(train: Data, added: Data) -> Data:
         x = {name: torch.cat([value, added.x[name]]) for name, value in train.x.items()}
     else:
         x = torch.cat([train.x, added.x])
+    if train.y.shape[1:] != added.y.shape[1:]:
+        raise UserError(
+            f"targets of added examples are {tuple(added.y.shape)}, and those of training "
+            f"{tuple(train.y.shape)}: give both in one form"
+        )
     index = np.concatenate([train.index, added.index])
     return Data(x, torch.cat([train.y, added.y]), index)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from bayestda.errors import UserError
 from bayestda.model.measurements import evaluate
 from bayestda.model.objective import Measurement, OutsideSpan
 from bayestda.model.output_derivatives import loss_derivatives
+from bayestda.model.targets import IGNORED, classes, numbers, zero_or_one
 
 # Relative to the largest eigenvalue of an example's Hessian: smaller ones are zero up to rounding.
 _FLAT = 1e-12
@@ -56,7 +58,10 @@ class Standard:
 
 @dataclass(frozen=True)
 class Classification(Standard):
-    """Train on the cross-entropy of a softmax over K classes, with integer targets.
+    """Train on the cross-entropy of a softmax over K classes, with class numbers [B] as targets.
+
+    An example of class -100 has no loss and no curvature, but counts in means over examples.
+    Probabilities of the classes [B K] are targets, too.
 
     Attributes:
         measurement: What scores explain, such as :func:`bayestda.model.measurements.margin`;
@@ -65,32 +70,46 @@ class Classification(Standard):
 
     measurement: Measurement | None = None
 
+    def fit_targets(self, y: Tensor, num_outputs: int, index: np.ndarray | None = None) -> Tensor:
+        """Return targets as :func:`bayestda.model.targets.classes` makes them."""
+        return classes(y, num_outputs, index)
+
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return −log softmax(f)_y of each example.
 
         In float32 the loss is quantised at 1.2e-7: give outputs in float64 where small
         differences of confident predictions matter.
         """
-        flat = F.cross_entropy(
-            output.flatten(0, -2), y.expand(output.shape[:-1]).flatten(), reduction="none"
-        )
-        return flat.unflatten(0, output.shape[:-1])
+        logits = output.flatten(0, -2)
+        if y.is_floating_point():
+            target = y.to(output.dtype).expand(output.shape).flatten(0, -2)
+        else:
+            target = y.expand(output.shape[:-1]).flatten()
+        return F.cross_entropy(logits, target, reduction="none").unflatten(0, output.shape[:-1])
 
-    def hessian_root(self, output_BK: Tensor, _y_B: Tensor) -> Tensor:
+    def hessian_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """Return R = diag(√p) − p √pᵀ; R Rᵀ = diag(p) − p pᵀ for softmax probabilities p."""
         p_BK = output_BK.softmax(-1)
         root_BK = p_BK.sqrt()
-        return torch.diag_embed(root_BK) - p_BK[:, :, None] * root_BK[:, None, :]
+        root_BKK = torch.diag_embed(root_BK) - p_BK[:, :, None] * root_BK[:, None, :]
+        ignored_B = _ignored(y_B)
+        return root_BKK if ignored_B is None else root_BKK.masked_fill(ignored_B[:, None, None], 0)
 
     def gradient_in_root(self, output_BK: Tensor, y_B: Tensor) -> Tensor:
         """Return c = √p − e_y/√p_y: then R c = p − e_y exactly, without inverting R.
 
         R is singular, and −e_y/√p_y alone solves R c = p − e_y. Adding √p, which R maps to 0,
-        gives the solution of smallest norm, so that nothing large has to cancel.
+        gives the solution of smallest norm, so that nothing large has to cancel. Probabilities y
+        have c = √p − y/√p.
         """
         root_BK = (0.5 * output_BK.log_softmax(-1)).exp()
-        right_root_B1 = root_BK.gather(1, y_B[:, None])
-        return root_BK.scatter_add(1, y_B[:, None], -1 / right_root_B1)
+        if y_B.is_floating_point():
+            return root_BK - torch.where(y_B > 0, y_B.to(root_BK.dtype) / root_BK, 0)
+        right_B1 = y_B.clamp(min=0)[:, None]
+        right_root_B1 = root_BK.gather(1, right_B1)
+        c_BK = root_BK.scatter_add(1, right_B1, -1 / right_root_B1)
+        ignored_B = _ignored(y_B)
+        return c_BK if ignored_B is None else c_BK.masked_fill(ignored_B[:, None], 0)
 
 
 @dataclass(frozen=True)
@@ -102,6 +121,10 @@ class BinaryClassification(Standard):
     """
 
     measurement: Measurement | None = None
+
+    def fit_targets(self, y: Tensor, num_outputs: int, index: np.ndarray | None = None) -> Tensor:
+        """Return targets after the look of :func:`bayestda.model.targets.zero_or_one`."""
+        return zero_or_one(y, num_outputs, index)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return −y log σ(f) − (1 − y) log σ(−f) of each example; small losses keep their digits.
@@ -137,6 +160,10 @@ class Regression(Standard):
     """
 
     measurement: Measurement | None = None
+
+    def fit_targets(self, y: Tensor, num_outputs: int, index: np.ndarray | None = None) -> Tensor:
+        """Return targets after the look of :func:`bayestda.model.targets.numbers`."""
+        return numbers(y, num_outputs, index)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the mean over outputs of (f − y)², for each example."""
@@ -238,6 +265,16 @@ def _one_target(y: Tensor, output: Tensor) -> Tensor:
 
 def _targets_like(y: Tensor, output: Tensor) -> Tensor:
     """Targets [..., K]; those of a single output may lack its dim."""
-    if y.ndim == 1 and output.shape[-1] != 1:
-        raise UserError(f"targets [B] do not fit {output.shape[-1]} outputs: give targets [B, K]")
-    return y[:, None] if y.ndim == 1 else y
+    target = y[:, None] if y.ndim == 1 and output.shape[-1] == 1 else y
+    if target.ndim < 2 or target.shape != output.shape[-target.ndim :]:
+        raise UserError(
+            f"targets {tuple(y.shape)} do not fit outputs {tuple(output.shape)} of Regression: "
+            "give one target per output [B, K]"
+        )
+    return target
+
+
+def _ignored(y_B: Tensor) -> Tensor | None:
+    """Which examples have no class, or None if all have one."""
+    ignored_B = y_B == IGNORED
+    return ignored_B if y_B.ndim == 1 and ignored_B.any() else None

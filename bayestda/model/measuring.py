@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bayestda.errors import UserError
 from bayestda.model.losses import BinaryClassification, Standard
-from bayestda.model.measurements import MEASUREMENTS, OF_ONE_LOGIT, evaluate
+from bayestda.model.measurements import MEASUREMENTS, OF_CLASSES, OF_ONE_LOGIT, evaluate
 from bayestda.model.objective import Measurement, Objective
 
 
@@ -64,6 +64,14 @@ def named_measurements(objective: Objective) -> dict[str, Measurement]:
     """Return the measurements that have a name, for an objective's kind of output."""
     is_binary = isinstance(innermost(objective), BinaryClassification)
     return {"loss": objective.loss, **MEASUREMENTS, **(OF_ONE_LOGIT if is_binary else {})}
+
+
+def measures_targets(objective: Objective) -> bool:
+    """Return whether what is measured takes the targets that the loss takes."""
+    measurement = getattr(objective, "measurement", None)
+    if measurement is None:
+        return getattr(type(innermost(objective)), "measure", None) is Standard.measure
+    return measurement in OF_CLASSES or measurement == objective.loss
 
 
 def innermost(objective: Any) -> Any:

@@ -117,6 +117,8 @@ def _channels_last(tensor: Tensor) -> Tensor:
 def copied(network: nn.Module, shared: dict[int, Any] | None = None) -> nn.Module:
     """Copy a network, except for the objects in ``shared``.
 
+    Gradients of the copy are dense, as optimisers and methods need them.
+
     Args:
         network: Any module.
         shared: Objects that the copy refers to instead of copying them, by their ``id``.
@@ -125,7 +127,7 @@ def copied(network: nn.Module, shared: dict[int, Any] | None = None) -> nn.Modul
         UserError: The network keeps tensors that cannot be copied.
     """
     try:
-        return copy.deepcopy(network, shared)
+        return _dense(copy.deepcopy(network, shared))
     except RuntimeError as error:
         if "deepcopy" not in str(error):
             raise
@@ -134,3 +136,10 @@ def copied(network: nn.Module, shared: dict[int, Any] | None = None) -> nn.Modul
             "parameters, as weight_norm and spectral_norm of torch.nn.utils do: use those of "
             "torch.nn.utils.parametrizations"
         ) from error
+
+
+def _dense(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            module.sparse = False  # the same gradients, but stored whole
+    return network

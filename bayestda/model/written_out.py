@@ -15,17 +15,14 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from bayestda.model.precision import differentiated_attention
+
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
     """Choose the kernels of attention that have second derivatives."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
+    with differentiated_attention(), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 @contextmanager

@@ -75,9 +75,9 @@ def further_train(
     Raises:
         UserError: The arguments do not fit together.
     """
-    sample = next(network.parameters())
-    train_data, test_data = (in_memory(d, sample.device, sample.dtype) for d in (train, test))
-    added_data = None if added is None else in_memory(added, sample.device, sample.dtype)
+    train_data = in_memory(train, objective, network)
+    test_data = in_memory(test, objective, network, measured=True)
+    added_data = None if added is None else in_memory(added, objective, network)
     change = checked_change(left_out, added_data, how, len(train_data))
     look(private_copy(network).eval(), objective, train_data, test_data)
     course = Course.of(recipe, len(train_data), epochs, steps)

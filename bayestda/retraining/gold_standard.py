@@ -18,7 +18,7 @@ from bayestda.training.loop import chunks, current_losses, run
 from bayestda.training.members import Members, data_order
 from bayestda.training.recipe import Recipe
 from bayestda.training.stacked_mlp import ELEMENTWISE
-from bayestda.training.stacking import copies_of
+from bayestda.training.stacking import copies_of, require_stacking, stacks
 
 # Bounds of a chunk of members, see chunk_for; measured with benchmarks/further_training.py.
 _CPU_NUMBERS = 2_000_000  # activations of a perceptron's step that stay in the cache
@@ -125,7 +125,7 @@ class GoldStandard:
         chosen = range(1 + len(change.groups)) if chosen is None else chosen
         members = self._members(seed, train, change)
         # Of all members, not of the chosen: their rounding must not depend on the choice.
-        chunk = balanced(len(members), self.chunk or chunk_for(self.network, data, self.recipe))
+        chunk = balanced(len(members), self._largest_chunk(data))
         parts = []
         if change.how == "delete" and 0 in chosen:
             # The full run alone has this number of examples, so it cannot be stacked with others.
@@ -135,6 +135,16 @@ class GoldStandard:
         if chosen:
             parts.append(self._measure(members[torch.tensor(chosen)], data, test, chunk))
         return torch.cat(parts, dim=1)
+
+    def _largest_chunk(self, data: Data) -> int:
+        """Return the number of members to train together, or refuse the one that was given."""
+        chunk = self.chunk or chunk_for(self.network, data, self.recipe)
+        if chunk == 1:
+            return 1
+        if self.chunk is not None:
+            require_stacking(self.network, self.objective, data)
+            return chunk
+        return chunk if stacks(self.network, self.objective, data) else 1
 
     def _members(self, seed: int, train: Data, change: Change) -> Members:
         """The full run and the changed ones."""
@@ -155,7 +165,7 @@ class GoldStandard:
 
     def _measure(self, members: Members, data: Data, test: Data, chunk: int) -> Tensor:
         """Measurements [T R M] of members, which are trained up to the last step of the course."""
-        copies = copies_of(self.network, self.objective, stacked=chunk > 1)
+        copies = copies_of(self.network, self.objective, data, stacked=chunk > 1)
         parts = []
         for chosen, padded in chunks(members, chunk):
             measurements = []

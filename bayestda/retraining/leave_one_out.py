@@ -43,7 +43,7 @@ def leave_one_out(
     num_train = len(recorded_training(posterior).order[posterior.seeds[0]][0, 0])
     groups = np.eye(num_train, dtype=bool)
     scores = leave_group_out(posterior, objective, train, test, groups=groups, chunk=chunk)
-    train_labels = labels("train", held_examples(posterior, train))
+    train_labels = labels("train", held_examples(posterior, objective, train))
     scores = scores.rename(group="train").rename("loo").assign_coords(train_labels)
     return scores.assign_attrs(method="loo")
 

@@ -80,7 +80,8 @@ def replay(
         measurement with these weights less that of the base run.
 
     Raises:
-        UserError: The posterior was trained elsewhere, with dropout, or on other examples.
+        UserError: The posterior was trained elsewhere, with dropout, or on other examples, or what
+            is replayed is not finite.
     """
     if isinstance(kind, str) and kind not in KINDS:
         raise UserError(f"kind={kind!r} is unknown: choose one of {', '.join(KINDS)}")
@@ -97,6 +98,11 @@ def replay(
         follow = Linearised if isinstance(kind, str) else kind
         runs = [_Replay(posterior, objective, seed, held, queries) for seed in posterior.seeds]
         values = torch.stack([run.scores(follow, weight_RN) for run in runs])
+    if not values.isfinite().all():
+        raise UserError(
+            "a replayed change is not finite: look for losses and layers whose derivatives are not "
+            "(sqrt and norms at 0), and for runs that nearly diverge, or take tda.leave_one_out"
+        )
     name = kind if isinstance(kind, str) else kind.__name__.lower()
     row = "train" if weights is None else "member"
     coords = {"seed": list(posterior.seeds), "checkpoint": list(posterior.checkpoints)}
@@ -125,8 +131,8 @@ class Linearised:
         """Take a step and return θ of the base run after it [P]."""
         rows_BkP = at.vectors(self._jacobian(at)).flatten(0, 1)
         output_RBK = at.outputs_NK + self.changes(rows_BkP).unflatten(1, at.outputs_NK.shape)
-        residual_RBK = loss_gradient(at.objective, output_RBK, at.targets_N)
-        residual_RBK = residual_RBK * self.weight_RN[:, step.batch, None]
+        weight_RB = self.weight_RN[:, step.batch]
+        residual_RBK = weighted_gradient(at.objective, output_RBK, at.targets_N, weight_RB)
         gradient_RP = residual_RBK.flatten(1) @ rows_BkP / len(step.batch)
         inside, outside = decays(self.recipe)
         decaying_RP = self.decaying(at.theta_P)
@@ -149,11 +155,26 @@ class Linearised:
         return at.captured(x_B, output_cotangents)
 
 
-def loss_gradient(objective: Objective, output_RBK: Tensor, y_B: Tensor) -> Tensor:
-    """Return ∇ℓ in the outputs of all members [R B K], taken in float64."""
+def weighted_gradient(
+    objective: Objective, output_RBK: Tensor, y_B: Tensor, weight_RB: Tensor
+) -> Tensor:
+    """Return w ∇ℓ in the outputs of all members [R B K], taken in float64; 0 where w is 0.
+
+    Raises:
+        UserError: The loss of linearised outputs is not finite.
+    """
     wide_RBK = output_RBK.detach().double().requires_grad_()
-    (gradient_RBK,) = torch.autograd.grad(objective.loss(wide_RBK, y_B).sum(), wide_RBK)
-    return gradient_RBK.to(output_RBK.dtype)
+    loss_RB, has_weight_RB = objective.loss(wide_RBK, y_B), weight_RB != 0
+    finite_RB = loss_RB.detach().isfinite()  # of a base run that diverges its checkpoints tell
+    if (~finite_RB & has_weight_RB & finite_RB[:1]).any():
+        raise UserError(
+            "the loss of linearised outputs is not finite, as linearised probabilities may be "
+            "negative: let the network give what may be any number, such as logits, or take "
+            "kind='exact' or tda.leave_one_out"
+        )
+    (gradient_RBK,) = torch.autograd.grad(loss_RB.sum(), wide_RBK)
+    weighted_RBK = gradient_RBK.to(output_RBK.dtype) * weight_RB[..., None]
+    return weighted_RBK.masked_fill(~has_weight_RB[..., None], 0)
 
 
 @dataclass(frozen=True)

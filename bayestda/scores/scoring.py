@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bayestda.errors import UserError
 from bayestda.gradients.sample import SampleGradients
 from bayestda.model.examples import Examples, examples, labels
+from bayestda.model.fitting import fitted
 from bayestda.model.looks import look
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters
@@ -125,21 +126,31 @@ class Scoring:
         output.write(at, rows, columns, before + checked)
 
     @cached_property
-    def _first_P(self) -> Tensor:
-        """The first sample, for its device and type.
+    def _first(self) -> tuple[Tensor, tuple[Examples, ...]]:
+        """The first sample, and the examples as its network and the objective take them.
 
         Raises:
-            UserError: scores cannot be taken in its type, or on its device.
+            UserError: scores cannot be taken in the sample's type, or on its device, or targets do
+                not fit the objective.
         """
-        theta_P = _theta(self.posterior.network(self.posterior.seeds[0], 0, self.parameters))
+        network = self.posterior.network(self.posterior.seeds[0], 0, self.parameters)
+        theta_P = _theta(network)
         _check_precision(theta_P)
-        return theta_P
+        placed = [examples(source, theta_P.device, theta_P.dtype) for source in self.data]
+        return theta_P, tuple(
+            fitted(data, self.objective, network, measured=number > 0)
+            for number, data in enumerate(placed)
+        )
 
-    @cached_property
+    @property
+    def _first_P(self) -> Tensor:
+        """The first sample, for its device and type."""
+        return self._first[0]
+
+    @property
     def _placed(self) -> tuple[Examples, ...]:
         """The examples, as the networks take them."""
-        like = self._first_P
-        return tuple(examples(source, like.device, like.dtype) for source in self.data)
+        return self._first[1]
 
     def _samples(self, seed: int) -> Iterator["_Sample"]:
         paces = cache(lambda: recorded_paces(self.posterior, self.objective, self._placed[0], seed))

@@ -56,7 +56,7 @@ def paces(
     Raises:
         UserError: The optimiser has no known scale.
     """
-    rule, copies = rule_of(recipe), copies_of(network, objective, stacked=False)
+    rule, copies = rule_of(recipe), copies_of(network, objective, data, stacked=False)
     rates = recipe.learning_rates(member.num_ordered)
     per_epoch = -(-member.num_ordered // recipe.batch_size)
     kept_steps = [epoch * per_epoch for epoch in recipe.kept_epochs]
@@ -97,7 +97,7 @@ def recorded_paces(posterior: Posterior, objective: Objective, train: Any, seed:
     Raises:
         UserError: The posterior was trained elsewhere, or on another number of examples.
     """
-    training, train_data = recorded_training(posterior), held_examples(posterior, train)
+    training, train_data = recorded_training(posterior), held_examples(posterior, objective, train)
     num_train = training.order[seed].shape[-1]
     if len(train_data) != num_train:
         raise UserError(

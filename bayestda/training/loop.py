@@ -20,7 +20,7 @@ from bayestda.model.objective import Objective
 from bayestda.model.precision import matmul_precision
 from bayestda.training.members import Members
 from bayestda.training.recipe import Recipe
-from bayestda.training.stacking import Copies, copies_of
+from bayestda.training.stacking import Copies, copies_of, require_stacking, stacks
 
 
 def train(
@@ -46,8 +46,13 @@ def train(
 
     Yields:
         The members of a chunk, as a slice, and their parameters after the kept epochs [C R P].
+
+    Raises:
+        UserError: Copies of the network cannot be stacked, and ``chunk`` is not 1.
     """
-    copies = copies_of(network, objective, stacked=chunk > 1)
+    if chunk > 1:
+        require_stacking(network, objective, data)
+    copies = copies_of(network, objective, data, stacked=chunk > 1)
     per_epoch = -(-members.num_ordered // recipe.batch_size)
     kept_steps = {epoch * per_epoch for epoch in recipe.kept_epochs}
     for chosen, padded in chunks(members, chunk):
@@ -128,7 +133,9 @@ def _evaluate(
     stacked: bool,
     function: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    copies = copies_of(network, objective, stacked=stacked)
+    # Some networks cannot be stacked: their members are evaluated one after the other.
+    stacked = stacked and stacks(network, objective, data)
+    copies = copies_of(network, objective, data, stacked=stacked)
     results = []
     for group_RP in [theta_RP] if stacked else theta_RP.split(1):
         copies.start(group_RP)

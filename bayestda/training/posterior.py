@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from bayestda.errors import UserError
 from bayestda.model.dropout import draws_masks
 from bayestda.model.examples import Data, examples
+from bayestda.model.fitting import fitted
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, copied, exchange, private_copy
 from bayestda.model.state_dicts import State, frozen_names, load, snapshot
@@ -184,7 +186,7 @@ def train_posterior(
     layout, sample = Parameters(template), next(template.parameters())
     starts = {seed: seeds[0] if same_init else seed for seed in seeds}
     initial = {seed: layout.read(_seeded(build, start)) for seed, start in starts.items()}
-    train_data = in_memory(data, sample.device, sample.dtype)
+    train_data = in_memory(data, objective, template)
     orders = {seed: data_order(seed, len(train_data), recipe.epochs) for seed in seeds}
     dropout = draws_masks(template, objective, train_data.take(slice(recipe.batch_size)))
     training = Training(recipe, initial, orders, dropout)
@@ -203,9 +205,21 @@ def train_posterior(
     )  # fmt: skip
 
 
-def in_memory(data: object, device: torch.device, dtype: torch.dtype) -> Data:
-    """Return all examples of a user's data as tensors on a device, floating ones in a dtype."""
-    return examples(data, device, dtype).take(slice(None))
+def in_memory(
+    data: object, objective: Objective, network: nn.Module, *, measured: bool = False
+) -> Data:
+    """Return all examples of a user's data as tensors, as the network and the objective take them.
+
+    Args:
+        data: Examples, in a form of :func:`bayestda.model.examples.examples`.
+        objective, network, measured: As in :func:`bayestda.model.fitting.fitted`.
+
+    Raises:
+        UserError: Targets do not fit the objective.
+    """
+    parameter = next(network.parameters())
+    held = examples(data, parameter.device, parameter.dtype).take(slice(None))
+    return cast(Data, fitted(held, objective, network, measured=measured))
 
 
 def select(network: nn.Module, patterns: str) -> None:

@@ -13,7 +13,7 @@ from bayestda.model.objective import Objective
 from bayestda.model.parameters import thetas
 from bayestda.model.readings import check_steady
 from bayestda.training.history import Training
-from bayestda.training.posterior import Posterior
+from bayestda.training.posterior import Posterior, in_memory
 
 # How far a repeated run may end from its checkpoint, as a share of the distance that the run
 # travelled: room for rounding, which other data or another objective exceed.
@@ -60,12 +60,25 @@ def check_same_runs(
         )
 
 
-def held_examples(posterior: Posterior, data: Any) -> Data:
-    """Return all examples as tensors, with the device and dtype of the network's parameters."""
-    parameter = next(posterior.build().parameters())
+def held_examples(
+    posterior: Posterior, objective: Objective, data: Any, *, measured: bool = False
+) -> Data:
+    """Return all examples as tensors, as the network and the objective take them.
+
+    Args:
+        posterior: Samples of θ, for the network.
+        objective: The objective.
+        data: Examples, in a form of :func:`bayestda.model.examples.examples`.
+        measured: Whether the examples are only measured on.
+
+    Raises:
+        UserError: Targets do not fit the objective, or data change from reading to reading.
+    """
+    network = posterior.build()
+    parameter = next(network.parameters())
     placed = examples(data, parameter.device, parameter.dtype)
     check_steady(placed, "training or test")
-    return placed.take(slice(None))
+    return in_memory(placed, objective, network, measured=measured)
 
 
 def looked_examples(
@@ -76,6 +89,7 @@ def looked_examples(
     Raises:
         UserError: As of :func:`bayestda.model.looks.look`.
     """
-    train_data, test_data = held_examples(posterior, train), held_examples(posterior, test)
+    train_data = held_examples(posterior, objective, train)
+    test_data = held_examples(posterior, objective, test, measured=True)
     look(posterior.network(posterior.seeds[0], 0), objective, train_data, test_data)
     return train_data, test_data

@@ -81,9 +81,10 @@ class Perceptrons:
 
     def _linear(self, name: str, layer: nn.Linear, h: Tensor) -> Tensor:
         """Apply a linear layer of all members to the last dim of h [R ... I]."""
-        weight, bias = self._value(f"{name}.weight", layer.weight), layer.bias
-        bias_RO = None if bias is None else self._value(f"{name}.bias", bias)
-        turned = f"{name}.weight" in self.turned
+        prefix = f"{name}." if name else ""  # a network may be a single layer
+        weight, bias = self._value(f"{prefix}weight", layer.weight), layer.bias
+        bias_RO = None if bias is None else self._value(f"{prefix}bias", bias)
+        turned = f"{prefix}weight" in self.turned
         output = _Linear.apply(h.flatten(1, -2), weight, bias_RO, turned)
         return output.unflatten(1, h.shape[1:-1])
 

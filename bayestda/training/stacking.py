@@ -5,26 +5,31 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from bayestda.errors import UserError
-from bayestda.model.examples import rows_of
+from bayestda.errors import UserError, out_of_memory
+from bayestda.model.examples import Data, Examples, rows_of
+from bayestda.model.layouts import fast_copy
 from bayestda.model.objective import Objective, output_at
-from bayestda.model.parameters import Parameters, channels_last_copy, private_copy
+from bayestda.model.parameters import Parameters, private_copy
+from bayestda.model.precision import matmul_precision
+from bayestda.model.second_derivatives import Differences, agrees, probe
 from bayestda.training.stacked_mlp import Perceptrons, fits
 
 
 class Single:
-    """Run one copy at a time, with convolutions in channels-last layout.
+    """Run one copy at a time, in the layout of :func:`bayestda.model.layouts.fast_copy`.
 
     Args:
         network: The architecture; it is copied.
         objective: The objective that calls it.
+        data: Examples that it will be called on.
     """
 
-    def __init__(self, network: nn.Module, objective: Objective):
-        self.network, self.objective = channels_last_copy(network), objective
+    def __init__(self, network: nn.Module, objective: Objective, data: Examples):
+        self.network, self.objective = fast_copy(network, objective, data), objective
         self.layout = Parameters(network)
 
     def start(self, theta_1P: Tensor, _members: int = 1) -> None:
@@ -99,14 +104,79 @@ class Stacked:
 Copies = Single | Stacked | Perceptrons
 
 
-def copies_of(network: nn.Module, objective: Objective, *, stacked: bool) -> Copies:
+def copies_of(network: nn.Module, objective: Objective, data: Examples, *, stacked: bool) -> Copies:
     """Return copies of a network, to be started with parameters.
 
     Args:
         network: The architecture; it is copied.
         objective: The objective that calls it.
+        data: Examples that it will be called on.
         stacked: Whether copies run side by side. One at a time is faster for a CNN on a CPU.
     """
     if not stacked:
-        return Single(network, objective)
+        return Single(network, objective, data)
     return (Perceptrons if fits(network, objective) else Stacked)(network, objective)
+
+
+def stacks(network: nn.Module, objective: Objective, data: Examples) -> bool:
+    """Return whether stacked copies give the outputs and gradients that each gives alone.
+
+    Some networks do not go through ``vmap``, and some are wrong there. Two copies are compared on
+    a few examples.
+
+    Args:
+        network: The architecture; it is copied.
+        objective: The objective with the loss.
+        data: Examples, of which three are looked at.
+    """
+    if fits(network, objective):
+        return True
+    few, theta_P = data.take(slice(3)), Parameters(network).read(network)
+    length = theta_P.square().mean().sqrt()
+    theta_2P = torch.stack([theta_P, theta_P + 0.01 * length * probe(theta_P)])
+    single = Single(network, objective, few)
+    wanted = [_values(single, objective, few, theta_1P) for theta_1P in theta_2P.split(1)]
+    try:
+        output_2, gradient_2P = _values(Stacked(network, objective), objective, few, theta_2P)
+    except Exception as error:  # layers and functorch raise errors of any type
+        if out_of_memory(error):
+            raise
+        return False
+    alone = [torch.cat(values) for values in zip(*wanted, strict=True)]
+    rounding = torch.finfo(theta_P.dtype).eps ** 0.5
+    return all(
+        agrees(found, Differences(right, rounding * float(right.norm())))
+        for both, rights in zip((output_2, gradient_2P), alone, strict=True)
+        for found, right in zip(both, rights, strict=True)
+    )
+
+
+def require_stacking(network: nn.Module, objective: Objective, data: Examples) -> None:
+    """Refuse a network whose stacked copies do not give what each gives alone.
+
+    Args:
+        network, objective, data: As of :func:`stacks`.
+
+    Raises:
+        UserError: They do not.
+    """
+    if not stacks(network, objective, data):
+        raise UserError(
+            "copies of this network cannot be stacked, because torch.func.vmap does not go through "
+            "it, or is wrong: give chunk=1, which trains one at a time"
+        )
+
+
+def _values(
+    copies: Copies, objective: Objective, data: Data, theta_RP: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Outputs [R B K] of copies in evaluation mode, and gradients [R P] of their summed losses."""
+    copies.start(theta_RP, len(theta_RP))
+    copies.network.eval()
+    with matmul_precision(tf32=False), torch.enable_grad():
+        output_RBK = copies(rows_of(data.x, None))
+        total = torch.stack([objective.loss(output_BK, data.y) for output_BK in output_RBK]).sum()
+        leaves = copies.leaves()
+        gradients = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    sides = [gradient.reshape(len(theta_RP), -1) for gradient in gradients]
+    return output_RBK.detach(), torch.cat(sides, dim=1)

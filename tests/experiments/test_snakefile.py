@@ -119,6 +119,7 @@ def counts(plan):
 def test_split_work_is_a_job_for_each_run_and_for_each_share_of_its_retrainings():
     make_subset()
     name, runs = SMALL.name, len(SMALL.runs())
+    plan = snakemake("--dry-run", "--printshellcmds", "--quiet", "host", "--config", "split=3",
                      f"experiment={name}", "--", name)  # fmt: skip
     found = counts(plan)
     assert found.pop("total") == sum(found.values()) == 7 * runs + 13
@@ -184,6 +185,7 @@ def test_what_is_missing_is_made_by_the_jobs_of_its_run_alone(root):
 
 
 def test_with_gpus_each_job_has_one_and_takes_as_many_members_as_fit():
+    plan = snakemake("--profile", "profiles/local", "--dry-run", "--printshellcmds", "--quiet",
                      "host", "--config", "split=1", "gpu=1", "--", "cnn2_mnist3_10pc")  # fmt: skip
     assert counts(plan)["loo_cnn2_mnist3_10pc"] == 10
     assert plan.count("gpu=1") == 40
@@ -192,6 +194,7 @@ def test_with_gpus_each_job_has_one_and_takes_as_many_members_as_fit():
 
 
 def test_split_further_training_has_its_models_and_orders():
+    plan = snakemake("--dry-run", "--printshellcmds", "--quiet", "host", "--config", "split=2",
                      "--", "fimo_concrete")  # fmt: skip
     found = counts(plan)
     assert found["train_fimo_concrete"] == found["approximate_fimo_concrete"] == 6

@@ -36,7 +36,7 @@ def huber_problem(large, width=5):
     return network, data.take(slice(N)), data.take(slice(N, N + M))
 
 
-@pytest.mark.parametrize("large", [[], [1, 4, 7], range(N + M)], ids=["none", "some", "all"])
+@pytest.mark.parametrize("large", [[], [1, 4, 7], [1, 2, 3, 4, 5]], ids=["none", "some", "most"])
 def test_examples_without_curvature_keep_their_gradient(large):
     network, train, test = huber_problem(large)
     assert Parameters(network).count > 2 * N

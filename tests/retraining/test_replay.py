@@ -7,6 +7,7 @@ from torch import nn
 
 import bayestda as tda
 from bayestda.errors import UserError
+from bayestda.retraining.replay import weighted_gradient
 
 N, M, SEEDS = 13, 6, [3, 8]
 OPTIMIZERS = {
@@ -131,3 +132,28 @@ def test_runs_that_cannot_be_replayed_are_refused():
     posterior = tda.train_posterior(dropping, objective, (x, y), recipe, seeds=[3])
     with pytest.raises(UserError, match="dropout cannot be replayed"):
         tda.replay(posterior, objective, (x, y), test)
+
+
+def probabilities():
+    return nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2), nn.Softmax(1)).double()
+
+
+def log_loss(f, y):
+    return -f.log().gather(1, y[:, None])[:, 0]
+
+
+def test_outputs_that_leave_the_losss_domain_are_refused():
+    recipe = tda.Recipe(epochs=4, batch_size=4, lr=1.0, optimizer="adam")
+    objective, train = tda.FromLoss(log_loss), (X, LABELS[0])
+    posterior = tda.train_posterior(probabilities, objective, train, recipe, seeds=SEEDS)
+    with pytest.raises(UserError, match="the loss of linearised outputs is not finite, .* logits"):
+        tda.replay(posterior, objective, train, train)
+
+
+def test_an_example_without_weight_counts_for_nothing_whatever_its_loss():
+    output_RBK = torch.tensor([[[0.4, 0.6], [0.5, 0.5]], [[0.3, 0.7], [0.0, 1.0]]]).double()
+    y_B, weight_RB = torch.tensor([1, 0]), torch.tensor([[1.0, 1.0], [1.0, 0.0]]).double()
+    objective = tda.FromLoss(log_loss)
+    found_RBK = weighted_gradient(objective, output_RBK, y_B, weight_RB)
+    wanted = torch.tensor([[[0, -1 / 0.6], [-2, 0]], [[0, -1 / 0.7], [0, 0]]]).double()
+    torch.testing.assert_close(found_RBK, wanted)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_networks import mlp, sequence_mlp
+from small_networks import examples, mlp, sequence_mlp
 from torch import nn
 
 import bayestda as tda
@@ -12,6 +12,7 @@ from bayestda.training.stacked_mlp import Perceptrons, fits
 from bayestda.training.stacking import Stacked, copies_of
 
 R, B = 3, 5
+DATA = examples("mlp", 3, seed=0)
 
 
 def frozen():
@@ -26,7 +27,11 @@ def nested():
     )
 
 
-SHAPES = {mlp: (2, 3), sequence_mlp: (2, 3), frozen: (6,), nested: (2, 3)}
+def single():
+    return nn.Linear(6, 2)
+
+
+SHAPES = {mlp: (2, 3), sequence_mlp: (2, 3), frozen: (6,), nested: (2, 3), single: (6,)}
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -80,13 +85,13 @@ def test_networks_that_are_no_plain_chain_go_by_vmap():
         nn.Sequential(nn.Flatten(0), nn.Linear(6, 4)), nn.Sequential(nn.Softmax(0)),
     ]  # fmt: skip
     assert not any(fits(network, tda.Classification()) for network in others)
-    assert isinstance(copies_of(mlp(), tda.Regression(), stacked=True), Perceptrons)
-    assert isinstance(copies_of(tied(), tda.Regression(), stacked=True), Stacked)
+    assert isinstance(copies_of(mlp(), tda.Regression(), DATA, stacked=True), Perceptrons)
+    assert isinstance(copies_of(tied(), tda.Regression(), DATA, stacked=True), Stacked)
 
 
 def test_more_than_one_row_of_outputs_per_example_is_refused():
     network = nn.Sequential(nn.Linear(3, 2))
-    copies = copies_of(network, tda.Regression(), stacked=True)
+    copies = copies_of(network, tda.Regression(), DATA, stacked=True)
     copies.start(torch.zeros(R, 8))
     with pytest.raises(tda.errors.UserError, match="one row of outputs per example"):
         copies(torch.zeros(R, B, 4, 3))

@@ -127,7 +127,7 @@ def trained(context: FinalContext) -> tuple[Tensor, int]:
     if not context.system.protocol.best:
         trained = train(context.network, context.objective, train_data, recipe, members)
         return next(trained)[1][:, 0], recipe.epochs
-    copies = copies_of(context.network, context.objective, stacked=False)
+    copies = copies_of(context.network, context.objective, train_data, stacked=False)
     per_epoch, best = -(-len(train_data) // recipe.batch_size), (-1.0, members.initial, 0)
     for step, _ in enumerate(run(copies, context.objective, train_data, recipe, members)):
         if step and step % per_epoch == 0:
