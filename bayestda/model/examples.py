@@ -144,7 +144,7 @@ def place(x: Any, y: Any, device: torch.device, dtype: torch.dtype) -> tuple[Any
     """
 
     def convert(value: Any) -> Tensor:
-        tensor = value.to(device)
+        tensor = value.to(device).detach()
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     return mapped(convert, tensors_of(x, "inputs")), convert(tensors_of(y, "targets"))
