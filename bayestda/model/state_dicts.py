@@ -3,15 +3,16 @@
 Frozen weights may be shared by many networks, so they are replaced and never overwritten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bayestda.errors import UserError
+from bayestda.model.fixed import differing, fixed_parts
 from bayestda.model.parameters import exchange
 
 State = Mapping[str, Tensor]
@@ -72,6 +73,26 @@ def load(network: nn.Module, sample: State | Path, optional: set[str], where: st
         value = value.to(tensors[name])
         if not _is_shared(tensors[name], value):
             exchange(network, tensors[name], nn.Parameter(value, requires_grad=False))
+
+
+def check_what_files_lack(build: Callable[[], nn.Module], network: nn.Module, file: Path) -> None:
+    """Refuse a file that lacks what ``build`` draws anew at each call.
+
+    Raises:
+        UserError: Two networks that it makes differ in something that the file does not hold.
+    """
+    with safe_open(file, "pt") as tensors:
+        held = set(tensors.keys())
+    if fixed_parts(network).keys() <= held:
+        return
+    drawn = [name for name in differing(build(), network) if name not in held]
+    if drawn:
+        raise UserError(
+            f"{file} holds no {', '.join(drawn[:3])}{', ...' if len(drawn) > 3 else ''}, and build "
+            "makes other values of it at each call, so that the trained network cannot be known: "
+            "save network.state_dict() whole, or let build seed what it draws (of a peft model, "
+            "give its task_type, so that the head is trained and saved)"
+        )
 
 
 def _check_value(name: str, value: Tensor, tensor: Tensor, where: str) -> None:

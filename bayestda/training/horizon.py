@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bayestda.errors import UserError
 from bayestda.model.examples import Data
 from bayestda.model.objective import Objective
+from bayestda.model.parameters import first_trained
 from bayestda.training.loop import run
 from bayestda.training.members import Members
 from bayestda.training.optimizers import State, decays, mean_rate, rule_of
@@ -104,6 +105,7 @@ def recorded_paces(posterior: Posterior, objective: Objective, train: Any, seed:
             f"the training had {num_train} examples, and train has {len(train_data)}, so its "
             "horizon is not known: give the examples that were trained on, or a number for damping"
         )
-    weight_1N = torch.ones(1, num_train, dtype=next(posterior.build().parameters()).dtype)
+    network = posterior.template(seed)
+    weight_1N = torch.ones(1, num_train, dtype=first_trained(network).dtype)
     member = training.members(seed, weight_1N, train_data.y.device)
-    return paces(posterior.build(), objective, train_data, training.recipe, member)
+    return paces(network, objective, train_data, training.recipe, member)
