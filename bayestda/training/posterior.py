@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from bayestda.errors import UserError
+from bayestda.model.checkpoint_files import check_checkpoint
 from bayestda.model.checks import (
     check_build,
     check_network,
@@ -69,12 +70,15 @@ class Posterior:
         learning_rates: Sequence[float] | None = None,
         horizons: Sequence[float] | None = None,
     ) -> "Posterior":
-        """Make a posterior of safetensors files that hold a ``state_dict`` or its trained part.
+        """Make a posterior of safetensors that hold a ``state_dict`` or its trained part.
+
+        A checkpoint is a file, an index of shards, or a folder of ``save_pretrained`` or Trainer,
+        also with an adapter of peft. Prefixes that wrappers put before all names are taken off.
 
         Args:
             build: A function that makes the network; frozen parameters that a file lacks keep
                 the values it gives them.
-            files: One file per checkpoint, in the order of training, by seed.
+            files: One file or folder per checkpoint, in the order of training, by seed.
             checkpoints: Names of the checkpoints; default 0, 1, ...
             learning_rates: Learning rate η at each checkpoint.
             horizons: Sum Σ_t η_t from the start of training to each checkpoint.
@@ -91,7 +95,7 @@ class Posterior:
             )
         samples = {seed: [Path(file) for file in paths] for seed, paths in files.items()}
         for path in (path for paths in samples.values() for path in paths):
-            _check_file(path)
+            check_checkpoint(path)
         return cls._of(build, samples, checkpoints, learning_rates, horizons)
 
     @classmethod
@@ -185,9 +189,9 @@ class Posterior:
         if parameters is not None:
             select(network, parameters)
         where = f"seed {seed}, checkpoint {checkpoint}"
-        load(network, sample, optional | frozen_names(network), where)
+        held = load(network, sample, optional | frozen_names(network), where)
         if isinstance(sample, Path) and (seed, checkpoint) == (self.seeds[0], 0):
-            check_what_files_lack(self.build, network, sample)
+            check_what_files_lack(self.build, network, held, sample)
         return network.eval()
 
 
@@ -299,16 +303,6 @@ def select(network: nn.Module, patterns: str) -> None:
 def _hides(network: nn.Module, template: nn.Module) -> bool:
     """Whether a network differs from a template in something that no state dict holds."""
     return not set(differing(network, template)) <= set(template.state_dict())
-
-
-def _check_file(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        raise UserError(
-            f"{path} is no .safetensors file; pickles are not loaded: write it with "
-            "safetensors.torch.save_file(network.state_dict(), path)"
-        )
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give the path of a checkpoint")
 
 
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
