@@ -212,7 +212,7 @@ def test_retraining_meets_the_masks_of_hidden_dropout(kind, chunk):
     posterior = tda.train_posterior(build, Classification(), data, RECIPE, seeds=[seed])
     asked = (posterior, Classification(), data, test)
     if chunk > 1 and kind in UNSTACKABLE:
-        with pytest.raises(UserError, match="cannot be stacked .*: give chunk=1"):
+        with pytest.raises(UserError, match="cannot be stacked.*: give chunk=1"):
             tda.retrained(*asked, weights=weight_RN, chunk=chunk)
         return
     found = tda.retrained(*asked, weights=weight_RN, chunk=chunk)
