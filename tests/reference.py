@@ -3,7 +3,7 @@
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bayestda.model.examples import rows_of
+from bayestda.model.inputs import rows_of
 from bayestda.model.losses import Classification
 
 

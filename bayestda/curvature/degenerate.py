@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bayestda.errors import UserError, out_of_memory
 from bayestda.gradients.sample import SampleGradients
+from bayestda.model.calls import outputs
 from bayestda.model.examples import EVALUATION_BATCH, blocks
 from bayestda.model.objective import Objective
 
@@ -56,7 +57,7 @@ def _outputs(gradients: SampleGradients) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield outputs [B K], in float64, and targets of blocks of the training examples."""
     for batch in blocks(gradients.train_data, EVALUATION_BATCH[gradients.theta_P.is_cuda]):
         with torch.no_grad():
-            output_BK = gradients.objective.output(gradients.network, batch.x)
+            output_BK = outputs(gradients.network, gradients.objective, batch.x)
         yield output_BK.double(), batch.y
 
 

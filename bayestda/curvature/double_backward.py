@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bayestda.gradients.sample import SampleGradients
+from bayestda.model.calls import output_at
 from bayestda.model.examples import Data
-from bayestda.model.objective import output_at
 from bayestda.model.written_out import twice_differentiable
 
 Products = Callable[[Tensor], Tensor]  # vectors [V P] -> C v [V P]

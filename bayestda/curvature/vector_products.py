@@ -16,8 +16,9 @@ from bayestda.curvature import double_backward
 from bayestda.curvature.double_backward import Products, loss_gradient
 from bayestda.curvature.row_products import products_of_rows, pulled_back
 from bayestda.gradients.sample import SampleGradients
-from bayestda.model.examples import Data, blocks, rows_of
-from bayestda.model.objective import output_at
+from bayestda.model.calls import output_at
+from bayestda.model.examples import Data, blocks
+from bayestda.model.inputs import rows_of
 from bayestda.model.second_derivatives import agrees, differences, first_right, probe
 from bayestda.model.written_out import twice_differentiable, written_out
 
@@ -111,8 +112,10 @@ def _gauss_newton_way(gradients: SampleGradients) -> Way:
         wanted = differences(pulled_back(gradients, few), theta_P, along_2P[1])
         ways = _by_double_backward(gradients.network, double_backward.gauss_newton_products)
         del ways[_WRITTEN]  # rows need no second derivative at all
+        ways["rows of the Jacobian"] = partial(products_of_rows, apart=False)
+        ways["a backward pass for each output"] = partial(products_of_rows, apart=True)
         return first_right(
-            ways | {"rows of the Jacobian": products_of_rows},
+            ways,
             lambda way: agrees(way(gradients, few)(along_2P)[1], wanted),
             "the Gauss-Newton matrix", _MEND,
         )  # fmt: skip

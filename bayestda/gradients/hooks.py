@@ -26,8 +26,9 @@ from bayestda.gradients.layers import (
     with_constant,
 )
 from bayestda.gradients.ways import Ways, by_layer, differing, remaining
-from bayestda.model.examples import rows_of
-from bayestda.model.objective import Objective, output_at
+from bayestda.model.calls import output_at, outputs
+from bayestda.model.inputs import length, rows_of
+from bayestda.model.objective import Objective
 from bayestda.model.precision import differentiated_attention
 
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
@@ -69,16 +70,19 @@ class Trace:
     ):
         self.repeat = repeat
         self.calls: dict[str, list[Call]] = {}
-        self.size = len(next(iter(x_B.values())) if isinstance(x_B, Mapping) else x_B)
+        self.size = length(x_B)
         hooks = [
             layer.register_forward_hook(
-                lambda _, inputs, output, name=name: self._see(name, inputs[0], output)
+                lambda _, inputs, named, output, name=name: self._see(
+                    name, next(iter((*inputs, *named.values()))), output
+                ),
+                with_kwargs=True,
             )
             for name, layer in layers.items()
         ]
         try:
             with torch.enable_grad():
-                self.output_BK = objective.output(network, x_B)
+                self.output_BK = outputs(network, objective, x_B)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -14,7 +14,8 @@ from bayestda.gradients.factored import Rows
 from bayestda.gradients.hooks import Trace, layer_rows, other_rows
 from bayestda.gradients.layers import known_layers
 from bayestda.gradients.ways import Ways, own_names, remaining, unlike
-from bayestda.model.examples import rows_of
+from bayestda.model.calls import outputs
+from bayestda.model.inputs import rows_of
 from bayestda.model.looks import check_alone, is_alone
 from bayestda.model.objective import Objective
 from bayestda.model.precision import matmul_precision
@@ -38,7 +39,7 @@ def ways_of(network: nn.Module, objective: Objective, x_N: Any) -> Ways:
     # Whoever sorts these moves one of them. A single example stands beside itself.
     order = torch.tensor([0, -1, 0])
     with torch.enable_grad():
-        alone = {i: objective.output(network, rows_of(x_N, [i])) for i in (0, -1)}
+        alone = {i: outputs(network, objective, rows_of(x_N, [i])) for i in (0, -1)}
     x_B, layers = rows_of(x_N, order.tolist()), known_layers(network)
     trace = _trace(network, objective, x_B, alone, order)
     # Unequal numbers without zeros: neither symmetry nor a zero hides a difference.

@@ -19,6 +19,7 @@ from bayestda.gradients.layers import parts
 from bayestda.gradients.looks import ways_of
 from bayestda.gradients.shards import Scratch
 from bayestda.gradients.ways import Ways
+from bayestda.model.calls import outputs
 from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
 from bayestda.model.layouts import fast_copy
 from bayestda.model.looks import check_statistics
@@ -98,11 +99,11 @@ class SampleGradients:
         """Outputs f(x_j) of the training examples."""
         together = EVALUATION_BATCH[self.theta_P.is_cuda]
         with torch.no_grad(), matmul_precision(tf32=False):
-            outputs = [
-                self.objective.output(self.network, batch.x)
+            parts = [
+                outputs(self.network, self.objective, batch.x)
                 for batch in blocks(self.train_data, together)
             ]
-        return torch.cat(outputs)
+        return torch.cat(parts)
 
     @cached_property
     def targets_N(self) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor
 from bayestda.curvature.filters import Filter, divided_differences
 from bayestda.curvature.gauss_newton import GaussNewton, dual_gauss_newton
 from bayestda.gradients.sample import SampleGradients, output_cotangents
+from bayestda.model.calls import outputs
 from bayestda.model.examples import blocks
 from bayestda.model.precision import differentiated_attention
 
@@ -54,7 +55,7 @@ def _end_slope(gradients: SampleGradients, moved_V: Tensor) -> Tensor:
     """Return g' in the output where further training ends [M K]."""
     objective, test = gradients.objective, gradients.test_data.take(slice(None))
     with torch.no_grad(), differentiated_attention():
-        output_MK = objective.output(gradients.network, test.x).double()
+        output_MK = outputs(gradients.network, objective, test.x).double()
     end_MK = (output_MK + moved_V.view_as(output_MK)).requires_grad_()
     (slope_MK,) = torch.autograd.grad(objective.measure(end_MK, test.y).sum(), end_MK)
     return slope_MK

@@ -118,7 +118,10 @@ def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradient
         layer = network.get_submodule(name).requires_grad_(False)
         layer.bottleneck = _Bottleneck(layer, encode_Ik, decode_Ok)
         layer.register_forward_hook(
-            lambda layer, inputs, output: output + layer.bottleneck(inputs[0])
+            lambda layer, inputs, named, output: (
+                output + layer.bottleneck(next(iter((*inputs, *named.values()))))
+            ),
+            with_kwargs=True,
         )
     return SampleGradients(
         network, gradients.objective, Parameters(network).read(network),

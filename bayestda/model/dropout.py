@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from bayestda.model.calls import outputs
 from bayestda.model.examples import Data
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import private_copy
@@ -25,7 +26,7 @@ def draws_masks(network: nn.Module, objective: Objective, batch: Data) -> bool:
     set_mode(copied_network, training=True)
     with torch.no_grad(), dropout_masks(0, 0, device):
         states_before = generator_states(device)
-        objective.output(copied_network, batch.x)
+        outputs(copied_network, objective, batch.x)
         states_after = generator_states(device)
     pairs = zip(states_after, states_before, strict=True)
     return not all(after.equal(before) for after, before in pairs)

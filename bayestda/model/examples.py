@@ -1,27 +1,21 @@
 """Hold examples in memory, or read them batch by batch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, default_collate
+from torch.utils.data import IterableDataset
 
 from bayestda.errors import UserError
+from bayestda.model.collating import check_lengths, inputs_and_targets, stacking, tensors_of
+from bayestda.model.inputs import concatenated, mapped, rows_of
 
 # Examples evaluated at a time, on a CPU (False) and a GPU (True). On a CPU that many activations
 # stay in the cache. Changes only the speed.
 EVALUATION_BATCH = {False: 30, True: 100}
-LABELS = (
-    "labels",
-    "label",
-    "label_ids",
-    "y",
-    "target",
-    "targets",
-)  # keys of the targets in batches that are mappings
 
 
 class Examples(Protocol):
@@ -42,7 +36,7 @@ class Data:
     """Hold examples in memory.
 
     Attributes:
-        x: Inputs: one tensor [N, ...], or tensors [N, ...] by the name of the network's argument.
+        x: Inputs: one tensor [N, ...], or mappings, tuples and lists of such tensors.
         y: Targets [N] or [N, ...].
         index: Names of the examples, int64 [N]: their numbers in the data set they come from.
         crops: Part of each image that x shows, int64 [N, 4] (top, left, height, width); None:
@@ -88,16 +82,10 @@ class Streamed:
     def take(self, chosen: slice | Tensor) -> Data:
         """Read some of the examples."""
         numbers = range(len(self))[chosen] if isinstance(chosen, slice) else chosen.tolist()
-        x, y = _inputs_and_targets(self.collate([self.dataset[number] for number in numbers]))
+        x, y = inputs_and_targets(self.collate([self.dataset[number] for number in numbers]))
         x, y = self.place(x, y)
+        check_lengths(x, y, len(numbers))
         return Data(x, y, self.index[list(numbers)])
-
-
-def rows_of(x: Any, chosen: Any) -> Any:
-    """Index the first dim of a tensor, or of each tensor in a mapping."""
-    if isinstance(x, Mapping):
-        return {name: value[chosen] for name, value in x.items()}
-    return x[chosen]
 
 
 def labels(dim: str, data: Examples) -> dict[str, Any]:
@@ -115,10 +103,10 @@ def examples(source: Any, device: torch.device, dtype: torch.dtype) -> Examples:
     """Convert a user's examples to the form that methods take.
 
     Args:
-        source: Examples as ``(x, y)`` with x a tensor, an array or a mapping of them; as a mapping
-            with one of the keys ``labels``, ``label``, ``y``, ``target``; as a ``Dataset``; or as
-            a ``DataLoader``, which is read in the data set's order with its collate function,
-            whatever its sampler.
+        source: Examples as ``(x, y)`` with x a tensor, an array, or mappings and tuples of them; as
+            a mapping with one of the keys ``labels``, ``label``, ``y``, ``target``; as a
+            ``Dataset``; or as a ``DataLoader``, which is read in the data set's order with its
+            collate function, whatever its sampler.
         device: The device to move inputs and targets to.
         dtype: The type that floating inputs and targets are converted to.
 
@@ -129,8 +117,8 @@ def examples(source: Any, device: torch.device, dtype: torch.dtype) -> Examples:
         return source
     # A data set may be a tuple or mapping as well: its batched access, __getitems__, tells.
     if isinstance(source, tuple | Mapping) and not hasattr(source, "__getitems__"):
-        x, y = place(*_inputs_and_targets(source), device, dtype)
-        _check_lengths(x, y)
+        x, y = place(*inputs_and_targets(source), device, dtype)
+        check_lengths(x, y)
         return Data(x, y, np.arange(len(y)))
     dataset, collate = getattr(source, "dataset", source), getattr(source, "collate_fn", None)
     by_number = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
@@ -143,42 +131,23 @@ def examples(source: Any, device: torch.device, dtype: torch.dtype) -> Examples:
     if not len(dataset):
         raise UserError("there are no examples: the data set is empty")
     return Streamed(
-        dataset, collate or default_collate, lambda x, y: place(x, y, device, dtype),
+        dataset, stacking(collate), lambda x, y: place(x, y, device, dtype),
         np.arange(len(dataset)),
     )  # fmt: skip
 
 
 def place(x: Any, y: Any, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor]:
-    """Convert inputs and targets to tensors on a device; floating ones get the given dtype."""
+    """Convert inputs and targets to tensors on a device; floating ones get the given dtype.
+
+    Raises:
+        UserError: Something has no tensor that it could become.
+    """
 
     def convert(value: Any) -> Tensor:
-        tensor = torch.as_tensor(value, device=device).detach()
+        tensor = value.to(device).detach()
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
-    placed = {name: convert(v) for name, v in x.items()} if isinstance(x, Mapping) else convert(x)
-    return placed, convert(y)
-
-
-def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
-    if isinstance(batch, Mapping):
-        key = next((key for key in LABELS if key in batch), None)
-        if key is None:
-            raise UserError(
-                f"a batch with the keys {sorted(batch)} has no targets: name them 'labels'"
-            )
-        return {name: value for name, value in batch.items() if name != key}, batch[key]
-    if not isinstance(batch, Sequence) or len(batch) != 2:
-        raise UserError("a batch must be (inputs, targets), or a mapping with the key 'labels'")
-    return batch[0], batch[1]
-
-
-def _check_lengths(x: Any, y: Tensor) -> None:
-    tensors = list(x.values()) if isinstance(x, Mapping) else [x]
-    lengths = {len(tensor) for tensor in (*tensors, y)}
-    if len(lengths) != 1:
-        raise UserError(f"inputs and targets have different lengths: {sorted(lengths)}")
-    if not len(y):
-        raise UserError("there are no examples: inputs and targets are empty")
+    return mapped(convert, tensors_of(x, "inputs")), convert(tensors_of(y, "targets"))
 
 
 def blocks(data: Examples, size: int) -> Iterator[Data]:
@@ -189,15 +158,5 @@ def blocks(data: Examples, size: int) -> Iterator[Data]:
 
 def joined(train: Data, added: Data) -> Data:
     """Concatenate two sets of examples: those of ``train``, then those of ``added``."""
-    x: Any
-    if isinstance(train.x, dict):
-        x = {name: torch.cat([value, added.x[name]]) for name, value in train.x.items()}
-    else:
-        x = torch.cat([train.x, added.x])
-    if train.y.shape[1:] != added.y.shape[1:]:
-        raise UserError(
-            f"targets of added examples are {tuple(added.y.shape)}, and those of training "
-            f"{tuple(train.y.shape)}: give both in one form"
-        )
     index = np.concatenate([train.index, added.index])
-    return Data(x, torch.cat([train.y, added.y]), index)
+    return Data(concatenated(train.x, added.x), torch.cat([train.y, added.y]), index)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.errors import UserError
+from bayestda.model.calls import tried_outputs
+from bayestda.model.checks import check_objective
 from bayestda.model.examples import Data, Examples, Streamed
 from bayestda.model.measuring import measures_targets
 from bayestda.model.objective import Objective
@@ -35,6 +37,7 @@ def fitted(
     Raises:
         UserError: A target has no meaning for the objective, or not one alone.
     """
+    check_objective(objective)
     data = _placed(data, lambda x, y, _: (_with_decoder_inputs(network, x, y), y))
     fit = getattr(objective, "fit_targets", None)
     if fit is None or (measured and not measures_targets(objective)):
@@ -82,6 +85,6 @@ def _number_of_outputs(network: nn.Module, objective: Objective, data: Examples)
     was_training, x = network.training, data.take(slice(2)).x
     try:
         with torch.no_grad():
-            return objective.output(network.eval(), x).shape[-1]
+            return tried_outputs(network.eval(), objective, x).shape[-1]
     finally:
         network.train(was_training)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bayestda.model.calls import outputs
 from bayestda.model.examples import Examples
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import channels_last_copy, private_copy
@@ -38,7 +39,7 @@ def _normalises_groups(network: nn.Module, objective: Objective, data: Examples)
         return True
     seen = _Operators()
     with torch.no_grad(), seen:
-        objective.output(private_copy(network).eval(), data.take(slice(1)).x)
+        outputs(private_copy(network).eval(), objective, data.take(slice(1)).x)
     return any("group_norm" in name for name in seen.names)
 
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.errors import UserError, out_of_memory
+from bayestda.model.calls import tried_outputs
 from bayestda.model.dropout import generator_states
-from bayestda.model.examples import Data, Examples, rows_of
+from bayestda.model.examples import Data, Examples
+from bayestda.model.inputs import rows_of
 from bayestda.model.objective import Measurement, Objective
 from bayestda.model.precision import matmul_precision
 from bayestda.model.readings import FEW, check_steady, spread
@@ -158,7 +160,9 @@ class _Rounding:
         """Return outputs [B K] of some examples."""
         hooks = [m.register_forward_hook(self._see) for m in self.network.modules()]
         try:
-            output_BK = objective.output(self.network, rows_of(few.x, torch.as_tensor(order)))
+            output_BK = tried_outputs(
+                self.network, objective, rows_of(few.x, torch.as_tensor(order))
+            )
         finally:
             for hook in hooks:
                 hook.remove()

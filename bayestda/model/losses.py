@@ -29,13 +29,17 @@ class Standard:
     def output(self, network: nn.Module, x: Any) -> Tensor:
         """Return outputs [B K]: ``network(x)``, or ``network(**x)`` for a mapping.
 
+        It is ``network(*x)`` for several inputs in a tuple or a list.
         Of a result with ``logits`` those are taken. A network with one output per example may
         leave out the last dim.
 
         Raises:
             UserError: The network's output has another form.
         """
-        result = network(**x) if isinstance(x, Mapping) else network(x)
+        if isinstance(x, Mapping):
+            result = network(**x)
+        else:
+            result = network(*x) if isinstance(x, tuple | list) else network(x)
         output = getattr(result, "logits", result)
         if not isinstance(output, Tensor) or output.ndim not in (1, 2):
             form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from bayestda.errors import UserError
 
@@ -41,34 +40,3 @@ class Objective(Protocol):
         Raises:
             OutsideSpan: There is no such c.
         """
-
-
-class AsCalled(nn.Module):
-    """Wrap a network so that calling the module gives the objective's outputs.
-
-    Args:
-        network: Any module.
-        objective: The objective that calls it.
-    """
-
-    def __init__(self, network: nn.Module, objective: Objective):
-        super().__init__()
-        self.network, self.objective = network, objective
-
-    def forward(self, x: Any) -> Tensor:
-        """Return outputs [B K]."""
-        return self.objective.output(self.network, x)
-
-
-def output_at(network: nn.Module, objective: Objective, named: dict[str, Tensor], x: Any) -> Tensor:
-    """Return outputs [B K] of the network with some of its parameters replaced.
-
-    Args:
-        network: Any module; it is not changed.
-        objective: The objective that calls it.
-        named: Values of the replaced parameters, by name.
-        x: A batch of inputs.
-    """
-    module = AsCalled(network, objective)
-    renamed = {f"network.{name}": value for name, value in named.items()}
-    return functional_call(module, renamed, (x,), tie_weights=True)

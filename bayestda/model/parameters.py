@@ -128,12 +128,18 @@ def copied(network: nn.Module, shared: dict[int, Any] | None = None) -> nn.Modul
     """
     try:
         return _dense(copy.deepcopy(network, shared))
+    except TypeError as error:
+        raise UserError(
+            f"the network cannot be copied ({error}): keep locks, files, generators and "
+            "connections out of it, or give it a __deepcopy__"
+        ) from error
     except RuntimeError as error:
         if "deepcopy" not in str(error):
             raise
         raise UserError(
             "the network cannot be copied, because it keeps a tensor computed from its "
-            "parameters, as weight_norm and spectral_norm of torch.nn.utils do: use those of "
+            "parameters: if it is an activation of an earlier call, let it keep it detached; "
+            "weight_norm and spectral_norm of torch.nn.utils keep one, too: use those of "
             "torch.nn.utils.parametrizations"
         ) from error
 

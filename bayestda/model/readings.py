@@ -1,7 +1,6 @@
 """Read examples twice: what is scored must be the same at every reading."""
 
 import random
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from bayestda.errors import UserError
 from bayestda.model.examples import Examples, Streamed
+from bayestda.model.inputs import leaves
 
 FEW = 5  # examples that are looked at, spread over a data set
 MANY = 64  # examples that are read twice if random numbers are drawn meanwhile
@@ -37,7 +37,7 @@ def check_steady(data: Examples, name: str) -> None:
 
 def _compare_readings(data: Examples, chosen: Tensor, name: str) -> None:
     first, second = data.take(chosen), data.take(chosen)
-    pairs = zip(_tensors((first.x, first.y)), _tensors((second.x, second.y)), strict=True)
+    pairs = zip(leaves((first.x, first.y)), leaves((second.x, second.y)), strict=True)
     if not all(_equal(one, two) for one, two in pairs):
         raise UserError(
             f"the {name} data are not the same when they are read twice: something is drawn at "
@@ -49,18 +49,6 @@ def _compare_readings(data: Examples, chosen: Tensor, name: str) -> None:
 def _equal(one: Tensor, two: Tensor) -> bool:
     same = one.shape == two.shape and one.dtype == two.dtype
     return same and bool(((one == two) | (one.isnan() & two.isnan())).all())
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    """Yield the tensors within mappings and sequences."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for value in tree.values():
-            yield from _tensors(value)
-    elif isinstance(tree, list | tuple):
-        for value in tree:
-            yield from _tensors(value)
 
 
 def _all_states() -> tuple[Any, ...]:

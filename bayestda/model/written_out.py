@@ -31,9 +31,19 @@ def written_out() -> Iterator[None]:
 
     Recurrent layers run without cuDNN and oneDNN.
     """
-    plain_rnn = torch.backends.cudnn.flags(enabled=False)
-    with twice_differentiable(), plain_rnn, torch.backends.mkldnn.flags(enabled=False), _Written():
+    no_cudnn = torch.backends.cudnn.flags(enabled=False)
+    with twice_differentiable(), no_cudnn, _no_onednn(), _Written():
         yield
+
+
+@contextmanager
+def _no_onednn() -> Iterator[None]:
+    # Its own context manager also sets TF32, about which it warns (torch 2.13).
+    enabled, *_ = torch.backends.mkldnn.set_flags(_enabled=False)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=enabled)
 
 
 class _Written(TorchFunctionMode):

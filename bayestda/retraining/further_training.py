@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 from torch import nn
 
+from bayestda.model.checks import check_network, check_recipe, listed_seeds
 from bayestda.model.examples import Data, labels
 from bayestda.model.looks import look
 from bayestda.model.objective import Objective
@@ -75,6 +76,9 @@ def further_train(
     Raises:
         UserError: The arguments do not fit together.
     """
+    check_network(network, "network")
+    check_recipe(recipe)
+    seeds = listed_seeds(seeds)
     train_data = in_memory(train, objective, network)
     test_data = in_memory(test, objective, network, measured=True)
     added_data = None if added is None else in_memory(added, objective, network)

@@ -142,9 +142,9 @@ class GoldStandard:
         if chunk == 1:
             return 1
         if self.chunk is not None:
-            require_stacking(self.network, self.objective, data)
+            require_stacking(self.network, self.objective, data, shared=False)
             return chunk
-        return chunk if stacks(self.network, self.objective, data) else 1
+        return chunk if stacks(self.network, self.objective, data, shared=False) else 1
 
     def _members(self, seed: int, train: Data, change: Change) -> Members:
         """The full run and the changed ones."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 
-from bayestda.model.examples import rows_of
-from bayestda.model.objective import Objective, output_at
+from bayestda.model.calls import output_at
+from bayestda.model.inputs import rows_of
+from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters
 from bayestda.model.second_derivatives import (
     Differences,

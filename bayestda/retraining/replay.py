@@ -34,7 +34,8 @@ from bayestda.gradients.factored import Rows
 from bayestda.gradients.looks import ways_of
 from bayestda.gradients.sample import SampleGradients, output_cotangents, value_cotangents
 from bayestda.gradients.ways import Ways
-from bayestda.model.examples import Data, blocks, labels, rows_of
+from bayestda.model.examples import Data, blocks, labels
+from bayestda.model.inputs import rows_of
 from bayestda.model.objective import Objective
 from bayestda.model.precision import matmul_precision
 from bayestda.retraining.unrolling import unrolled_changes

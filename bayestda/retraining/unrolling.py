@@ -21,7 +21,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bayestda.model.examples import Data, blocks, rows_of
+from bayestda.model.examples import Data, blocks
+from bayestda.model.inputs import rows_of
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import private_copy
 from bayestda.model.precision import matmul_precision

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bayestda.errors import UserError
 from bayestda.gradients.sample import SampleGradients
+from bayestda.model.checks import check_objective, check_posterior
 from bayestda.model.examples import Examples, examples, labels
 from bayestda.model.fitting import fitted
 from bayestda.model.looks import look
@@ -49,6 +50,10 @@ class Scoring:
     memory_gb: float | None = None
     scratch: str | Path | None = None
     own: bool = False
+
+    def __post_init__(self) -> None:
+        check_posterior(self.posterior)
+        check_objective(self.objective)
 
     @property
     def several(self) -> bool:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.model.dropout import dropout_masks, set_mode
-from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks, rows_of
+from bayestda.model.examples import EVALUATION_BATCH, Data, Examples, blocks
+from bayestda.model.inputs import rows_of
 from bayestda.model.objective import Objective
 from bayestda.model.precision import matmul_precision
 from bayestda.training.members import Members
@@ -51,7 +52,7 @@ def train(
         UserError: Copies of the network cannot be stacked, and ``chunk`` is not 1.
     """
     if chunk > 1:
-        require_stacking(network, objective, data)
+        require_stacking(network, objective, data, shared=members.shared)
     copies = copies_of(network, objective, data, stacked=chunk > 1)
     per_epoch = -(-members.num_ordered // recipe.batch_size)
     kept_steps = {epoch * per_epoch for epoch in recipe.kept_epochs}

@@ -46,6 +46,11 @@ class Members:
         return replace(self, **chosen)
 
     @property
+    def shared(self) -> bool:
+        """Return whether all members see the same examples."""
+        return len(self.order) == 1 and self.extra is None and self.deleted is None
+
+    @property
     def num_ordered(self) -> int:
         """Return the number of examples in an epoch."""
         return self.order.shape[-1] - (0 if self.deleted is None else self.deleted.shape[1])

@@ -13,6 +13,14 @@ import torch
 from torch import nn
 
 from bayestda.errors import UserError
+from bayestda.model.checks import (
+    check_build,
+    check_network,
+    check_networks,
+    check_objective,
+    check_recipe,
+    listed_seeds,
+)
 from bayestda.model.dropout import draws_masks
 from bayestda.model.examples import Data, examples
 from bayestda.model.fitting import fitted
@@ -71,6 +79,12 @@ class Posterior:
             UserError: There are no files, seeds have unequal numbers of them, or a file is of
                 another kind or missing.
         """
+        check_build(build)
+        if not isinstance(files, Mapping) or any(isinstance(p, str | Path) for p in files.values()):
+            raise UserError(
+                "files must be {seed: [path, ...]}, one path per checkpoint, such as "
+                '{0: ["seed_0/model.safetensors"]}'
+            )
         samples = {seed: [Path(file) for file in paths] for seed, paths in files.items()}
         for path in (path for paths in samples.values() for path in paths):
             _check_file(path)
@@ -90,6 +104,7 @@ class Posterior:
         Raises:
             UserError: There are no networks, or seeds have unequal numbers of them.
         """
+        check_networks(networks)
         first = next((run[0] for run in networks.values() if run), None)
         if first is None:
             raise UserError("a posterior needs at least one network")
@@ -181,7 +196,12 @@ def train_posterior(
     Raises:
         UserError: The network has batch norm, whose statistics are no parameters.
     """
+    seeds = listed_seeds(seeds)
+    check_build(build)
+    check_objective(objective)
+    check_recipe(recipe)
     template = _seeded(build, seeds[0])
+    check_network(template)
     _refuse_batch_norm(template)
     layout, sample = Parameters(template), next(template.parameters())
     starts = {seed: seeds[0] if same_init else seed for seed in seeds}

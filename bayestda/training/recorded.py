@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bayestda.errors import UserError
+from bayestda.model.checks import check_posterior
 from bayestda.model.examples import Data, examples
 from bayestda.model.looks import look
 from bayestda.model.objective import Objective
@@ -26,6 +27,7 @@ def recorded_training(posterior: Posterior) -> Training:
     Raises:
         UserError: The posterior was trained elsewhere.
     """
+    check_posterior(posterior)
     if posterior.training is None:
         raise UserError(
             "retraining needs a posterior from tda.train_posterior, which records how it was "
@@ -87,7 +89,7 @@ def looked_examples(
     """Return training and test examples as :func:`held_examples`, after a look at them.
 
     Raises:
-        UserError: As of :func:`bayestda.model.looks.look`.
+        UserError: As of :func:`held_examples` and :func:`bayestda.model.looks.look`.
     """
     train_data = held_examples(posterior, objective, train)
     test_data = held_examples(posterior, objective, test, measured=True)

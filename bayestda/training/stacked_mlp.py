@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bayestda.model.calls import outputs
 from bayestda.model.measuring import calls_plainly
 from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, private_copy
@@ -58,7 +59,7 @@ class Perceptrons:
     def __call__(self, x: Tensor) -> Tensor:
         """Return outputs [R B K] for inputs with a leading R, or a 1 if all members share them."""
         # The objective sees one batch of R·B examples, as it would from a single network.
-        output = self.objective.output(self._forward, x)  # type: ignore[arg-type]
+        output = outputs(self._forward, self.objective, x)  # type: ignore[arg-type]
         return output.unflatten(0, (self.count, -1))
 
     def vector(self) -> Tensor:

@@ -1,7 +1,6 @@
 """Run copies of one network with different parameters: side by side, or one at a time."""
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,9 +9,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from bayestda.errors import UserError, out_of_memory
-from bayestda.model.examples import Data, Examples, rows_of
+from bayestda.model.calls import output_at, outputs
+from bayestda.model.examples import Data, Examples
+from bayestda.model.inputs import length, rows_of
 from bayestda.model.layouts import fast_copy
-from bayestda.model.objective import Objective, output_at
+from bayestda.model.objective import Objective
 from bayestda.model.parameters import Parameters, private_copy
 from bayestda.model.precision import matmul_precision
 from bayestda.model.second_derivatives import Differences, agrees, probe
@@ -42,7 +43,7 @@ class Single:
 
     def __call__(self, x_1B: Any) -> Tensor:
         """Return outputs [1 B K] for inputs with a leading 1."""
-        return self.objective.output(self.network, rows_of(x_1B, 0))[None]
+        return outputs(self.network, self.objective, rows_of(x_1B, 0))[None]
 
     def vector(self) -> Tensor:
         """Return a copy of θ [1 P]."""
@@ -79,7 +80,7 @@ class Stacked:
         Raises:
             UserError: PyTorch cannot call one of the network's layers on stacked weights.
         """
-        is_shared = len(next(iter(x.values())) if isinstance(x, Mapping) else x) == 1
+        is_shared = length(x) == 1
         forward = vmap(
             partial(output_at, self.network, self.objective),
             in_dims=(0, None if is_shared else 0),
@@ -118,7 +119,9 @@ def copies_of(network: nn.Module, objective: Objective, data: Examples, *, stack
     return (Perceptrons if fits(network, objective) else Stacked)(network, objective)
 
 
-def stacks(network: nn.Module, objective: Objective, data: Examples) -> bool:
+def stacks(
+    network: nn.Module, objective: Objective, data: Examples, *, shared: bool = True
+) -> bool:
     """Return whether stacked copies give the outputs and gradients that each gives alone.
 
     Some networks do not go through ``vmap``, and some are wrong there. Two copies are compared on
@@ -128,16 +131,21 @@ def stacks(network: nn.Module, objective: Objective, data: Examples) -> bool:
         network: The architecture; it is copied.
         objective: The objective with the loss.
         data: Examples, of which three are looked at.
+        shared: Whether all copies see the same examples. A network whose ways depend on its inputs
+            can be stacked only then.
     """
     if fits(network, objective):
         return True
     few, theta_P = data.take(slice(3)), Parameters(network).read(network)
     length = theta_P.square().mean().sqrt()
     theta_2P = torch.stack([theta_P, theta_P + 0.01 * length * probe(theta_P)])
-    single = Single(network, objective, few)
-    wanted = [_values(single, objective, few, theta_1P) for theta_1P in theta_2P.split(1)]
+    single, stacked = Single(network, objective, few), Stacked(network, objective)
+    same_B = torch.arange(len(few), device=few.y.device)
+    batch_2B = torch.stack([same_B, same_B if shared else same_B.flip(0)])
+    pairs = zip(theta_2P.split(1), batch_2B.split(1), strict=True)
+    wanted = [_values(single, objective, few, *pair) for pair in pairs]
     try:
-        output_2, gradient_2P = _values(Stacked(network, objective), objective, few, theta_2P)
+        found_2 = _values(stacked, objective, few, theta_2P, batch_2B[:1] if shared else batch_2B)
     except Exception as error:  # layers and functorch raise errors of any type
         if out_of_memory(error):
             raise
@@ -146,21 +154,23 @@ def stacks(network: nn.Module, objective: Objective, data: Examples) -> bool:
     rounding = torch.finfo(theta_P.dtype).eps ** 0.5
     return all(
         agrees(found, Differences(right, rounding * float(right.norm())))
-        for both, rights in zip((output_2, gradient_2P), alone, strict=True)
+        for both, rights in zip(found_2, alone, strict=True)
         for found, right in zip(both, rights, strict=True)
     )
 
 
-def require_stacking(network: nn.Module, objective: Objective, data: Examples) -> None:
+def require_stacking(
+    network: nn.Module, objective: Objective, data: Examples, *, shared: bool
+) -> None:
     """Refuse a network whose stacked copies do not give what each gives alone.
 
     Args:
-        network, objective, data: As of :func:`stacks`.
+        network, objective, data, shared: As of :func:`stacks`.
 
     Raises:
         UserError: They do not.
     """
-    if not stacks(network, objective, data):
+    if not stacks(network, objective, data, shared=shared):
         raise UserError(
             "copies of this network cannot be stacked, because torch.func.vmap does not go through "
             "it, or is wrong: give chunk=1, which trains one at a time"
@@ -168,14 +178,16 @@ def require_stacking(network: nn.Module, objective: Objective, data: Examples) -
 
 
 def _values(
-    copies: Copies, objective: Objective, data: Data, theta_RP: Tensor
+    copies: Copies, objective: Objective, data: Data, theta_RP: Tensor, batch: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Outputs [R B K] of copies in evaluation mode, and gradients [R P] of their summed losses."""
     copies.start(theta_RP, len(theta_RP))
     copies.network.eval()
     with matmul_precision(tf32=False), torch.enable_grad():
-        output_RBK = copies(rows_of(data.x, None))
-        total = torch.stack([objective.loss(output_BK, data.y) for output_BK in output_RBK]).sum()
+        output_RBK = copies(rows_of(data.x, batch))
+        targets = data.y[batch].expand(len(theta_RP), *data.y[batch].shape[1:])
+        losses = [objective.loss(*pair) for pair in zip(output_RBK, targets, strict=True)]
+        total = torch.stack(losses).sum()
         leaves = copies.leaves()
         gradients = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
     sides = [gradient.reshape(len(theta_RP), -1) for gradient in gradients]

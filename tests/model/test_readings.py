@@ -54,7 +54,10 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_data_that_are_drawn_anew_are_refused(name):
-    collate = {"collate_fn": lambda items: (items[0][0], torch.tensor([0]))}
+    def collate_first(items):
+        return items[0][0].expand(len(items), -1), torch.zeros(len(items))
+
+    collate = {"collate_fn": collate_first}
     data = streamed(CHANGES[name], **(collate if name == "size" else {}))
     with pytest.raises(UserError, match="the test data are not the same when they are read twice"):
         check_steady(data, "test")

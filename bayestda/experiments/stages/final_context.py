@@ -11,8 +11,8 @@ from bayestda.experiments.stages.context import Context
 from bayestda.experiments.stages.final_systems import FinalSystem
 from bayestda.experiments.stages.options import Options
 from bayestda.gradients.sample import SampleGradients
+from bayestda.model.calls import AsCalled
 from bayestda.model.examples import Data
-from bayestda.model.objective import AsCalled
 from bayestda.model.parameters import Parameters
 from bayestda.retraining.gold_standard import balanced, chunk_for
 from bayestda.training.memory import members_that_fit

@@ -24,7 +24,7 @@ from bayestda.experiments.stages.final_context import FinalContext
 from bayestda.experiments.stages.final_systems import final_system
 from bayestda.experiments.stages.further_training import FurtherTraining
 from bayestda.experiments.stages.options import Options
-from bayestda.model.objective import AsCalled
+from bayestda.model.calls import AsCalled
 from bayestda.training.memory import bytes_per_member
 from bayestda.training.recipe import Recipe
 
