@@ -65,7 +65,7 @@ def mnist3() -> Problem:
 
 
 def vit() -> Problem:
-    """Return a random ViT of 2 layers and 64 features, 100 x 300 random images of 32 x 32."""
+    """Return a random ViT of 2 layers and 64 features, 100 x 500 random images of 32 x 32."""
     package = transformers()
     config = package.ViTConfig(
         image_size=32, patch_size=8, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
@@ -76,7 +76,7 @@ def vit() -> Problem:
 
 
 def bert() -> Problem:
-    """Return a random BERT of 2 layers and 128 features, 100 x 300 texts of 32 of 1,000 words."""
+    """Return a random BERT of 2 layers and 128 features, 100 x 500 texts of 32 of 1,000 words."""
     package = transformers()
     config = package.BertConfig(
         vocab_size=1000, hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
@@ -87,7 +87,7 @@ def bert() -> Problem:
 
 
 def _problem(network: nn.Module, draw: Callable[[int], Any], num_classes: int) -> Problem:
-    train, test = ((draw(size), torch.arange(size) % num_classes) for size in (100, 300))
+    train, test = ((draw(size), torch.arange(size) % num_classes) for size in (100, 500))
     return tda.Posterior.of_networks({0: [network]}), train, test
 
 

@@ -56,13 +56,9 @@ def look(
             _check_function(function, name, output_BK, few)
 
 
-def there_and_back(count: int) -> Tensor:
-    """Return positions 0, 1, ..., 1, 0: whoever sorts these rows moves some of them.
-
-    A single example stands beside itself.
-    """
-    forth = torch.arange(count)
-    return torch.cat([forth, forth.flip(0)[1:] if count > 1 else forth])
+def round_trip(count: int) -> Tensor:
+    """Return positions 0, 1, ..., 0: whoever sorts these rows, by whatever, moves some of them."""
+    return torch.cat([torch.arange(count), torch.zeros(1, dtype=torch.long)])
 
 
 def _looked_outputs(network: nn.Module, objective: Objective, few: Data) -> Tensor:
@@ -73,7 +69,7 @@ def _looked_outputs(network: nn.Module, objective: Objective, few: Data) -> Tens
     again = rounding.output(objective, few, [0])
     draws = any(not a.equal(b) for a, b in zip(moved, generator_states(few.y.device), strict=True))
     repeated = [again, *(rounding.output(objective, few, [0]) for _ in range(AGAIN * draws))]
-    order = there_and_back(len(few))
+    order = round_trip(len(few))
     output_BK = rounding.output(objective, few, order)
     if any(outputs_differ(alone[0], other, rounding.epsilon) for other in repeated):
         raise UserError(
