@@ -65,30 +65,30 @@ def mnist3() -> Problem:
 
 
 def vit() -> Problem:
-    """Return a random ViT of 2 layers and 64 features, 100 x 100 random images of 32 x 32."""
+    """Return a random ViT of 2 layers and 64 features, 100 x 500 random images of 32 x 32."""
     package = transformers()
     config = package.ViTConfig(
         image_size=32, patch_size=8, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
         num_attention_heads=4, num_labels=3,
     )  # fmt: skip
     network = package.ViTForImageClassification(config)
-    return _problem(network, lambda: torch.randn(100, 3, 32, 32), 3)
+    return _problem(network, lambda size: torch.randn(size, 3, 32, 32), 3)
 
 
 def bert() -> Problem:
-    """Return a random BERT of 2 layers and 128 features, 100 x 100 texts of 32 of 1,000 words."""
+    """Return a random BERT of 2 layers and 128 features, 100 x 500 texts of 32 of 1,000 words."""
     package = transformers()
     config = package.BertConfig(
         vocab_size=1000, hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=512, num_labels=2, max_position_embeddings=64,
     )  # fmt: skip
     network = package.BertForSequenceClassification(config)
-    return _problem(network, lambda: {"input_ids": torch.randint(0, 1000, (100, 32))}, 2)
+    return _problem(network, lambda size: {"input_ids": torch.randint(0, 1000, (size, 32))}, 2)
 
 
-def _problem(network: nn.Module, draw: Callable[[], Any], num_classes: int) -> Problem:
-    y = torch.arange(100) % num_classes
-    return tda.Posterior.of_networks({0: [network]}), (draw(), y), (draw(), y)
+def _problem(network: nn.Module, draw: Callable[[int], Any], num_classes: int) -> Problem:
+    train, test = ((draw(size), torch.arange(size) % num_classes) for size in (100, 500))
+    return tda.Posterior.of_networks({0: [network]}), train, test
 
 
 PROBLEMS = {"digits MLP": digits, "MNIST3 CNN2": mnist3, "ViT": vit, "BERT": bert}

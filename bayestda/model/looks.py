@@ -49,17 +49,16 @@ def look(
                 continue
             check_steady(data, side)
             few = data.take(spread(len(data), FEW))
-            output_BK = _looked_outputs(network, objective, few)
+            if data is train or train is None:  # the network is looked at once
+                output_BK = _looked_outputs(network, objective, few)
+            else:
+                output_BK = objective.output(network, few.x).double()
             _check_function(function, name, output_BK, few)
 
 
-def there_and_back(count: int) -> Tensor:
-    """Return positions 0, 1, ..., 1, 0: whoever sorts these rows moves some of them.
-
-    A single example stands beside itself.
-    """
-    forth = torch.arange(count)
-    return torch.cat([forth, forth.flip(0)[1:] if count > 1 else forth])
+def round_trip(count: int) -> Tensor:
+    """Return positions 0, 1, ..., 0: whoever sorts these rows, by whatever, moves some of them."""
+    return torch.cat([torch.arange(count), torch.zeros(1, dtype=torch.long)])
 
 
 def _looked_outputs(network: nn.Module, objective: Objective, few: Data) -> Tensor:
@@ -70,7 +69,7 @@ def _looked_outputs(network: nn.Module, objective: Objective, few: Data) -> Tens
     again = rounding.output(objective, few, [0])
     draws = any(not a.equal(b) for a, b in zip(moved, generator_states(few.y.device), strict=True))
     repeated = [again, *(rounding.output(objective, few, [0]) for _ in range(AGAIN * draws))]
-    order = there_and_back(len(few))
+    order = round_trip(len(few))
     output_BK = rounding.output(objective, few, order)
     if any(outputs_differ(alone[0], other, rounding.epsilon) for other in repeated):
         raise UserError(
@@ -176,25 +175,29 @@ def _check_function(function: Measurement, name: str, output_BK: Tensor, few: Da
     together_B = function(output_BK, few.y)
     if together_B.shape != (len(few),):  # the objective refuses it where it is used
         return
-    size = together_B.nan_to_num().abs().max()
-    for i in range(len(few)):
-        alone = _value_alone(function, name, output_BK[i : i + 1], few.y[i : i + 1])
-        gap = (alone - together_B[i]).nan_to_num(posinf=0, neginf=0).abs().max()
-        if gap > LOSS_ROUNDING * size:
-            shapes = f"outputs {list(output_BK.shape)} and targets {list(few.y.shape)}"
-            raise UserError(
-                f"the {name} of an example depends on the other examples of its batch ({shapes}; "
-                f"{float(together_B[i]):.4g} in it, {float(alone.sum()):.4g} alone): give one that "
-                "needs this example only; check shapes that broadcast, normalisation over the "
-                "batch, and contrastive or ranking losses"
-            )
+    alone_B = torch.cat(
+        [
+            _value_alone(function, name, output_BK[i : i + 1], few.y[i : i + 1]).reshape(-1)[:1]
+            for i in range(len(few))
+        ]
+    )
+    gap_B = (alone_B - together_B).nan_to_num(posinf=0, neginf=0).abs()
+    worst = int(gap_B.argmax())
+    if gap_B[worst] > LOSS_ROUNDING * together_B.nan_to_num().abs().max():
+        shapes = f"outputs {list(output_BK.shape)} and targets {list(few.y.shape)}"
+        raise UserError(
+            f"the {name} of an example depends on the other examples of its batch ({shapes}; "
+            f"{float(together_B[worst]):.4g} in it, {float(alone_B[worst]):.4g} alone): give one "
+            "that needs this example only; check shapes that broadcast, normalisation over the "
+            "batch, and contrastive or ranking losses"
+        )
 
 
 def _value_alone(function: Measurement, name: str, output_1K: Tensor, y_1: Tensor) -> Tensor:
     try:
         return function(output_1K, y_1)
     except Exception as error:
-        if isinstance(error, UserError) or out_of_memory(error):
+        if out_of_memory(error):  # it was taken of several together just before
             raise
         raise UserError(
             f"the {name} cannot be taken of an example alone ({str(error).splitlines()[0]}): give "

@@ -9,7 +9,7 @@ from torch import nn
 import bayestda as tda
 from bayestda.errors import UserError
 from bayestda.model.examples import Data
-from bayestda.model.looks import look, there_and_back
+from bayestda.model.looks import look, round_trip
 
 N = 6
 RECIPE = tda.Recipe(epochs=1, batch_size=3, lr=0.1, keep=1)
@@ -146,9 +146,9 @@ def test_rounding_is_not_taken_for_other_examples(dtype):
     look(network, Cast(), data(), data(2))
 
 
-def test_an_order_there_and_back_is_sorted_by_nobody():
-    assert there_and_back(3).tolist() == [0, 1, 2, 1, 0]
-    assert there_and_back(1).tolist() == [0, 0]
+def test_a_round_trip_is_sorted_by_nobody():
+    assert round_trip(3).tolist() == [0, 1, 2, 0]
+    assert round_trip(1).tolist() == [0, 0]
 
 
 @pytest.fixture(scope="module")
