@@ -6,8 +6,11 @@ import torch
 from bayestda.model.state_names import renamed
 
 NAMES = ("0.weight", "0.bias", "2.weight")
-ADAPTED = ("base_model.model.q.lora_A.default.weight", "base_model.model.head.original_module.weight",
-           "base_model.model.head.modules_to_save.default.weight")  # fmt: skip
+ADAPTED = (
+    "base_model.model.q.lora_A.default.weight",
+    "base_model.model.head.original_module.weight",
+    "base_model.model.head.modules_to_save.default.weight",
+)
 
 
 def tensors(names):
