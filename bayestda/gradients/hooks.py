@@ -28,6 +28,7 @@ from bayestda.gradients.layers import (
 from bayestda.gradients.ways import Ways, by_layer, differing, remaining
 from bayestda.model.calls import output_at, outputs
 from bayestda.model.inputs import length, rows_of
+from bayestda.model.masks import mask_of, real_positions, without_padding
 from bayestda.model.objective import Objective
 from bayestda.model.precision import differentiated_attention
 
@@ -109,7 +110,8 @@ class Trace:
         """The coarsest rounding of what was seen, such as bfloat16's under autocast."""
         seen = [call.activation for calls in self.calls.values() for call in calls]
         types = {tensor.dtype for tensor in (*seen, self.output_BK) if tensor.is_floating_point()}
-        return max(torch.finfo(dtype).eps for dtype in types)
+        # Networks in float64 have parts in float32, as the norms of most language models.
+        return max(torch.finfo(dtype).eps for dtype in (*types, torch.float32))
 
     def deltas(self, calls: Iterable[Call], cotangents_LBK: Tensor) -> Iterator[Tensor]:
         """Yield cotangents [B L ...] of the calls' outputs, given those of the network's."""
@@ -183,6 +185,9 @@ def factors(
 ) -> list[tuple[str, Tensor, Tensor]]:
     """Return inputs [B T I] and output cotangents [B L T O] of each call of plain layers.
 
+    Padded positions have inputs of 0 (:mod:`bayestda.model.masks`), so that they have no part in
+    sums over positions. Under autocast, both have the type of the layer's parameters.
+
     Args:
         network, objective, x_B, cotangents: As of :func:`capture`.
         layers: Plain layers by name; I counts the inputs of their trained parameters.
@@ -191,10 +196,17 @@ def factors(
     pairs = [(name, call) for name, calls in trace.calls.items() for call in calls]
     cotangents_LBK = cotangents(trace.output_BK.detach())
     deltas = trace.deltas([call for _, call in pairs], cotangents_LBK)
+    masks = real_positions(network, x_B)
     found = []
     for (name, call), delta in zip(pairs, deltas, strict=True):
-        activation_BTI, delta_BLTO = positions(layers[name], call.activation, delta)
-        found.append((name, with_constant(layers[name], activation_BTI), delta_BLTO))
+        layer = layers[name]
+        kind = next(p.dtype for p in layer.parameters(recurse=False) if p.requires_grad)
+        a_BTI, delta_BLTO = positions(layer, call.activation.to(kind), delta.to(kind))
+        # A layer's positions are those of a mask only if it is called on [B T I].
+        own = call.activation.ndim == 3 and call.activation.shape[0] == trace.size
+        mask_BT = mask_of(masks, name, a_BTI.shape[1]) if own else None
+        a_BTI = without_padding(with_constant(layer, a_BTI), delta_BLTO, mask_BT)
+        found.append((name, a_BTI, delta_BLTO))
     return found
 
 

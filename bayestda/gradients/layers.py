@@ -45,7 +45,13 @@ def trained(layer: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def rows_of_layer(layer: nn.Module, activation: Tensor, delta: Tensor) -> Factored | Formed:
-    """Return a layer's rows, given its input and its output's cotangents [B L ...]."""
+    """Return a layer's rows, given its input and its output's cotangents [B L ...].
+
+    Under autocast these may have a lower precision than the layer's parameters, as rows have.
+    """
+    kind = next(iter(trained(layer).values())).dtype
+    activation = activation.to(kind) if activation.is_floating_point() else activation
+    delta = delta.to(kind)
     if isinstance(layer, PLAIN):
         return _plain_rows(layer, activation, delta)
     if isinstance(layer, nn.Embedding):

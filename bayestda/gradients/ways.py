@@ -69,7 +69,8 @@ def differing(
         retain_graph=True, allow_unused=True, materialize_grads=True,
     )  # fmt: skip
     expected = dict(zip(named, summed, strict=True))
-    found = {key: block.weighted(weight_LB.T) for key, block in rows.items()}
+    weight_BL = weight_LB.T.to(next(iter(named.values())).dtype)  # as rows have, under autocast
+    found = {key: block.weighted(weight_BL) for key, block in rows.items()}
     return unlike(network, found, expected, epsilon)
 
 

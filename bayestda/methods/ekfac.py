@@ -65,8 +65,8 @@ def filtered_ekfac_influence(
 
 def _bases(gradients: SampleGradients, curvature: str) -> dict[str, Basis]:
     """Return Ĉ: eigenvectors and corrected eigenvalues of every layer."""
-    network, simple = gradients.network, gradients.ways.simple
-    layers = {name: own for name, own in plain_layers(network).items() if name in simple}
+    network, hooked = gradients.network, gradients.ways.hooked(gradients.network)
+    layers = {name: own for name, own in plain_layers(network).items() if name in hooked}
     outside = [name for name in gradients.layout.shapes if name.rpartition(".")[0] not in layers]
     if outside:
         kept = "|".join(f"{name}.*" for name in layers) or "<layer>.*"

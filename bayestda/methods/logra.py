@@ -16,10 +16,11 @@ from bayestda.curvature.gauss_newton import damped_factor
 from bayestda.curvature.kronecker import FactorBlocks
 from bayestda.errors import UserError
 from bayestda.gradients.blocks import Blocks, by_blocks, chunks, partners, require
-from bayestda.gradients.hooks import plain_layers
+from bayestda.gradients.hooks import factors, plain_layers
 from bayestda.gradients.layers import trained
 from bayestda.gradients.sample import SampleGradients, loss_cotangents
 from bayestda.methods.influence import influence
+from bayestda.model.calls import outputs
 from bayestda.model.parameters import Parameters, private_copy
 
 Bases = dict[str, tuple[Tensor, Tensor]]  # by layer: E [I k], D [O k]
@@ -100,7 +101,8 @@ def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Ten
     require(
         gradients, sum(2 * 8 * size**2 for size in sizes.values()),
         f"the curvature of projected gradients ({max(sizes.values()):,} numbers in a layer)",
-        "raise it, lower the rank, or use influence_ekfac or influence_cg",
+        f"raise it, lower the rank, leave {max(sizes, key=sizes.__getitem__)} (an embedding?) out "
+        "by parameters=, or use influence_cg",
     )  # fmt: skip
     like = gradients.theta_P.new_empty(0, dtype=torch.float64)
     fisher = {name: like.new_zeros(size, size) for name, size in sizes.items()}
@@ -158,9 +160,42 @@ class _Bottleneck(nn.Module):
 
 
 def _layers(gradients: SampleGradients) -> dict[str, nn.Module]:
-    """Layers to project: their weight is trained, and theirs alone."""
-    layers = plain_layers(gradients.network)
-    return {name: layer for name, layer in layers.items() if "weight" in trained(layer)}
+    """Layers to project: their weight is trained, and used in their own calls alone.
+
+    Others stay as they are. A weight that a function uses, too, has gradients that no bottleneck
+    beside the layer sees.
+    """
+    network, x_N = gradients.network, gradients.train_data.take(slice(1)).x
+    layers = plain_layers(network)
+    layers = {name: layer for name, layer in layers.items() if "weight" in trained(layer)}
+    seen: dict[str, Tensor] = {}
+    pulled = factors(network, gradients.objective, x_N, lambda f: torch.ones_like(f)[None], layers)
+    for name, a_BTI, delta_BLTO in pulled:
+        new_OI = torch.einsum("bto,bti->oi", delta_BLTO[:, 0], a_BTI)
+        seen[name] = seen[name] + new_OI if name in seen else new_OI
+    wanted = _summed_gradients(gradients, layers, x_N)
+    return {name: own for name, own in layers.items() if _is_all(seen.get(name), wanted[name])}
+
+
+def _summed_gradients(
+    gradients: SampleGradients, layers: dict[str, nn.Module], x_N: Any
+) -> dict[str, Tensor]:
+    """Gradients of the sum of some examples' outputs in layers' weights, by autograd."""
+    weights = [cast(Tensor, layer.weight) for layer in layers.values()]
+    with torch.enable_grad():
+        total = outputs(gradients.network, gradients.objective, x_N).sum()
+    found = torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True)
+    return dict(zip(layers, found, strict=True))
+
+
+def _is_all(seen: Tensor | None, wanted: Tensor) -> bool:
+    """Whether a gradient [O I] that a layer's calls give is all of its weight's."""
+    if seen is None:  # it is never called
+        return not wanted.any()
+    inputs = wanted[0].numel()
+    weight_OI = wanted.movedim(1, -1).reshape(len(wanted), -1)  # a patch is [height width channel]
+    gap, epsilon = seen[:, :inputs] - weight_OI, torch.finfo(torch.float32).eps
+    return bool(gap.norm() <= 3 * epsilon**0.5 * weight_OI.norm() + epsilon)
 
 
 def _random(gradients: SampleGradients, rank: int, seed: int) -> Bases:

@@ -150,7 +150,8 @@ class _Rounding:
     """Calls of a network, and the coarsest type of number within, as bfloat16 under autocast."""
 
     def __init__(self, network: nn.Module):
-        self.network, self.epsilon = network, 0.0
+        # Networks in float64 have parts in float32, as the norms of most language models.
+        self.network, self.epsilon = network, torch.finfo(torch.float32).eps
 
     def output(self, objective: Objective, few: Data, order: Any) -> Tensor:
         """Return outputs [B K] of some examples."""
