@@ -73,6 +73,7 @@ _HOME = {  # loaded when first asked for: figures and tables need no torch
     "reliability": "statistics.significance",
     "replay": "retraining.replay",
     "show": "plots.overview",
+    "adam_horizon": "training.horizon",
     "train_posterior": "training.posterior",
     "write_page": "page.from_scores",
 }

@@ -18,7 +18,7 @@ from bayestda.model.examples import Data, labels
 from bayestda.model.looks import look
 from bayestda.model.measuring import measuring
 from bayestda.model.objective import Measurement, Objective
-from bayestda.model.parameters import thetas
+from bayestda.model.parameters import first_trained, thetas
 from bayestda.retraining.unrolling import unrolled_changes
 from bayestda.scores.attribution import attribute
 from bayestda.scores.groups import group_scores
@@ -128,7 +128,9 @@ def shifts(
     if recorded_training(posterior).dropout:
         raise UserError("a run with dropout cannot be unrolled: train without, or retrain")
     train_data, test_data = looked_examples(posterior, objective, train, queries)
-    removed_RN = _removed(groups, len(train_data)).to(next(posterior.build().parameters()))
+    removed_RN = _removed(groups, len(train_data)).to(
+        first_trained(posterior.template(posterior.seeds[0]))
+    )
     # A removal moves an example's weight from 1 towards 0, hence the sign.
     values = unrolled_changes(posterior, objective, train_data, test_data, -removed_RN, chunk=chunk)
     rows = labels("train", train_data) if groups is None else {"group": np.arange(len(removed_RN))}

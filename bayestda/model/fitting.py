@@ -5,6 +5,7 @@ and refuses all else. An objective of one's own may have one, or leave its targe
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from inspect import signature
 from typing import Any
@@ -16,8 +17,10 @@ from bayestda.errors import UserError
 from bayestda.model.calls import tried_outputs
 from bayestda.model.checks import check_objective
 from bayestda.model.examples import Data, Examples, Streamed
+from bayestda.model.inputs import mapped
 from bayestda.model.measuring import measures_targets
 from bayestda.model.objective import Objective
+from bayestda.model.parameters import first_trained, private_copy
 
 
 def fitted(
@@ -39,11 +42,35 @@ def fitted(
     """
     check_objective(objective)
     data = _placed(data, lambda x, y, _: (_with_decoder_inputs(network, x, y), y))
+    data = _in_type_of(network, objective, data)
     fit = getattr(objective, "fit_targets", None)
     if fit is None or (measured and not measures_targets(objective)):
         return data
     num_outputs = _number_of_outputs(network, objective, data)
     return _placed(data, lambda x, y, index: (x, fit(y, num_outputs, index)))
+
+
+def _in_type_of(network: nn.Module, objective: Objective, data: Examples) -> Examples:
+    """Return examples whose inputs have the type that the network takes; targets keep theirs.
+
+    Of a network with parameters of several types, as a frozen trunk in bfloat16 below a head in
+    float32, that is the first with which it can be called, that of θ before others.
+    """
+    types = [first_trained(network).dtype, *(p.dtype for p in network.parameters())]
+    types = list(dict.fromkeys(kind for kind in types if kind.is_floating_point))
+    if len(types) == 1:
+        return data
+    few = data.take(slice(2)).x
+    for kind in types:
+        with suppress(UserError), torch.no_grad():
+            tried_outputs(private_copy(network).eval(), objective, _typed(few, kind))
+            return _placed(data, lambda x, y, _, kind=kind: (_typed(x, kind), y))
+    return data  # the call that fails says why
+
+
+def _typed(x: Any, kind: torch.dtype) -> Any:
+    """Return inputs whose floating tensors have a type."""
+    return mapped(lambda value: value.to(kind) if value.is_floating_point() else value, x)
 
 
 def _placed(data: Examples, change: Callable[..., tuple[Any, Tensor]]) -> Examples:

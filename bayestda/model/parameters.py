@@ -66,6 +66,17 @@ class Parameters:
             network.get_parameter(name).copy_(value)
 
 
+def first_trained(network: nn.Module) -> nn.Parameter:
+    """Return the first parameter of θ, whose device and type are those of scores.
+
+    A frozen trunk below may have another type.
+
+    Raises:
+        UserError: No parameter requires a gradient.
+    """
+    return network.get_parameter(next(iter(Parameters(network).shapes)))
+
+
 def thetas(networks: Sequence[nn.Module]) -> Tensor:
     """Return θ [S P] of networks of one architecture."""
     layout = Parameters(networks[0])

@@ -3,16 +3,17 @@
 Frozen weights may be shared by many networks, so they are replaced and never overwritten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bayestda.errors import UserError
+from bayestda.model.checkpoint_files import read_checkpoint
+from bayestda.model.fixed import differing, fixed_parts
 from bayestda.model.parameters import exchange
+from bayestda.model.state_names import renamed
 
 State = Mapping[str, Tensor]
 
@@ -46,12 +47,15 @@ def frozen_names(network: nn.Module) -> set[str]:
 
 
 @torch.no_grad()
-def load(network: nn.Module, sample: State | Path, optional: set[str], where: str) -> None:
+def load(network: nn.Module, sample: State | Path, optional: set[str], where: str) -> set[str]:
     """Load a sample's tensors into the network, without writing tensors that others share.
+
+    Returns the names of what was loaded.
 
     Args:
         network: The network to load into.
-        sample: Tensors by name, or a safetensors file of them.
+        sample: Tensors by name, or a checkpoint on disk, whose names may have a prefix
+            (:mod:`bayestda.model.state_names`).
         optional: Names that a sample may lack; the network keeps its tensors of these names.
         where: A name of the sample for error messages.
 
@@ -59,7 +63,8 @@ def load(network: nn.Module, sample: State | Path, optional: set[str], where: st
         UserError: The sample belongs to another network, is damaged, or is not finite.
     """
     if isinstance(sample, Path):
-        where, sample = str(sample), _read(sample)
+        where, sample = str(sample), read_checkpoint(sample)
+        sample = renamed(sample, network.state_dict().keys())
     tensors, frozen = dict(network.state_dict(keep_vars=True)), frozen_names(network)
     # All names are checked before the first tensor is written.
     _check_names(tensors, sample, optional, where)
@@ -72,6 +77,33 @@ def load(network: nn.Module, sample: State | Path, optional: set[str], where: st
         value = value.to(tensors[name])
         if not _is_shared(tensors[name], value):
             exchange(network, tensors[name], nn.Parameter(value, requires_grad=False))
+    return set(sample)
+
+
+def check_what_files_lack(
+    build: Callable[[], nn.Module], network: nn.Module, held: set[str], file: Path
+) -> None:
+    """Refuse a file that lacks what ``build`` draws anew at each call.
+
+    Args:
+        build: The function that makes the network.
+        network: A network that it has made, with the file's tensors.
+        held: Names of those.
+        file: The file, for the message.
+
+    Raises:
+        UserError: Two networks that it makes differ in something that the file does not hold.
+    """
+    if fixed_parts(network).keys() <= held:
+        return
+    drawn = [name for name in differing(build(), network) if name not in held]
+    if drawn:
+        raise UserError(
+            f"{file} holds no {', '.join(drawn[:3])}{', ...' if len(drawn) > 3 else ''}, and build "
+            "makes other values of it at each call, so that the trained network cannot be known: "
+            "save network.state_dict() whole, or let build seed what it draws (of a peft model, "
+            "give its task_type, so that the head is trained and saved)"
+        )
 
 
 def _check_value(name: str, value: Tensor, tensor: Tensor, where: str) -> None:
@@ -82,13 +114,6 @@ def _check_value(name: str, value: Tensor, tensor: Tensor, where: str) -> None:
         )
     if value.is_floating_point() and not value.isfinite().all():
         raise UserError(f"{where}: {name} has values that are not finite (did it diverge?)")
-
-
-def _read(file: Path) -> State:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} is damaged or no safetensors file ({error})") from error
 
 
 def _check_names(tensors: State, sample: State, optional: set[str], where: str) -> None:
@@ -103,6 +128,8 @@ def _check_names(tensors: State, sample: State, optional: set[str], where: str) 
                 for what, names in (("unknown are", unknown), ("missing are", missing))
                 if names
             )
+            + ": save the state dict of the network that build makes, or hand the loaded network "
+            "to tda.Posterior.of_networks"
         )
 
 

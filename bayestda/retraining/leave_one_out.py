@@ -103,9 +103,9 @@ def retrained(
     Raises:
         UserError: The posterior was trained elsewhere, or weights do not fit the examples.
     """
-    training, network = recorded_training(posterior), posterior.build()
+    training = recorded_training(posterior)
     train_data, test_data = looked_examples(posterior, objective, train, test)
-    weight_RN = torch.as_tensor(weights, dtype=next(network.parameters()).dtype)
+    weight_RN = torch.as_tensor(weights, dtype=training.initial[posterior.seeds[0]].dtype)
     if weight_RN.shape[1:] != (len(train_data),):
         raise UserError(
             f"weights or groups must have one column per training example, {len(train_data)}, not "
@@ -113,10 +113,10 @@ def retrained(
         )
     by_seed: list[Tensor] = []
     # Larger chunks would be filled up with copies: seeds with dropout are retrained one by one.
-    chunk = min(chunk, len(weight_RN) * (1 if training.dropout else len(posterior.seeds)))
+    chunk = min(chunk, len(weight_RN) * (1 if training.one_by_one else len(posterior.seeds)))
     for seeds, members in training.together(weight_RN, train_data.y.device, chunk):
         loss_CRM = retrained_losses(
-            network, objective, training.recipe, members,
+            posterior.template(seeds[0]), objective, training.recipe, members,
             train_data=train_data, test_data=test_data, chunk=chunk,
         )  # fmt: skip
         # [C, seeds · R, M] to one [C R M] for each seed.

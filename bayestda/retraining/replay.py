@@ -37,6 +37,7 @@ from bayestda.gradients.ways import Ways
 from bayestda.model.examples import Data, blocks, labels
 from bayestda.model.inputs import rows_of
 from bayestda.model.objective import Objective
+from bayestda.model.parameters import first_trained
 from bayestda.model.precision import matmul_precision
 from bayestda.retraining.unrolling import unrolled_changes
 from bayestda.training.optimizers import State, Step, decays, rule_of, steps
@@ -90,7 +91,7 @@ def replay(
     if training.dropout:
         raise UserError("a run with dropout cannot be replayed: train without, or retrain")
     held, queries = looked_examples(posterior, objective, train, test)
-    weight_RN = _weights(weights, len(held), next(posterior.build().parameters()))
+    weight_RN = _weights(weights, len(held), first_trained(posterior.template(posterior.seeds[0])))
     if kind == "exact":
         values = unrolled_changes(
             posterior, objective, held, queries, weight_RN[1:] - 1, chunk=TOGETHER

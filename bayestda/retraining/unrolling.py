@@ -63,7 +63,8 @@ def unrolled_changes(
     sizes = (len(seeds), len(posterior.checkpoints), num_members, len(queries))
     values = torch.empty(sizes, dtype=torch.float64)
     members = min(num_members, chunk)
-    runs = max(1, chunk // members)
+    # Runs whose networks differ in more than θ are not stacked.
+    runs = 1 if recorded_training(posterior).apart else max(1, chunk // members)
     for first_run in range(0, len(seeds), runs):
         some = slice(first_run, first_run + runs)
         for first in range(0, num_members, members):
@@ -84,7 +85,8 @@ def _changes_of(
     training = recorded_training(posterior)
     initial_SP = torch.stack([training.initial[seed] for seed in seeds]).to(direction_RN)
     order_SEN = torch.cat([training.order[seed] for seed in seeds]).to(direction_RN.device)
-    unrolled = Unrolled(posterior.build(), objective, training.recipe, initial_SP, direction_RN)
+    network = posterior.template(seeds[0])
+    unrolled = Unrolled(network, objective, training.recipe, initial_SP, direction_RN)
     kept: list[Tensor] = []
     for step in steps(training.recipe, order_SEN):
         unrolled.step(step, data[0])

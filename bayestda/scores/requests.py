@@ -259,7 +259,8 @@ _UNRECORDED = (
 )
 _MISSING = {
     "horizon": "the training's horizon is not known: give "
-    "Posterior.from_checkpoints(..., horizons=[sum of learning rates so far, ...])",
+    "Posterior.from_checkpoints(..., horizons=[sum of learning rates so far, ...]), under Adam "
+    "horizons=[tda.adam_horizon(...), ...]",
     "rate": "the training's learning rates are not known: give "
     "Posterior.from_checkpoints(..., learning_rates=[...])",
     "pace": _UNRECORDED,

@@ -222,7 +222,10 @@ class _Sample:
         Raises:
             UserError: one of them was not trained.
         """
-        pace, trained = self.paces()[self.place], Parameters(self.posterior.build())
+        pace, trained = (
+            self.paces()[self.place],
+            Parameters(self.posterior.template(self.posterior.seeds[0])),
+        )
         frozen = [name for name in self.gradients.layout.shapes if name not in trained.shapes]
         if frozen:
             raise UserError(

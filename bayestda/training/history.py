@@ -20,12 +20,20 @@ class Training:
         order: Positions of training examples [1 E N], by seed.
         dropout: Whether the network has dropout (:mod:`bayestda.model.dropout`), whose masks then
             follow from the seed.
+        apart: Whether networks of different seeds differ in more than θ, so that they cannot be
+            trained side by side.
     """
 
     recipe: Recipe
     initial: Mapping[int, Tensor]
     order: Mapping[int, Tensor]
     dropout: bool = False
+    apart: bool = False
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the runs of different seeds are repeated one after the other."""
+        return self.dropout or self.apart
 
     def members(self, seed: int, weight_RN: Tensor, device: torch.device) -> Members:
         """Return members that repeat the run of a seed with other weights of the examples."""
@@ -46,8 +54,8 @@ class Training:
             Seeds, and their members, seed by seed.
         """
         seeds = tuple(self.initial)
-        # Only members of one seed share dropout masks, so seeds with dropout go one by one.
-        count = 1 if self.dropout else max(1, chunk // len(weight_RN))
+        # Only members of one seed share dropout masks, and frozen weights that are drawn.
+        count = 1 if self.one_by_one else max(1, chunk // len(weight_RN))
         for start in range(0, len(seeds), count):
             group = seeds[start : start + count]
             parts = [self.members(seed, weight_RN, device) for seed in group]

@@ -8,6 +8,7 @@ as far along the gradients. For Adam :math:`D_t = \sqrt{\hat v_t} + \epsilon`, a
 learning rates alone would be too short by a factor of a hundred.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from bayestda.errors import UserError
 from bayestda.model.examples import Data
 from bayestda.model.objective import Objective
+from bayestda.model.parameters import first_trained
 from bayestda.training.loop import run
 from bayestda.training.members import Members
 from bayestda.training.optimizers import State, decays, mean_rate, rule_of
@@ -104,6 +106,42 @@ def recorded_paces(posterior: Posterior, objective: Objective, train: Any, seed:
             f"the training had {num_train} examples, and train has {len(train_data)}, so its "
             "horizon is not known: give the examples that were trained on, or a number for damping"
         )
-    weight_1N = torch.ones(1, num_train, dtype=next(posterior.build().parameters()).dtype)
+    network = posterior.template(seed)
+    weight_1N = torch.ones(1, num_train, dtype=first_trained(network).dtype)
     member = training.members(seed, weight_1N, train_data.y.device)
-    return paces(posterior.build(), objective, train_data, training.recipe, member)
+    return paces(network, objective, train_data, training.recipe, member)
+
+
+def adam_horizon(
+    rate_sum: float,
+    second_moments: Iterable[Tensor],
+    *,
+    step: int,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> float:
+    r"""Return the horizon τ of a run of Adam or AdamW, from what its optimiser remembers.
+
+    With the second moments :math:`\hat v` in place of the squared gradients the pace of the module
+    is :math:`\sum_p \hat v_p / (\sqrt{\hat v_p} + \epsilon) / \sum_p \hat v_p`, and
+    τ is that times :math:`\sum_t \eta_t`. It takes the last steps' pace for all steps.
+
+    Args:
+        rate_sum: Sum of the learning rates up to the checkpoint.
+        second_moments: ``exp_avg_sq`` of every trained parameter, such as ``[state["exp_avg_sq"]
+            for state in optimizer.state.values()]``.
+        step: Number of steps that the optimiser has taken.
+        beta2, epsilon: Settings of the optimiser.
+
+    Raises:
+        UserError: The moments are not those of a run: empty, negative, or all 0.
+    """
+    correction = 1 - beta2**step
+    moments = [tensor.detach().double().flatten() / correction for tensor in second_moments]
+    v_P = torch.cat(moments) if moments else torch.zeros(0)
+    if step < 1 or not v_P.isfinite().all() or not (v_P >= 0).all() or not v_P.any():
+        raise UserError(
+            "second moments must be exp_avg_sq of all trained parameters after at least one step: "
+            'give [state["exp_avg_sq"] for state in optimizer.state.values()] and step='
+        )
+    return float(rate_sum * (v_P / (v_P.sqrt() + epsilon)).sum() / v_P.sum())

@@ -4,7 +4,7 @@ Runs are trained here (:func:`train_posterior`), or come from checkpoints or net
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import cast
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from bayestda.errors import UserError
+from bayestda.model.checkpoint_files import check_checkpoint
 from bayestda.model.checks import (
     check_build,
     check_network,
@@ -24,9 +25,10 @@ from bayestda.model.checks import (
 from bayestda.model.dropout import draws_masks
 from bayestda.model.examples import Data, examples
 from bayestda.model.fitting import fitted
+from bayestda.model.fixed import differing
 from bayestda.model.objective import Objective
-from bayestda.model.parameters import Parameters, copied, exchange, private_copy
-from bayestda.model.state_dicts import State, frozen_names, load, snapshot
+from bayestda.model.parameters import Parameters, copied, exchange, first_trained, private_copy
+from bayestda.model.state_dicts import State, check_what_files_lack, frozen_names, load, snapshot
 from bayestda.training.history import Training
 from bayestda.training.loop import train
 from bayestda.training.members import data_order
@@ -46,6 +48,8 @@ class Posterior:
         learning_rates: Learning rate η at each checkpoint, if known (for TracIn).
         horizons: Sum Σ_t η_t up to each checkpoint, if known (for damping="horizon").
         training: Record of the training, if the library trained the samples itself.
+        templates: A network for each sample, by seed, with everything that a state dict may lack:
+            frozen weights that were drawn, buffers, plain attributes; None: those of ``build``.
     """
 
     build: Callable[[], nn.Module]
@@ -54,6 +58,7 @@ class Posterior:
     learning_rates: tuple[float, ...] | None = None
     horizons: tuple[float, ...] | None = None
     training: Training | None = None
+    templates: Mapping[int, Sequence[nn.Module]] | None = None
 
     @classmethod
     def from_checkpoints(
@@ -65,12 +70,15 @@ class Posterior:
         learning_rates: Sequence[float] | None = None,
         horizons: Sequence[float] | None = None,
     ) -> "Posterior":
-        """Make a posterior of safetensors files that hold a ``state_dict`` or its trained part.
+        """Make a posterior of safetensors that hold a ``state_dict`` or its trained part.
+
+        A checkpoint is a file, an index of shards, or a folder of ``save_pretrained`` or Trainer,
+        also with an adapter of peft. Prefixes that wrappers put before all names are taken off.
 
         Args:
             build: A function that makes the network; frozen parameters that a file lacks keep
                 the values it gives them.
-            files: One file per checkpoint, in the order of training, by seed.
+            files: One file or folder per checkpoint, in the order of training, by seed.
             checkpoints: Names of the checkpoints; default 0, 1, ...
             learning_rates: Learning rate η at each checkpoint.
             horizons: Sum Σ_t η_t from the start of training to each checkpoint.
@@ -87,7 +95,7 @@ class Posterior:
             )
         samples = {seed: [Path(file) for file in paths] for seed, paths in files.items()}
         for path in (path for paths in samples.values() for path in paths):
-            _check_file(path)
+            check_checkpoint(path)
         return cls._of(build, samples, checkpoints, learning_rates, horizons)
 
     @classmethod
@@ -112,10 +120,16 @@ class Posterior:
         samples = {
             seed: [snapshot(network, template) for network in run] for seed, run in networks.items()
         }
-        return cls._of(
+        # Most networks differ from the first in nothing but what their samples hold.
+        templates = {
+            seed: [copied(one) if _hides(one, template) else template for one in run]
+            for seed, run in networks.items()
+        }
+        posterior = cls._of(
             lambda: private_copy(template), samples, recorded.get("checkpoints"),
             recorded.get("learning_rates"), recorded.get("horizons"),
         )  # fmt: skip
+        return replace(posterior, templates=templates)
 
     @classmethod
     def _of(cls, build, samples, checkpoints, learning_rates, horizons) -> "Posterior":
@@ -141,6 +155,17 @@ class Posterior:
         """Return the names of the runs."""
         return tuple(self.samples)
 
+    def template(self, seed: int, checkpoint: int = 0) -> nn.Module:
+        """Return the network of one sample with values of no meaning for its parameters θ.
+
+        Args:
+            seed: Name of the run.
+            checkpoint: Number of the checkpoint in the run, counted from 0.
+        """
+        if self.templates is None:
+            return private_copy(self.build())
+        return private_copy(self.templates[seed][checkpoint])
+
     def network(self, seed: int, checkpoint: int, parameters: str | None = None) -> nn.Module:
         """Return the network of one sample, in evaluation mode.
 
@@ -156,13 +181,17 @@ class Posterior:
         Raises:
             UserError: The sample belongs to another network, is damaged, or is not finite.
         """
-        network = private_copy(self.build())
+        network, sample = self.template(seed, checkpoint), self.samples[seed][checkpoint]
         # A sample may lack what was frozen in training, and what is frozen from here on.
         optional = frozen_names(network)
+        if self.templates is not None:
+            optional |= {name for name, _ in network.named_buffers()}
         if parameters is not None:
             select(network, parameters)
         where = f"seed {seed}, checkpoint {checkpoint}"
-        load(network, self.samples[seed][checkpoint], optional | frozen_names(network), where)
+        held = load(network, sample, optional | frozen_names(network), where)
+        if isinstance(sample, Path) and (seed, checkpoint) == (self.seeds[0], 0):
+            check_what_files_lack(self.build, network, held, sample)
         return network.eval()
 
 
@@ -203,25 +232,30 @@ def train_posterior(
     template = _seeded(build, seeds[0])
     check_network(template)
     _refuse_batch_norm(template)
-    layout, sample = Parameters(template), next(template.parameters())
+    layout, sample = Parameters(template), first_trained(template)
     starts = {seed: seeds[0] if same_init else seed for seed in seeds}
-    initial = {seed: layout.read(_seeded(build, start)) for seed, start in starts.items()}
+    built = {seed: _seeded(build, start) for seed, start in starts.items()}
+    initial = {seed: layout.read(network) for seed, network in built.items()}
+    # Layers that are frozen at what build draws are a run's own, as its initialisation is.
+    apart = any(differing(network, template) for network in built.values())
+    own = built if apart else dict.fromkeys(seeds, template)
     train_data = in_memory(data, objective, template)
     orders = {seed: data_order(seed, len(train_data), recipe.epochs) for seed in seeds}
     dropout = draws_masks(template, objective, train_data.take(slice(recipe.batch_size)))
-    training = Training(recipe, initial, orders, dropout)
+    training = Training(recipe, initial, orders, dropout, apart)
     samples: dict[int, list[State]] = {}
     weight_1N = torch.ones(1, len(train_data), dtype=sample.dtype)
-    chunk = 1 if training.dropout else min(chunk, len(seeds))
+    chunk = 1 if training.one_by_one else min(chunk, len(seeds))
     for group, members in training.together(weight_1N, sample.device, chunk):
         # All members of the group are one chunk, so that the first chunk is all there is.
-        _, theta_CRP = next(train(template, objective, train_data, recipe, members, chunk=chunk))
+        network = own[group[0]]
+        _, theta_CRP = next(train(network, objective, train_data, recipe, members, chunk=chunk))
         for row, seed in enumerate(group):
             samples[seed] = [layout.split(theta_P) for theta_P in theta_CRP[:, row]]
     rates, horizons = recipe.recorded(len(train_data))
     return Posterior(
         lambda: private_copy(template), samples, tuple(recipe.kept_epochs), rates, horizons,
-        training,
+        training, {seed: [network] * recipe.keep for seed, network in own.items()},
     )  # fmt: skip
 
 
@@ -237,7 +271,7 @@ def in_memory(
     Raises:
         UserError: Targets do not fit the objective.
     """
-    parameter = next(network.parameters())
+    parameter = first_trained(network)
     held = examples(data, parameter.device, parameter.dtype).take(slice(None))
     return cast(Data, fitted(held, objective, network, measured=measured))
 
@@ -266,14 +300,9 @@ def select(network: nn.Module, patterns: str) -> None:
         )
 
 
-def _check_file(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        raise UserError(
-            f"{path} is no .safetensors file; pickles are not loaded: write it with "
-            "safetensors.torch.save_file(network.state_dict(), path)"
-        )
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give the path of a checkpoint")
+def _hides(network: nn.Module, template: nn.Module) -> bool:
+    """Whether a network differs from a template in something that no state dict holds."""
+    return not set(differing(network, template)) <= set(template.state_dict())
 
 
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:

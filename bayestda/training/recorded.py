@@ -11,7 +11,7 @@ from bayestda.model.checks import check_posterior
 from bayestda.model.examples import Data, examples
 from bayestda.model.looks import look
 from bayestda.model.objective import Objective
-from bayestda.model.parameters import thetas
+from bayestda.model.parameters import first_trained, thetas
 from bayestda.model.readings import check_steady
 from bayestda.training.history import Training
 from bayestda.training.posterior import Posterior, in_memory
@@ -76,8 +76,8 @@ def held_examples(
     Raises:
         UserError: Targets do not fit the objective, or data change from reading to reading.
     """
-    network = posterior.build()
-    parameter = next(network.parameters())
+    network = posterior.template(posterior.seeds[0])
+    parameter = first_trained(network)
     placed = examples(data, parameter.device, parameter.dtype)
     check_steady(placed, "training or test")
     return in_memory(placed, objective, network, measured=measured)
