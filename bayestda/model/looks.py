@@ -52,7 +52,7 @@ def look(
             if data is train or train is None:  # the network is looked at once
                 output_BK = _looked_outputs(network, objective, few)
             else:
-                output_BK = objective.output(network, few.x).double()
+                output_BK = outputs(network, objective, few.x).double()
             _check_function(function, name, output_BK, few)
 
 
