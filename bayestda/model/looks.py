@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.errors import UserError, out_of_memory
-from bayestda.model.calls import tried_outputs
+from bayestda.model.calls import outputs, tried_outputs
 from bayestda.model.dropout import generator_states
 from bayestda.model.examples import Data, Examples
 from bayestda.model.inputs import rows_of
