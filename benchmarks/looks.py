@@ -8,7 +8,7 @@ blocks of rows (`bayestda.gradients.ways`). Medians of repetitions, in one threa
 
 Reads   data/mnist3/
 Writes  a markdown table and CSV to stdout; with --output PREFIX also PREFIX.md and PREFIX.csv
-Takes   3 minutes on one core
+Takes   4 minutes on one core
 """
 
 import statistics
@@ -144,7 +144,7 @@ def measure(name: str, problem: Problem, method: str, repeats: int) -> dict:
 
 def _parse() -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=count, default=5)
+    parser.add_argument("--repeats", type=count, default=3)
     parser.add_argument("--cases", nargs="+", choices=tuple(PROBLEMS), default=tuple(PROBLEMS))
     parser.add_argument("--output", type=Path, metavar="PREFIX", help="also write files")
     return parser.parse_args()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bayestda.errors import UserError, out_of_memory
-from bayestda.model.calls import tried_outputs
+from bayestda.model.calls import outputs, tried_outputs
 from bayestda.model.dropout import generator_states
 from bayestda.model.examples import Data, Examples
 from bayestda.model.inputs import rows_of
@@ -52,7 +52,7 @@ def look(
             if data is train or train is None:  # the network is looked at once
                 output_BK = _looked_outputs(network, objective, few)
             else:
-                output_BK = objective.output(network, few.x).double()
+                output_BK = outputs(network, objective, few.x).double()
             _check_function(function, name, output_BK, few)
 
 
