@@ -167,6 +167,8 @@ class RowBlocks:
         num_examples: The number of examples.
         memory_bytes: The memory that all blocks together may take; changes only the speed.
         scratch: Temporary files for rows that do not fit; None: they are captured again.
+        pass_bytes: What making the rows of an example takes beside them: its activations, its
+            outputs and their cotangents.
     """
 
     def __init__(
@@ -175,12 +177,13 @@ class RowBlocks:
         num_examples: int,
         memory_bytes: float,
         scratch: Scratch | None = None,
+        pass_bytes: float = 0,
     ):
         self._capture, self.num_examples = capture, num_examples
         first = capture(slice(0, 1))
         self.bytes_each = sum(block.nbytes() for block in first.values())
         # A single block takes a quarter at most. All of them are kept if they take a half at most.
-        room = int(memory_bytes / 4 / self.bytes_each)
+        room = int(memory_bytes / 4 / max(self.bytes_each, pass_bytes))
         self.block = max(1, min(num_examples, MAX_BLOCK, room))
         self._keep = self.bytes_each * num_examples <= memory_bytes / 2
         self._kept: dict[int, Rows] = {}

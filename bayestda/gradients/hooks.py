@@ -35,6 +35,10 @@ from bayestda.model.precision import differentiated_attention
 Cotangents = Callable[[Tensor], Tensor]  # output [B K] -> cotangents [L B K]
 
 
+class NotStacked(Exception):
+    """Report that ``vmap`` does not go through a network."""
+
+
 class Call(NamedTuple):
     """One call of a layer; the edge is that of its output as the layer gave it, if it has one."""
 
@@ -164,14 +168,17 @@ def capture(
     rest = remaining(network, rows)
     single = {name: rest.pop(name) for name in list(rest) if name in ways.single}
     if rest:
-        rows |= other_rows(network, objective, rest, x_B, trace.output_BK, cotangents_LBK)
+        try:
+            rows |= other_rows(network, objective, rest, x_B, cotangents_LBK)
+        except NotStacked as error:
+            warn_of_single_passes(rest, str(error))
+            single |= rest
     if look:
         wrong = differing(network, rows, trace.output_BK, cotangents_LBK, trace.epsilon)
         single |= {n: network.get_parameter(n) for n in wrong}
         ways.single |= wrong
     if single:
-        made = one_by_one(single, trace.output_BK, cotangents_LBK)
-        rows |= {name: Formed(gradient.flatten(2)) for name, gradient in made.items()}
+        rows |= one_by_one(network, objective, single, x_B, cotangents_LBK)
     return by_layer(network, rows, ways.simple)
 
 
@@ -231,10 +238,13 @@ def other_rows(
     objective: Objective,
     named: Mapping[str, Tensor],
     x_B: Any,
-    output_BK: Tensor,
     cotangents_LBK: Tensor,
 ) -> Rows:
-    """Return rows of any parameters by ``vmap`` over examples of vector-Jacobian products."""
+    """Return rows of any parameters by ``vmap`` over examples of vector-Jacobian products.
+
+    Raises:
+        NotStacked: ``vmap`` does not go through the network.
+    """
 
     def one_example(x: Any, cotangents_LK: Tensor) -> dict[str, Tensor]:
         values = {name: p.detach() for name, p in named.items()}
@@ -247,28 +257,51 @@ def other_rows(
     except RuntimeError as error:
         if out_of_memory(error):
             raise
-        warnings.warn(
-            f"gradients of {', '.join(named)} are taken one by one, which is slow: vmap does not "
-            f"go through this network ({str(error).splitlines()[0]})",
-            stacklevel=2,
-        )
-        gradients = one_by_one(named, output_BK, cotangents_LBK)
+        raise NotStacked(str(error).splitlines()[0]) from error
     return {name: Formed(gradient.flatten(2)) for name, gradient in gradients.items()}
 
 
 def one_by_one(
-    named: Mapping[str, Tensor], output_BK: Tensor, cotangents_LBK: Tensor
-) -> dict[str, Tensor]:
-    """Return gradients [B L *shape] from the graph of a whole batch."""
-    leaves = list(named.values())
-    rows = [
-        torch.autograd.grad(
-            output_BK[b], leaves, cotangent_K,
-            retain_graph=True, allow_unused=True, materialize_grads=True,
-        )
-        for b in range(len(output_BK))
-        for cotangent_K in cotangents_LBK[:, b]
-    ]  # fmt: skip
-    sizes = (len(output_BK), len(cotangents_LBK))
-    stacked = [torch.stack(column).unflatten(0, sizes) for column in zip(*rows, strict=True)]
-    return dict(zip(named, stacked, strict=True))
+    network: nn.Module,
+    objective: Objective,
+    named: Mapping[str, Tensor],
+    x_B: Any,
+    cotangents_LBK: Tensor,
+) -> Rows:
+    """Return rows of any parameters by a forward pass and backward passes for each example.
+
+    The backward pass of one example through the graph of a batch would cost as much as the batch's.
+
+    Args:
+        network, objective, x_B: As of :func:`capture`.
+        named: The parameters, by name.
+        cotangents_LBK: Vectors to pull back.
+    """
+    leaves, rows = list(named.values()), []
+    for b in range(cotangents_LBK.shape[1]):
+        with torch.enable_grad():
+            output_1K = outputs(network, objective, rows_of(x_B, [b]))
+        last = len(cotangents_LBK) - 1
+        rows += [
+            torch.autograd.grad(
+                output_1K, leaves, cotangent_BK[b : b + 1],
+                retain_graph=place < last, allow_unused=True, materialize_grads=True,
+            )
+            for place, cotangent_BK in enumerate(cotangents_LBK)
+        ]  # fmt: skip
+    sizes = (cotangents_LBK.shape[1], len(cotangents_LBK))
+    return {
+        name: Formed(torch.stack(column).flatten(1).unflatten(0, sizes))
+        for name, column in zip(named, zip(*rows, strict=True), strict=True)
+    }
+
+
+def warn_of_single_passes(names: Iterable[str], reason: str) -> None:
+    """Say that gradients are taken one by one, and what is faster."""
+    some = list(names)
+    listed = ", ".join(some[:2]) + (f" and {len(some) - 2} more" if len(some) > 2 else "")
+    warnings.warn(
+        f"gradients of {listed} are taken one by one, as vmap does not go through this network "
+        f"({reason}); of transformers, attn_implementation='eager' is faster",
+        stacklevel=3,
+    )

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from bayestda.errors import out_of_memory
 from bayestda.gradients.factored import Rows
-from bayestda.gradients.hooks import Trace, layer_rows, other_rows
+from bayestda.gradients.hooks import (
+    NotStacked,
+    Trace,
+    layer_rows,
+    other_rows,
+    warn_of_single_passes,
+)
 from bayestda.gradients.layers import known_layers
 from bayestda.gradients.ways import Ways, own_names, remaining, unlike
 from bayestda.model.calls import outputs
@@ -58,8 +64,11 @@ def ways_of(network: nn.Module, objective: Objective, x_N: Any) -> Ways:
     ways = Ways(frozenset(simple))
     rest = remaining(network, ways.simple)
     if rest:
-        output_BK = trace.output_BK
-        ways.single = wrong(other_rows(network, objective, rest, x_B, output_BK, probe_BK[None]))
+        try:
+            ways.single = wrong(other_rows(network, objective, rest, x_B, probe_BK[None]))
+        except NotStacked as error:
+            warn_of_single_passes(rest, str(error))
+            ways.single = set(rest)
     return ways
 
 

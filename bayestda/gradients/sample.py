@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from bayestda.errors import UserError
 from bayestda.gradients.factored import RowBlocks, Rows
@@ -29,6 +30,7 @@ from bayestda.model.precision import matmul_precision
 from bayestda.model.readings import spread
 
 LOOK_EVERY = 16  # blocks, of which one is looked at
+OUTPUT_COPIES = 5  # in float64: outputs, what a loss makes of them, and cotangents
 
 
 class SampleGradients:
@@ -136,7 +138,23 @@ class SampleGradients:
             return made
 
         share = self.memory_bytes / 3  # train, test, jacobian
-        return RowBlocks(rows, len(data), share, self.scratch)
+        return RowBlocks(rows, len(data), share, self.scratch, self.pass_bytes)
+
+    @cached_property
+    def pass_bytes(self) -> float:
+        """What a forward and a backward pass of one example take, by what its graph keeps."""
+        kept: dict[int, int] = {}
+        own = {parameter.data_ptr() for parameter in self.network.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+            x_1 = self.train_data.take(slice(1)).x
+            output_1K = outputs(self.network, self.objective, x_1)
+        graph = sum(size for address, size in kept.items() if address not in own)
+        return graph + OUTPUT_COPIES * 8 * output_1K.numel()
 
     def captured(self, x_B: Any, cotangents: Cotangents, *, look: bool = False) -> Rows:
         """Return rows of a batch of inputs, as :func:`capture` makes them."""
