@@ -101,8 +101,8 @@ def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Ten
     require(
         gradients, sum(2 * 8 * size**2 for size in sizes.values()),
         f"the curvature of projected gradients ({max(sizes.values()):,} numbers in a layer)",
-        f"raise it, lower the rank, leave {max(sizes, key=sizes.__getitem__)} (an embedding?) out "
-        "by parameters=, or use influence_cg",
+        f"raise it, lower the rank, leave {_largest(sizes)} out by parameters=, or use "
+        "influence_cg",
     )  # fmt: skip
     like = gradients.theta_P.new_empty(0, dtype=torch.float64)
     fisher = {name: like.new_zeros(size, size) for name, size in sizes.items()}
@@ -111,6 +111,11 @@ def _fisher_factors(gradients: SampleGradients, damping: float) -> dict[str, Ten
             values_Bp = block.formed()[:, 0].double()
             fisher[name].addmm_(values_Bp.T, values_Bp, alpha=1 / len(gradients.train_data))
     return {name: damped_factor(matrix_pp, damping) for name, matrix_pp in fisher.items()}
+
+
+def _largest(sizes: dict[str, int]) -> str:
+    """Return the name of the layer with the most numbers, as the user knows it."""
+    return max(sizes, key=sizes.__getitem__).removesuffix(".bottleneck.core")
 
 
 def with_bottlenecks(gradients: SampleGradients, bases: Bases) -> SampleGradients:

@@ -1,5 +1,6 @@
 """docs/library.md runs as written."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from bayestda.experiments.networks.pretrained import transformers
+from bayestda.scores.estimators import METHODS
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 
@@ -38,6 +40,38 @@ def test_the_quickstart_writes_its_figure_and_its_tables(page):
     assert snapshots[1]["pairs"].sizes == {"train": 60, "test": 40}
     table = snapshots[2]["table"].set_index(["method", "metric", "scope"])["value"]
     assert table["influence", "pearson", "all_pairs"] > 0.3
+
+
+def test_an_objective_with_its_own_curvature_scores_as_its_loss_does(page):
+    _, snapshots = page
+    found = snapshots[-1]
+    np.testing.assert_allclose(found["poisson"].values, found["same"].values, rtol=1e-3, atol=1e-5)
+
+
+GIVEN = {"gradients", "posterior", "objective", "train", "test"}  # by the library, or to all
+
+
+def test_the_table_has_every_setting_of_every_method_with_its_default():
+    section = PAGE.read_text().split("## Settings of every method")[1].split("\n## ")[0]
+    found, method = {}, ""
+    for line in section.splitlines():
+        cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        if len(cells) != 4 or cells[0] in ("method", "---"):
+            continue
+        method = cells[0] or method
+        found.setdefault(method, {})
+        if cells[1]:
+            assert cells[3], line
+            found[method][cells[1]] = cells[2]
+    wanted = {}
+    for name, estimator in METHODS.items():
+        function = getattr(estimator.function, "blocks", estimator.function)
+        wanted[name] = {
+            setting: "needed" if known.default is known.empty else repr(known.default)
+            for setting, known in inspect.signature(function).parameters.items()
+            if setting not in GIVEN
+        }
+    assert found == wanted
 
 
 def test_every_kind_of_model_gets_scores(page):

@@ -218,7 +218,9 @@ def test_a_projection_that_cannot_fit_is_refused():
         square = nn.Linear(64, 64)
     one = tda.Posterior.of_networks({0: [square]})
     x = torch.ones(3, 64)
-    with pytest.raises(UserError, match="lower the rank, or use influence_ekfac"):
+    with pytest.raises(
+        UserError, match="lower the rank, leave .* out by parameters=, or use influence_cg"
+    ):
         tda.attribute(
             one, tda.Classification(), (x, torch.arange(3)), (x, torch.arange(3)),
             method="influence_projected", damping=0.1, rank=64, memory_gb=1e-3,
