@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -112,7 +113,7 @@ def timed(spent: Counter) -> Iterator[None]:
     with ExitStack() as stack:
         for column, place in LOOKS.items():
             module, _, name = place.rpartition(".")
-            function = getattr(__import__(module, fromlist=[name]), name)
+            function = getattr(import_module(module), name)
             stack.enter_context(patch(place, wrapped(column, function)))
         yield
 

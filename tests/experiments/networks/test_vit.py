@@ -183,7 +183,7 @@ def test_gradients_of_fresh_adapters_are_those_of_peft():
 def test_stacked_members_have_the_outputs_of_single_ones():
     network = adapted_vit()
     theta_RP = torch.randn(3, Parameters(network).count, dtype=torch.float64) / 3
-    x = Data(network.prepare(images(5)), torch.zeros(5), np.arange(5))
+    x = Data(network.prepare(images(5)), torch.zeros(5, dtype=torch.long), np.arange(5))
     single, stacked = (
         output(network, Classification(), theta_RP, x, stacked=flag) for flag in (False, True)
     )
