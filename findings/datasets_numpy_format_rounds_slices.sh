@@ -7,7 +7,7 @@
 #            says float64 throughout.
 # Hurts      Regression targets and anything compared with a float64 reference: a loop over rows and a
 #            loop over batches train on different targets.
-# Here       Targets are never rounded by the library; docs/library.md says to hand over arrays.
+# Here       Hand over arrays where targets need float64.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -8,7 +8,7 @@
 #            or two, by the layout that a kernel happened to return.
 # Hurts      Leave-one-out retraining, deep ensembles, anything that pairs runs of one seed: the
 #            difference of two runs then has another run's dropout in it.
-# Here       Masks are drawn contiguously, whatever the layout.
+# Here       Masks follow from seed and step; networks with group norm and stacked copies keep one layout.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -7,7 +7,7 @@
 #            query's weight are those of the value's.
 # Hurts      Preconditioned influence, TracIn with Adam, pruning: whoever pairs optimizer.pt with names
 #            by counting, and checks shapes at most.
-# Here       Moments are matched through the groups.
+# Here       tda.adam_horizon takes moments without names.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

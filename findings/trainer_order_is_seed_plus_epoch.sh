@@ -6,7 +6,7 @@
 #            orders: epoch 1 of the first is epoch 0 of the second.
 # Hurts      Deep ensembles over consecutive seeds (their data orders are shifted copies, not
 #            independent). Helps: a recorded run can be replayed from its seed alone.
-# Here       docs/library.md says to take seeds further apart than the number of epochs.
+# Here       This project draws an order for each seed from a generator of its own for all epochs.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -6,7 +6,7 @@
 #            cache of open files that no signature shows), the first data set reads whatever file lies
 #            at its path by then, without an error or a warning. A closed data array does so at once.
 # Hurts      Anyone who writes results to one path again and again and compares with an earlier one.
-# Here       Streamed results remember which file they are of, and refuse another one.
+# Here       Streamed scores are read from the open file, which stays the same one.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -17,7 +17,7 @@ from bayestda.model.measuring import measuring
 from bayestda.model.objective import Objective
 from bayestda.scores.requests import Method
 from bayestda.scores.scoring import Scoring
-from bayestda.scores.writers import Diagonal, InMemory, score_file
+from bayestda.scores.writers import Diagonal, InMemory, opened, score_file
 from bayestda.training.posterior import Posterior
 
 Methods = Method | list[Method]
@@ -85,8 +85,7 @@ def attribute(
     path = Path(output)
     with score_file(path, templates) as files:
         scoring.write(files)
-    read = xr.open_dataset if scoring.several else xr.open_dataarray
-    return read(path, engine="h5netcdf")
+    return opened(path, several=scoring.several)
 
 
 def self_influence(

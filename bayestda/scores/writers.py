@@ -1,5 +1,6 @@
 """Outputs that scores are written to block by block: an array, or a file never whole in memory."""
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -178,3 +179,24 @@ def _frame(path: Path, templates: Sequence[xr.DataArray]) -> list[int]:
 def _attributes(template: xr.DataArray) -> dict[str, Any]:
     extra = " ".join(str(name) for name in template.coords if name not in template.dims)
     return {**template.attrs, **provenance.versions(), **({"coordinates": extra} if extra else {})}
+
+
+def opened(path: Path, *, several: bool) -> xr.DataArray | xr.Dataset:
+    """Return scores whose values are read from a file when asked for.
+
+    xarray opens files again by their path, and would read another file that lies there by then. It
+    is given the open file, which stays the same one when its name is taken by another.
+
+    Args:
+        path: A file of :func:`score_file`.
+        several: Whether it holds a data set of several methods.
+    """
+    read = xr.open_dataset if several else xr.open_dataarray
+    return read(_OpenFile(path), engine="h5netcdf")
+
+
+class _OpenFile(io.FileIO):
+    """A file that closes with the last array that reads it, as arrays are rarely closed."""
+
+    def __del__(self) -> None:
+        self.close()
