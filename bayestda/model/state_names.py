@@ -35,7 +35,7 @@ def _rules(sample: list[str], names: set[str]) -> Iterable[Callable[[str], str]]
     yield _unwrapped
     for prefix in _common_prefixes(sample):
         yield partial(_without, prefix)
-    for outer in sorted({name.partition(".")[0] + "." for name in names}):
+    for outer in _common_prefixes(sorted(names)):  # the checkpoint is of what a wrapper holds
         yield outer.__add__
     by_short: dict[str, list[str]] = {}
     for name in names:
