@@ -141,9 +141,9 @@ def _counted() -> list[int]:
     taken: list[int] = []
     capture = sample.capture
 
-    def counting(network, objective, x_B, *others):
+    def counting(network, objective, x_B, *others, **more):
         taken.append(len(x_B))
-        return capture(network, objective, x_B, *others)
+        return capture(network, objective, x_B, *others, **more)
 
     sample.capture = counting
     return taken

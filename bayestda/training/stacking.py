@@ -151,7 +151,9 @@ def stacks(
             raise
         return False
     alone = [torch.cat(values) for values in zip(*wanted, strict=True)]
-    rounding = torch.finfo(theta_P.dtype).eps ** 0.5
+    # The coarsest type decides, such as bfloat16's of outputs under autocast.
+    kinds = {theta_P.dtype, *(right.dtype for rights in alone for right in rights)}
+    rounding = max(torch.finfo(kind).eps for kind in kinds) ** 0.5
     return all(
         agrees(found, Differences(right, rounding * float(right.norm())))
         for both, rights in zip(found_2, alone, strict=True)
