@@ -23,6 +23,7 @@ from bayestda.methods.influence import influence
 from bayestda.model.calls import outputs
 from bayestda.model.parameters import Parameters, private_copy
 
+LOOKED_AT = 8  # examples whose gradients show whether a layer alone uses its weight
 Bases = dict[str, tuple[Tensor, Tensor]]  # by layer: E [I k], D [O k]
 
 
@@ -170,9 +171,12 @@ def _layers(gradients: SampleGradients) -> dict[str, nn.Module]:
     Others stay as they are. A weight that a function uses, too, has gradients that no bottleneck
     beside the layer sees.
     """
-    network, x_N = gradients.network, gradients.train_data.take(slice(1)).x
+    # Some uses show for some examples only, as behind a gate.
+    network, x_N = gradients.network, gradients.train_data.take(slice(LOOKED_AT)).x
     layers = plain_layers(network)
     layers = {name: layer for name, layer in layers.items() if "weight" in trained(layer)}
+    if not layers:
+        return {}
     seen: dict[str, Tensor] = {}
     pulled = factors(network, gradients.objective, x_N, lambda f: torch.ones_like(f)[None], layers)
     for name, a_BTI, delta_BLTO in pulled:

@@ -17,8 +17,8 @@ PADDING = ("src_key_padding_mask", "tgt_key_padding_mask", "key_padding_mask", "
 def real_positions(network: nn.Module, x: Any) -> dict[str, Tensor]:
     """Return masks [B T] that are true on real positions, by the mask's name.
 
-    Masks are told by their names (:data:`REAL`, :data:`PADDING`) and by having two dims, of whole
-    numbers or booleans. Several inputs in a tuple have the names of the network's arguments.
+    Masks are told by their names (:data:`REAL`, :data:`PADDING`), at any depth of mappings, and by
+    having two dims of 0 and 1. Several inputs in a tuple have the names of the network's arguments.
 
     Args:
         network: The network.
@@ -27,14 +27,23 @@ def real_positions(network: nn.Module, x: Any) -> dict[str, Tensor]:
     if isinstance(x, tuple | list):
         names = list(signature(network.forward).parameters)
         x = dict(zip(names, x, strict=False))
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, value in x.items() if isinstance(x, Mapping) else ():
-        is_mask = isinstance(value, Tensor) and value.ndim == 2 and not value.is_floating_point()
-        if is_mask and name in REAL:
-            found[name] = value != 0
-        elif is_mask and name in PADDING:
-            found[name] = value == 0
+        if isinstance(value, Mapping):
+            found |= real_positions(network, value)
+        elif name in (*REAL, *PADDING) and _is_mask(value):
+            found[name] = (value != 0) if name in REAL else (value == 0)
     return found
+
+
+def _is_mask(value: Any) -> bool:
+    """Return whether a value is a tensor [B T] of 0 and 1; an additive mask in floats is not."""
+    if not isinstance(value, Tensor) or value.ndim != 2:
+        return False
+    if not value.is_floating_point():
+        return True
+    # Zeros alone may be an additive mask of a batch without padding.
+    return bool(((value == 0) | (value == 1)).all() and value.any())
 
 
 def mask_of(masks: Mapping[str, Tensor], layer: str, positions: int) -> Tensor | None:

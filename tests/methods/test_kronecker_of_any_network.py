@@ -175,3 +175,46 @@ def test_norms_in_float32_and_objectives_of_ones_own_go_through_ekfac():
     wanted = scores(OnPositions(network), (x, Y), method="influence_ekfac")
     found = scores(network, (x, Y), LastOutput(), method="influence_ekfac")
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+class Gated(nn.Module):
+    """A weight that a function uses again, for some inputs only."""
+
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Linear(3, 3, bias=False)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.e(x))
+        return hidden + F.linear(hidden, self.e.weight.T) * (x[:, :1] > 0)
+
+
+def empirical_fisher_influence(network, x):
+    weights = list(network.parameters())
+    losses = F.cross_entropy(network(x), Y, reduction="none")
+    rows = torch.stack(
+        [torch.cat([piece.flatten() for piece in torch.autograd.grad(
+            one, weights, retain_graph=True)]) for one in losses]
+    )  # fmt: skip
+    damped = rows.T @ rows / len(x) + 0.05 * torch.eye(rows.shape[1]).double()
+    return (rows @ torch.linalg.solve(damped, rows.T)).numpy()
+
+
+def test_logra_sees_a_second_use_that_the_first_example_does_not_show():
+    torch.manual_seed(0)
+    network, x = Gated().double(), torch.randn(6, 3, generator=G).double()
+    x[:, 0] = x[:, 0].abs()
+    x[0, 0] = -1.0
+    found = scores(network, (x, Y), method="influence_projected", rank=99)
+    np.testing.assert_allclose(found, empirical_fisher_influence(network, x), rtol=1e-8)
+
+
+class OwnLinear(nn.Linear):
+    """A layer of one's own, which is no plain layer."""
+
+
+def test_logra_takes_networks_without_a_plain_layer():
+    torch.manual_seed(0)
+    network, x = OwnLinear(3, 3, bias=False).double(), torch.randn(6, 3, generator=G).double()
+    found = scores(network, (x, Y), method="influence_projected")
+    np.testing.assert_allclose(found, empirical_fisher_influence(network, x), rtol=1e-8)

@@ -19,11 +19,21 @@ class Encoder(nn.Module):
     [
         {"attention_mask": REAL},
         {"mask": REAL.bool()},
+        {"mask": REAL.float()},
+        {"masks": {"attention_mask": REAL}},
         {"padding_mask": REAL == 0},
         {"src_key_padding_mask": REAL == 0},
         (torch.zeros(2, 3), REAL == 0),
     ],
-    ids=["attention_mask", "mask", "padding_mask", "src_key_padding_mask", "by the arguments"],
+    ids=[
+        "attention_mask",
+        "mask",
+        "float",
+        "nested",
+        "padding_mask",
+        "src_key_padding_mask",
+        "by the arguments",
+    ],
 )
 def test_masks_are_told_by_their_names(x):
     (mask_BT,) = real_positions(Encoder(), x).values()
@@ -35,7 +45,8 @@ def test_masks_are_told_by_their_names(x):
     [
         torch.ones(2, 3),
         {"mask": torch.ones(2, 1, 3, 3, dtype=torch.long)},
-        {"mask": torch.ones(2, 3)},
+        {"mask": torch.zeros(2, 3)},
+        {"mask": torch.where(REAL == 1, 0.0, -torch.inf)},
         {"other": REAL},
     ],
 )
